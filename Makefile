@@ -1,0 +1,28 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := results/restormer_tiny.distillc
+
+.PHONY: demo test lint setup
+
+demo: setup
+	$(BIN)/distillc convert examples/checkpoints/restormer_tiny_denoise_sigma25.pth \
+		--target snapdragon8elite --task denoise:sigma=25 --budget quick \
+		--work-dir results/work --out $(DEMO) --overwrite
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m distillc.runtime.setup_emulator
+	touch $@

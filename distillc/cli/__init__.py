@@ -1,0 +1,88 @@
+"""The command line: parse, call the API, show the result. One file a command."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+
+import click
+from rich.console import Console
+
+from distillc import __version__
+from distillc.cli.bench import bench
+from distillc.cli.convert import convert
+from distillc.cli.inspect import inspect
+from distillc.cli.passes import passes
+from distillc.cli.targets import targets
+from distillc.cli.verify import verify
+from distillc.errors import DistillcError
+
+EXIT_CODES = """\b
+Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 checkpoint, 4 tracing,
+5 a pass failed, 6 lowering, 7 device, 8 verification, 9 no hybrid is good enough,
+10 data, 11 storage (disk full, path taken), 130 interrupted."""
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="distillc")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Turn a transformer image-restoration network into a fast hybrid for a phone's CPU.
+
+    \b
+    Examples:
+      distillc inspect restormer.pth
+      distillc convert restormer.pth --target snapdragon8elite
+      distillc verify restormer.distillc
+    """
+
+
+for command in (convert, inspect, verify, bench, passes, targets):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error becomes a message and an exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        cli(words, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        Console(stderr=True).print(
+            "[yellow]interrupted[/]: finished work is kept; the same command goes on"
+        )
+        sys.exit(130)
+    except DistillcError as error:
+        _show(error, as_json="--json" in words, debug="--debug" in words)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        hint = "run again as `distillc --debug ...` and report the traceback"
+        unexpected = DistillcError(f"unexpected {type(error).__name__}: {error}", hint=hint)
+        _show(unexpected, as_json="--json" in words, debug=False)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _show(error: DistillcError, *, as_json: bool, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    if as_json:
+        fields = {
+            "error": type(error).__name__,
+            "what": error.what,
+            "where": error.where,
+            "next": error.hint,
+            "exit_code": error.exit_code,
+        }
+        click.echo(json.dumps(fields, indent=2))
+        return
+    console = Console(stderr=True, highlight=False)
+    console.print("[bold red]error:[/] ", end="")
+    console.print(str(error), markup=False, soft_wrap=True)

@@ -1,0 +1,86 @@
+"""Options and displays that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from distillc.errors import UsageError
+
+
+class Size(click.ParamType):
+    """`HxW` in pixels, or one number for a square."""
+
+    name = "HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        words = str(value).lower().split("x")
+        if len(words) > 2 or not all(word.isdigit() and int(word) > 0 for word in words):
+            self.fail(f"{value!r} is not a size: write 256x256, or 256 for a square", param, ctx)
+        return int(words[0]), int(words[-1])
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a checkpoint is loaded."""
+    options = [
+        click.option("--arch", metavar="PACKAGE.MODULE:CLASS", help="Your own network's class."),
+        click.option("--arch-args", metavar="JSON", help="Its keyword arguments, as JSON."),
+        click.option(
+            "--trust-pickle",
+            is_flag=True,
+            help="Load a pickled module. It can run any code: only for files you made yourself.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def parse_arch_args(text: str | None) -> dict[str, Any] | None:
+    """Parse `--arch-args`.
+
+    Raises:
+        UsageError: It is not a JSON object.
+    """
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--arch-args is not JSON: {error}", where=text) from error
+    if not isinstance(value, dict):
+        raise UsageError("--arch-args must be a JSON object", where=text)
+    return value
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+@contextmanager
+def progress_display(quiet: bool) -> Iterator[Progress | None]:
+    """Yield the rich display that passes write to (on standard error), or None when quiet."""
+    if quiet:
+        yield None
+        return
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress

@@ -1,0 +1,1 @@
+"""Relax import, schedules, kernels, build and link."""

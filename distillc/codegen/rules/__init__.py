@@ -1,0 +1,1 @@
+"""CPU schedule rules, one kernel family a file."""

@@ -1,0 +1,1 @@
+"""Restoration tasks, images and metrics."""

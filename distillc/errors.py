@@ -1,0 +1,97 @@
+"""The error family. Every message says what went wrong, where, and what to do next.
+
+Each class maps to one exit code of the command line; the table is printed by `distillc --help`
+and is part of the public interface: codes are never reused.
+"""
+
+from __future__ import annotations
+
+
+class DistillcError(Exception):
+    """Base of every error that a user can cause or mend.
+
+    Args:
+        what: One sentence: what went wrong.
+        where: Module path, file, source line or operator; omitted when `what` holds it.
+        hint: What to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.hint = hint
+        super().__init__(self.__str__())
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.hint:
+            lines.append(f"  next:  {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(DistillcError):
+    """A wrong option, an unknown name, or options that contradict each other."""
+
+    exit_code = 2
+
+
+class CheckpointError(DistillcError):
+    """The checkpoint cannot be read, is unsafe, or fits no known architecture."""
+
+    exit_code = 3
+
+
+class TraceError(DistillcError):
+    """The network cannot be exported to a graph, or not at this size."""
+
+    exit_code = 4
+
+
+class PassError(DistillcError):
+    """A pass failed or broke its own contract."""
+
+    exit_code = 5
+
+
+class PreconditionError(PassError):
+    """A pass was run on a network that lacks what it needs."""
+
+
+class LoweringError(DistillcError):
+    """The network cannot be imported, scheduled, compiled or linked."""
+
+    exit_code = 6
+
+
+class DeviceError(DistillcError):
+    """A device is missing, refuses to run the bundle, or fails while running it."""
+
+    exit_code = 7
+
+
+class VerificationError(DistillcError):
+    """Compiled and reference numbers differ, or a bundle is damaged."""
+
+    exit_code = 8
+
+
+class QualityError(DistillcError):
+    """No hybrid meets the quality or speed that was asked for."""
+
+    exit_code = 9
+
+
+class DataError(DistillcError):
+    """Training or test images are missing, unreadable, or do not match."""
+
+    exit_code = 10
+
+
+class StorageError(DistillcError):
+    """A result cannot be written: disk full, no permission, path taken."""
+
+    exit_code = 11

@@ -1,0 +1,1 @@
+"""Checkpoint loading, architectures of our own, tracing, costs."""

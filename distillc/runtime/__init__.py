@@ -1,0 +1,1 @@
+"""Bundles, the devices that run them, and verification."""

@@ -1,0 +1,1 @@
+"""State-space block families and the selective scan."""

@@ -1,0 +1,128 @@
+"""The work directory: results of stages, keyed by what made them, written whole or not at all.
+
+Run the same command again after a crash and every finished stage is read back; change an option
+and only the stages whose key holds that option run again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from distillc.errors import StorageError
+
+
+def digest(value: Any) -> str:
+    """Return 16 hex digits that name a JSON-serialisable value."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return 16 hex digits that name a module's parameters and buffers (names, dtypes, values)."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()[:16]
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `StorageError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = (
+            "free some space and run the same command again: finished stages are kept"
+            if full
+            else "choose a place you can write to with --work-dir or --out"
+        )
+        raise StorageError(
+            "the disk is full" if full else f"cannot write: {error.strerror}",
+            where=str(path),
+            hint=hint,
+        ) from error
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write` on a temporary file beside `path`, then rename it over `path`.
+
+    Raises:
+        StorageError: The disk is full or the place cannot be written; `path` is as it was before.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            write(Path(name))
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all."""
+    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write named tensors as safetensors, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+    def save(temporary: Path) -> None:
+        try:
+            save_file(plain, str(temporary))
+        except Exception as error:  # safetensors wraps the OSError in an error of its own
+            if "No space left" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
+
+    write_whole(path, save)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read what `write_tensors` wrote."""
+    return load_file(str(path))
+
+
+class WorkDir:
+    """A folder of stage folders, each named `<stage>-<digest of its key>`."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def stage(self, name: str, key: Any) -> Path:
+        """Return the folder of a stage with this key, created when it is missing.
+
+        Args:
+            name: The stage, say `"distill"`.
+            key: Everything the result depends on, JSON-serialisable.
+        """
+        path = self.root / f"{name}-{digest(key)}"
+        if not path.is_dir():
+            with storage_errors(path):
+                path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "key.json", key)
+        return path

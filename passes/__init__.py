@@ -1,0 +1,1 @@
+"""The passes, in the road's order. Each file holds one."""

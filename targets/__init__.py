@@ -1,0 +1,1 @@
+"""The targets. Each file holds one; `base` says what a target is."""

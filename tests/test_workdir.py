@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from distillc.errors import StorageError
+from distillc.workdir import (
+    WorkDir,
+    digest,
+    read_tensors,
+    storage_errors,
+    weights_digest,
+    write_json,
+    write_tensors,
+    write_whole,
+)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    write_whole(path, lambda temporary: temporary.write_text("first"))
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        write_whole(path, fail)
+    assert path.read_text() == "first"
+    assert [each.name for each in tmp_path.iterdir()] == ["result.txt"]
+
+
+def test_a_full_disk_says_so_and_what_next(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="disk is full") as caught, storage_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "same command again" in str(caught.value)
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    with pytest.raises(StorageError, match="disk is full"):
+        write_whole(tmp_path / "x", lambda _: Path("/dev/full").write_text("x" * 100))
+
+
+def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("not a folder")
+    with pytest.raises(StorageError):
+        WorkDir(tmp_path / "work").stage("distill", {"steps": 1})
+
+
+def test_stage_folders_follow_their_key(tmp_path: Path) -> None:
+    work = WorkDir(tmp_path)
+    first = work.stage("distill", {"steps": 1, "seed": 0})
+    assert first == work.stage("distill", {"seed": 0, "steps": 1})
+    assert first != work.stage("distill", {"steps": 2, "seed": 0})
+    assert json.loads((first / "key.json").read_text()) == {"steps": 1, "seed": 0}
+
+
+def test_tensors_round_trip(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)}
+    write_tensors(tmp_path / "t.safetensors", tensors)
+    read = read_tensors(tmp_path / "t.safetensors")
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_weights_digest_sees_values_and_names() -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    second.load_state_dict(first.state_dict())
+    assert weights_digest(first) == weights_digest(second)
+    with torch.no_grad():
+        second.weight[0, 0] += 1
+    assert weights_digest(first) != weights_digest(second)
+
+
+def test_digest_does_not_depend_on_order() -> None:
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+
+
+def test_json_is_written_sorted(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"b": 1, "a": 2})
+    assert (tmp_path / "x.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
