@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from distillc.errors import PassError
+from distillc.errors import PassError, TraceError
 
 KEEP = "keep"
 """The decision that leaves a block as it is."""
@@ -158,6 +158,27 @@ class Network:
     def with_(self, **changes: Any) -> Network:
         """Return a copy with these attributes changed."""
         return replace(self, **changes)
+
+    def at(self, size: tuple[int, int]) -> Network:
+        """Return the network for another input size, as it was before tracing.
+
+        Args:
+            size: (H, W) in pixels.
+
+        Raises:
+            TraceError: The network cannot take this size; the message says which multiple it
+                needs and the nearest sizes.
+        """
+        if any(extent % self.multiple for extent in size):
+            near = [max(1, round(extent / self.multiple)) * self.multiple for extent in size]
+            raise TraceError(
+                f"{self.name} cannot take {size[0]}x{size[1]}: height and width must be "
+                f"multiples of {self.multiple}",
+                hint=f"try {near[0]}x{near[1]}",
+            )
+        if size == self.size:
+            return self
+        return self.with_(size=size, program=None, blocks=(), candidates=_empty())
 
     def block(self, name: str) -> Block:
         """Return the block of this name.

@@ -1,0 +1,34 @@
+"""`distillc bench`: how fast a bundle runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from distillc.cli.common import echo_json, json_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  distillc bench restormer.distillc --threads 2
+  distillc bench restormer.distillc --runs 50 --json"""
+)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--device", default="host", show_default=True, help="Where to run it.")
+@click.option("--threads", default=2, show_default=True, help="Threads.")
+@click.option("--runs", default=20, show_default=True, help="Timed runs, after a warm-up.")
+@json_option
+def bench(bundle: Path, device: str, threads: int, runs: int, as_json: bool) -> None:
+    """Time BUNDLE: median, 10th and 90th percentile, peak memory."""
+    from distillc.report.tables import stats_table
+    from distillc.runtime.bundle import Bundle
+
+    stats = Bundle.open(bundle).benchmark(device=device, threads=threads, runs=runs)
+    if as_json:
+        echo_json(asdict(stats))
+        return
+    Console().print(stats_table(stats))

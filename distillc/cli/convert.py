@@ -1,0 +1,142 @@
+"""`distillc convert`: a checkpoint in, a verified bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from distillc.budgets import BUDGETS
+from distillc.cli.common import (
+    Size,
+    echo_json,
+    json_option,
+    load_options,
+    parse_arch_args,
+    progress_display,
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  distillc convert restormer.pth --target snapdragon8elite
+  distillc convert restormer.pth --task deblur --data photos/ --max-drop 0.2
+  distillc convert restormer.pth --budget smoke --out ci.distillc --json"""
+)
+@click.argument("checkpoint")
+@click.option("--target", default="snapdragon8elite", show_default=True, help="What to build for.")
+@click.option("--size", type=Size(), default="256x256", show_default=True, help="Image size.")
+@click.option(
+    "--task",
+    default="denoise:sigma=25",
+    show_default=True,
+    help="denoise:sigma=S, derain, deblur or sr:scale=S: how clean images are degraded.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of clean images, or of input/ and target/ pairs. Default: scikit-image's photos.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Bundle; default NAME.distillc.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle if it exists.")
+@click.option(
+    "--budget",
+    default="quick",
+    show_default=True,
+    help=f"How much work: {', '.join(BUDGETS)}.",
+)
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    metavar="SPEC",
+    help="Surrogate family to try, say scan2:state=4; repeatable. Default: the budget's.",
+)
+@click.option("--max-drop", type=float, metavar="DB", help="Largest PSNR loss allowed.")
+@click.option("--min-speedup", type=float, metavar="X", help="Smallest speed-up allowed.")
+@click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+@click.option(
+    "--work-dir",
+    type=click.Path(path_type=Path),
+    default=Path(".distillc-work"),
+    show_default=True,
+    help="Where finished stages are kept; the same command goes on from there.",
+)
+@click.option("--device", default="cpu", show_default=True, help="Trains on: cpu or cuda.")
+@click.option(
+    "--dump-dir", type=click.Path(path_type=Path), help="Write the state after each pass."
+)
+@click.option("--print-after", metavar="PASS", help="Print the state after this pass.")
+@click.option("--stop-after", metavar="PASS", help="Stop after this pass; writes no bundle.")
+@click.option("--verify-each", is_flag=True, help="Compare the numbers around every pass.")
+@load_options
+@json_option
+def convert(
+    checkpoint: str,
+    target: str,
+    size: tuple[int, int],
+    task: str,
+    data: Path | None,
+    out: Path | None,
+    overwrite: bool,
+    budget: str,
+    families: tuple[str, ...],
+    max_drop: float | None,
+    min_speedup: float | None,
+    seed: int,
+    work_dir: Path,
+    device: str,
+    dump_dir: Path | None,
+    print_after: str | None,
+    stop_after: str | None,
+    verify_each: bool,
+    arch: str | None,
+    arch_args: str | None,
+    trust_pickle: bool,
+    as_json: bool,
+) -> None:
+    """Convert CHECKPOINT to a bundle that runs fast on a phone's CPU.
+
+    Attention blocks are replaced by small state-space surrogates where that pays, the hybrid is
+    compiled, run on real images, compared with torch, and only then gets its name.
+    """
+    from distillc.conversion import convert as run
+    from distillc.pipeline import dump_data, dump_text
+    from distillc.report.tables import summary
+
+    with progress_display(quiet=as_json) as progress:
+        result = run(
+            checkpoint,
+            target=target,
+            size=size,
+            task=task,
+            data=data,
+            out=out,
+            overwrite=overwrite,
+            budget=budget,
+            families=families or None,
+            max_drop=max_drop,
+            min_speedup=min_speedup,
+            seed=seed,
+            work_dir=work_dir,
+            device=device,
+            dump_dir=dump_dir,
+            print_after=print_after,
+            stop_after=stop_after,
+            verify_each=verify_each,
+            arch=arch,
+            arch_args=parse_arch_args(arch_args),
+            trust_pickle=trust_pickle,
+            progress=progress,
+        )
+    if result.bundle is None:
+        click.echo(dump_text(result.network)) if not as_json else echo_json(
+            dump_data(result.network)
+        )
+        return
+    if as_json:
+        echo_json({"bundle": str(result.bundle.path), **result.bundle.manifest})
+        return
+    Console().print(summary(result.bundle.manifest, result.bundle.path))

@@ -1,0 +1,43 @@
+"""`distillc inspect`: the blocks of a checkpoint and what they cost."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from distillc.cli.common import Size, echo_json, json_option, load_options, parse_arch_args
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  distillc inspect restormer.pth
+  distillc inspect restormer.pth --size 720x1280 --json
+  distillc inspect weights.pth --arch mynet.models:Net --arch-args '{"dim": 32}'"""
+)
+@click.argument("checkpoint")
+@click.option("--size", type=Size(), default="256x256", show_default=True, help="Image size.")
+@load_options
+@json_option
+def inspect(
+    checkpoint: str,
+    size: tuple[int, int],
+    arch: str | None,
+    arch_args: str | None,
+    trust_pickle: bool,
+    as_json: bool,
+) -> None:
+    """Show the attention blocks of CHECKPOINT: kind, shape, parameters, MACs."""
+    from distillc.frontend.load import load
+    from distillc.passes import FindAttention, Trace
+    from distillc.pipeline import Pipeline, dump_data
+    from distillc.report.tables import block_tree
+
+    net = load(
+        checkpoint, arch=arch, arch_args=parse_arch_args(arch_args), trust_pickle=trust_pickle
+    )
+    net = Pipeline([Trace(), FindAttention()]).run(net.at(size))
+    if as_json:
+        echo_json({**dump_data(net), "source": dict(net.source), "scale": net.scale})
+        return
+    Console().print(block_tree(net))

@@ -1,0 +1,72 @@
+"""A network to a bundle: library, weights, program, ONNX, manifest."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from distillc.codegen.compile import build_library
+from distillc.codegen.onnx_export import export_onnx
+from distillc.frontend.trace import export_program
+from distillc.network import Network
+from distillc.runtime.bundle import Bundle, create_bundle
+from distillc.targets.base import Target, get_target
+from distillc.workdir import write_tensors
+
+
+def compile(
+    network: Network | nn.Module,
+    target: str | Target = "host",
+    size: tuple[int, int] = (256, 256),
+    *,
+    directory: Path | None = None,
+    manifest: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Compile a network, with its decisions applied, to a bundle.
+
+    The bundle is not verified yet: `Bundle.save` refuses it until `verify_bundle` has run.
+
+    Args:
+        network: A `Network`, or any module (1, 3, H, W) float32 -> (1, C', H', W') float32.
+        target: A target or its name.
+        size: (H, W) of the input in pixels.
+        directory: Where the files go; a temporary folder by default.
+        manifest: Further entries of the manifest.
+
+    Raises:
+        UsageError: Unknown target.
+        TraceError: The network cannot take this size, or cannot be exported.
+        LoweringError: An operator cannot be compiled, or linking fails.
+    """
+    chosen = get_target(target)
+    net = network if isinstance(network, Network) else Network(network.eval(), size)
+    module = net.hybrid()
+    net = net.at(size)
+    folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
+    library = build_library(module, chosen, size, net.in_channels, folder / "model.so")
+    program = export_program(module, net.input_shape)
+    torch.export.save(program, folder / "hybrid.pt2")
+    write_tensors(folder / "weights.safetensors", module.state_dict())
+    export_onnx(module, net.input_shape, folder / "model.onnx")
+    reference = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output = module(reference)
+    write_tensors(folder / "reference.safetensors", {"input": reference, "output": output})
+    return create_bundle(
+        folder,
+        {
+            "name": net.name,
+            "target": chosen.name,
+            "size": list(size),
+            "scale": net.scale,
+            "input_shape": list(library.input_shape),
+            "output_shape": list(library.output_shape),
+            "source": dict(net.source),
+            **(manifest or {}),
+        },
+    )

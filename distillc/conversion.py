@@ -1,0 +1,266 @@
+"""The road from a checkpoint to a verified bundle, one stage after the other."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from distillc.budgets import Budget, get_budget
+from distillc.compilation import compile as compile_bundle
+from distillc.data.images import RestorationData, open_data
+from distillc.data.tasks import check_scale, parse_task
+from distillc.errors import QualityError, StorageError
+from distillc.frontend.load import load
+from distillc.network import KEEP, Network
+from distillc.passes import (
+    ApplyReplacements,
+    DistillBlocks,
+    FindAttention,
+    Heal,
+    ProfileBlocks,
+    SearchReplacements,
+    SynthesizeSurrogates,
+    Trace,
+)
+from distillc.pipeline import Context, Pass, Pipeline, dump_data
+from distillc.report.html import write_report
+from distillc.runtime.benchmark import compare
+from distillc.runtime.bundle import Bundle
+from distillc.runtime.verify import restoration_quality, verify_bundle
+from distillc.surrogates.registry import canonical_spec
+from distillc.targets.base import Target, get_target
+from distillc.workdir import WorkDir
+
+THREADS = 2
+"""Threads of every latency measured on the way."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a conversion gives.
+
+    Attributes:
+        network: The network after the last pass.
+        bundle: The verified bundle; None when the pipeline was stopped early.
+    """
+
+    network: Network
+    bundle: Bundle | None
+
+
+def road(
+    budget: Budget,
+    data: Path | None,
+    task: str,
+    *,
+    max_drop: float | None = None,
+    min_speedup: float | None = None,
+) -> list[Pass]:
+    """Return the passes of a conversion, in order."""
+    passes: list[Pass] = [
+        Trace(),
+        FindAttention(),
+        SynthesizeSurrogates(budget.specs),
+        DistillBlocks(data, task, budget.distill_steps, budget.distill_batch, budget.patch),
+    ]
+    if budget.objective == "latency":
+        passes.append(ProfileBlocks(threads=THREADS))
+    passes += [
+        SearchReplacements(
+            data,
+            task,
+            objective=budget.objective,
+            trials=budget.trials,
+            images=budget.search_images,
+            crop=budget.search_crop,
+            max_drop=max_drop,
+            min_speedup=min_speedup,
+        ),
+        ApplyReplacements(),
+    ]
+    if budget.heal_steps:
+        passes.append(Heal(data, task, budget.heal_steps, budget.heal_batch, budget.patch))
+    return passes
+
+
+def convert(
+    checkpoint: str | Path,
+    target: str | Target = "snapdragon8elite",
+    size: tuple[int, int] = (256, 256),
+    task: str = "denoise:sigma=25",
+    out: str | Path | None = None,
+    budget: str | Budget = "quick",
+    *,
+    data: str | Path | None = None,
+    families: Sequence[str] | None = None,
+    max_drop: float | None = None,
+    min_speedup: float | None = None,
+    overwrite: bool = False,
+    seed: int = 0,
+    work_dir: str | Path = ".distillc-work",
+    device: str = "cpu",
+    dump_dir: Path | None = None,
+    print_after: str | None = None,
+    stop_after: str | None = None,
+    verify_each: bool = False,
+    arch: str | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    trust_pickle: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Convert a checkpoint to a verified bundle.
+
+    Whatever can be checked is checked before anything is trained. Run again after a crash with
+    the same arguments and it goes on where it stopped.
+
+    Args:
+        checkpoint: The checkpoint; see `distillc.load` for what it may be.
+        target: A target or its name.
+        size: (H, W) in pixels that the bundle is built for.
+        task: How clean images are degraded, say `"denoise:sigma=25"`.
+        out: The bundle's folder; `<checkpoint's stem>.distillc` by default.
+        budget: How much work, a `Budget` or its name.
+        data: Folder of clean images or of pairs; scikit-image's photographs by default.
+        families: Surrogate specs to try instead of the budget's.
+        max_drop: Largest loss of PSNR against the teacher, dB.
+        min_speedup: Smallest compiled speed-up against the compiled teacher.
+        overwrite: Replace `out` if it exists.
+        seed: Seed of everything random.
+        work_dir: Where finished stages are kept.
+        device: Torch device that trains.
+        dump_dir: Where to write the state after each pass.
+        print_after: Name of the pass after which the state is printed.
+        stop_after: Name of the last pass to run; no bundle is written.
+        verify_each: Compare the numbers around every pass.
+        arch: `package.module:Class` of the user's own network.
+        arch_args: Its keyword arguments.
+        trust_pickle: Load a pickled module, which can run any code.
+        progress: Rich display with a `detail` field.
+
+    Raises:
+        DistillcError: One of the family, each with its exit code; `out` is not touched.
+    """
+    effort = get_budget(budget)
+    if families:
+        effort = replace(effort, specs=tuple(canonical_spec(spec) for spec in families))
+    chosen = get_target(target)
+    parsed = parse_task(task)
+    path = Path(out) if out else Path(f"{Path(checkpoint).stem}.distillc")
+    if path.exists() and not overwrite:
+        raise StorageError(
+            "the bundle exists already", where=str(path), hint="choose --out, or add --overwrite"
+        )
+    folder = Path(data) if data is not None else None
+    net = load(checkpoint, arch=arch, arch_args=arch_args, trust_pickle=trust_pickle).at(size)
+    check_scale(parsed, net.scale)
+    images = open_data(folder, parsed, net.in_channels)
+
+    pipeline = Pipeline(
+        road(effort, folder, task, max_drop=max_drop, min_speedup=min_speedup),
+        verify_each=verify_each,
+        dump_dir=dump_dir,
+        print_after=print_after,
+        stop_after=stop_after,
+    )
+    work = WorkDir(work_dir)
+    ctx = Context(work, seed, device, progress)
+    teacher = net
+    net = pipeline.run(net, ctx)
+    if stop_after:
+        return Result(net, None)
+
+    with tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as temporary:
+        scratch = Path(temporary)
+        with ctx.task("compile and verify", 5) as shown:
+            bundle = compile_bundle(net, chosen, size, directory=scratch / "bundle")
+            shown.update(1, "library built")
+            quality = _quality(teacher, net, images, effort)
+            shown.update(2, "quality measured")
+            latency = _latency(teacher, net, size, scratch)
+            shown.update(3, "latency measured")
+            _check_promises(quality, latency, max_drop, min_speedup)
+            verification = verify_bundle(bundle, images.test_images(2))
+            shown.update(4, "verified")
+            metrics = {
+                **net.metrics,
+                "quality": quality,
+                "latency": latency,
+                "verification": asdict(verification),
+            }
+            bundle = bundle.annotate(
+                {
+                    **dump_data(net),
+                    "task": str(parsed),
+                    "budget": asdict(effort),
+                    "seed": seed,
+                    "decisions": dict(net.decisions),
+                    "metrics": metrics,
+                    "log": [asdict(record) for record in net.log],
+                }
+            )
+            write_report(bundle.manifest, bundle.path / "report.html")
+            bundle = bundle.save(path, overwrite=overwrite)
+            shown.update(5, str(path))
+    return Result(net, bundle)
+
+
+def _quality(
+    teacher: Network, net: Network, images: RestorationData, effort: Budget
+) -> dict[str, Any]:
+    """PSNR and SSIM of teacher and hybrid on held-out images, in torch."""
+    pairs = images.held_out(2 * effort.search_images, effort.search_crop)
+    before = restoration_quality(teacher.module, pairs)
+    after = restoration_quality(net.hybrid(), pairs)
+    return {
+        "teacher": before,
+        "hybrid": after,
+        "drop_db": before["psnr"] - after["psnr"],
+        "images": len(pairs),
+    }
+
+
+def _latency(
+    teacher: Network, net: Network, size: tuple[int, int], scratch: Path
+) -> dict[str, Any]:
+    """Compile teacher and hybrid for this machine and time them in turn, in one run."""
+    bundles = [
+        compile_bundle(each, "host", size, directory=scratch / name)
+        for name, each in (("teacher", teacher), ("hybrid", net))
+    ]
+    slow, fast = compare(bundles, threads=THREADS)
+    replaced = sum(label != KEEP for label in net.decisions.values())
+    return {
+        "device": "host",
+        "threads": THREADS,
+        "teacher_ms": slow.median_ms,
+        "hybrid_ms": fast.median_ms,
+        "speedup": slow.median_ms / fast.median_ms,
+        "replaced": replaced,
+        "blocks": len(net.blocks),
+    }
+
+
+def _check_promises(
+    quality: Mapping[str, Any],
+    latency: Mapping[str, Any],
+    max_drop: float | None,
+    min_speedup: float | None,
+) -> None:
+    """Refuse a hybrid that breaks what was asked for, now that it is measured as a whole."""
+    drop, speedup = quality["drop_db"], latency["speedup"]
+    if max_drop is not None and drop > max_drop:
+        raise QualityError(
+            f"the hybrid loses {drop:.3f} dB, more than --max-drop {max_drop}",
+            hint=f"allow --max-drop {drop + 0.005:.2f}, or spend a larger --budget",
+        )
+    if min_speedup is not None and speedup < min_speedup:
+        raise QualityError(
+            f"the compiled hybrid is {speedup:.2f} times as fast as the teacher, "
+            f"--min-speedup asks for {min_speedup}",
+            hint=f"allow --min-speedup {speedup - 0.005:.2f}, or offer cheaper families (--family)",
+        )

@@ -1,0 +1,57 @@
+"""How close two images, or two feature maps, are."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from skimage.metrics import structural_similarity
+
+
+def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the peak signal-to-noise ratio in dB, both clamped to [0, 1].
+
+    Args:
+        image: Any shape, float.
+        reference: The same shape.
+
+    Returns:
+        Infinity when the two are equal.
+    """
+    difference = image.double().clamp(0, 1) - reference.double().clamp(0, 1)
+    error = difference.square().mean().item()
+    return -10 * math.log10(error) if error else math.inf
+
+
+def ssim(image: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the structural similarity, both clamped to [0, 1].
+
+    Gaussian window of sigma 1.5, mean over channels: the settings of Wang et al. 2004.
+
+    Args:
+        image: (C, H, W) or (1, C, H, W) float; H and W at least 11.
+        reference: The same shape.
+    """
+    first, second = (
+        each.detach().float().clamp(0, 1).cpu().reshape(each.shape[-3:]).numpy()
+        for each in (image, reference)
+    )
+    return float(
+        structural_similarity(
+            first,
+            second,
+            data_range=1.0,
+            channel_axis=0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )
+
+
+def relative_error(
+    feature: torch.Tensor, target: torch.Tensor, origin: torch.Tensor | None = None
+) -> float:
+    """Return ||feature - target|| / ||target - origin||, 2-norms; origin is zero by default."""
+    scale = (target if origin is None else target - origin).double().norm()
+    return ((feature - target).double().norm() / scale).item()
