@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import tvm_ffi
 from tvm import s_tir, sym, tirx
+from tvm.tirx.buffer import is_buffer_var
 from tvm.ir import Range, TensorLoad, TensorRegion
 
 Buffers = dict[tirx.Var, tirx.Var]
@@ -124,7 +125,7 @@ def _pairs(func: tirx.PrimFunc) -> list[tuple[int, int]]:
     """Candidates: the last two dimensions of each parameter, the output's first."""
     pairs: dict[tuple[int, int], None] = {}
     for param in reversed(func.params):
-        shape = static_shape(param) if isinstance(param.ty, tirx.BufferType) else None
+        shape = static_shape(param) if is_buffer_var(param) else None
         if shape is not None and len(shape) > 1 and min(shape[-2:]) > 1:
             pairs[shape[-2], shape[-1]] = None
     return list(pairs)
@@ -164,15 +165,17 @@ class _Merger:
         self.func, self.leaves = func, leaves
         self.height, self.width = height, width
         self.buffers: Buffers = {}
+        # An exception does not pass unchanged through the callbacks of a structural walk.
+        self.failed = False
 
     def result(self) -> tuple[tirx.PrimFunc, Buffers]:
         """Return the rewritten function and which buffer replaced which."""
         root = self.func.body.block
         body = tirx.stmt_seq(*[self.nest(leaf) for leaf in self.leaves])
-        if not self.buffers:
+        if not self.buffers or self.failed:
             raise _CannotMergeError
-        allocated = [self.merged(buffer) or buffer for buffer in root.alloc_buffers]
-        params = [self.merged(param) or param for param in self.func.params]
+        allocated = [self.replacement(buffer) for buffer in root.alloc_buffers]
+        params = [self.replacement(param) for param in self.func.params]
         block = s_tir.SBlock([], [], [], root.name_hint, body, None, allocated, [], {})
         realize = s_tir.SBlockRealize([], True, block)
         func = tirx.PrimFunc(params, realize, self.func.ret_type, self.func.attrs)
@@ -180,7 +183,7 @@ class _Merger:
 
     def merged(self, old: tirx.Var) -> tirx.Var | None:
         """Return the buffer that replaces `old`, None when `old` stays."""
-        shape = static_shape(old) if isinstance(old.ty, tirx.BufferType) else None
+        shape = static_shape(old) if is_buffer_var(old) else None
         if shape is None or shape[-2:] != (self.height, self.width):
             return None
         if old not in self.buffers:
@@ -188,6 +191,10 @@ class _Merger:
             dtype, scope = old.ty.dtype, old.ty.storage_scope
             self.buffers[old] = tirx.decl_buffer(dims, dtype, old.name, scope=scope)
         return self.buffers[old]
+
+    def replacement(self, old: tirx.Var) -> tirx.Var:
+        merged = self.merged(old)
+        return old if merged is None else merged
 
     def nest(self, leaf: _Leaf) -> tirx.Stmt:
         """Rebuild one loop nest on the merged buffers."""
@@ -214,19 +221,18 @@ class _Merger:
             if self.merged(buffer) is not None:
                 new = [*new[:-2], new[-2] * int64(self.width) + new[-1]]
             new = [analyzer.simplify(index) for index in new]
-            if self.merged(buffer) is not None and not isinstance(new[-1], tirx.Var):
-                raise _CannotMergeError
+            if self.merged(buffer) is not None:
+                self.failed |= not isinstance(new[-1], tirx.Var)
             return new
 
         def load(node: TensorLoad) -> TensorLoad:
-            return tirx.BufferLoad(
-                self.merged(node.source) or node.source, indices(node.source, list(node.indices))
-            )
+            buffer = self.replacement(node.source)
+            return tirx.BufferLoad(buffer, indices(node.source, list(node.indices)))
 
         def rewrite(node: tirx.BufferStore) -> tirx.BufferStore:
             # Only loads may use the two old variables: elsewhere the rows and columns matter.
             value = tvm_ffi.structural_map(node.value, (TensorLoad, load), order="post")
-            target = self.merged(node.buffer) or node.buffer
+            target = self.replacement(node.buffer)
             return tirx.BufferStore(target, value, indices(node.buffer, list(node.indices)))
 
         body = rewrite(store)
@@ -257,14 +263,12 @@ class _Merger:
 
         def inside(node: tirx.Expr) -> None:
             def hit(var: tirx.Var) -> None:
-                if var.same_as(pixel):
-                    raise _CannotMergeError
+                self.failed |= var.same_as(pixel)
 
             tvm_ffi.structural_walk(node, (tirx.Var, hit))
 
         def leftover(var: tirx.Var) -> None:
-            if var in old:
-                raise _CannotMergeError
+            self.failed |= var in old
 
         tvm_ffi.structural_walk(body, [(tirx.FloorDiv, inside), (tirx.FloorMod, inside)])
         tvm_ffi.structural_walk(body, (tirx.Var, leftover))

@@ -1,0 +1,175 @@
+"""What the schedule rules share: block analysis, inlining, tile sizes.
+
+A rule is a function `(PrimFunc, Target) -> s_tir.Schedule | None`; None means "not mine". It gets
+the function in the form that `prepare` leaves: simplified, elementwise chains inlined, image axes
+merged, the function's name "main".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import Call, TensorLoad
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from distillc.targets.base import Target
+
+Rule = Callable[[tirx.PrimFunc, Target], s_tir.Schedule | None]
+
+_realize = tvm_ffi.get_global_func("s_tir.schedule.GetSBlockRealize")
+
+# Fewer scalar operations than this do not repay waking a second thread (about 5 us).
+PARALLEL_MIN = 32768
+
+
+@dataclass(frozen=True)
+class Iter:
+    """One iteration variable of a block, and the loop bound to it (None: a unit iteration)."""
+
+    var: tirx.Var
+    extent: int
+    reduction: bool
+    loop: LoopRV | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A computing block of a schedule, as it was when it was looked at."""
+
+    rv: SBlockRV
+    stmt: s_tir.SBlock
+    iters: tuple[Iter, ...]
+
+    @property
+    def reduction(self) -> bool:
+        return any(it.reduction for it in self.iters)
+
+    @property
+    def spatial_size(self) -> int:
+        return prod(it.extent for it in self.iters if not it.reduction)
+
+    @property
+    def size(self) -> int:
+        return prod(it.extent for it in self.iters)
+
+    @property
+    def output(self) -> tirx.Var:
+        return self.stmt.body.buffer
+
+
+def find_blocks(sch: s_tir.Schedule) -> list[Block]:
+    """Return the blocks under the root in program order; a nested block has its own loops too."""
+    return [describe(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
+
+
+def describe(sch: s_tir.Schedule, rv: SBlockRV) -> Block:
+    """Describe one block: its iteration variables and their loops."""
+    stmt = sch.get(rv)
+    loops = {sch.get(loop).loop_var: loop for loop in sch.get_loops(rv)}
+    values = _realize(sch, rv).iter_values
+    iters = [
+        Iter(
+            iter_var.var,
+            int(iter_var.dom.extent),
+            iter_var.iter_type == tirx.IterVar.CommReduce,
+            loops.get(value) if isinstance(value, tirx.Var) else None,
+        )
+        for iter_var, value in zip(stmt.iter_vars, values, strict=True)
+    ]
+    return Block(rv, stmt, tuple(iters))
+
+
+def loads(expr: object) -> list[TensorLoad]:
+    """Return every buffer load inside an expression or statement."""
+    found: list[TensorLoad] = []
+    tvm_ffi.structural_walk(expr, (TensorLoad, found.append))
+    return found
+
+
+def contains(expr: object, *kinds: type) -> bool:
+    """Whether an expression holds a node of one of the kinds."""
+    found: list[object] = []
+    tvm_ffi.structural_walk(expr, [(kind, found.append) for kind in kinds])
+    return bool(found)
+
+
+def variables(expr: object) -> set[tirx.Var]:
+    """Return the variables that an expression uses."""
+    found: set[tirx.Var] = set()
+    tvm_ffi.structural_walk(expr, (tirx.Var, found.add))
+    return found
+
+
+def simplify(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Simplify index expressions and conditions with the ranges of all loops known."""
+    mod = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
+    return s_tir.transform.StmtSimplify()(mod)["main"]
+
+
+def is_padding(block: Block) -> bool:
+    """Whether a block copies one buffer into a larger one with a constant border."""
+    value = block.stmt.body.value
+    return (
+        not block.reduction
+        and isinstance(value, Call)
+        and value.op.name == "tirx.if_then_else"
+        and isinstance(value.args[1], TensorLoad)
+        and isinstance(value.args[2], tirx.FloatImm)
+    )
+
+
+def inline_elementwise(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Inline elementwise blocks into their consumers where that repeats no costly work."""
+    sch = s_tir.Schedule(func)
+    for rv in list(sch.get_child_blocks(sch.get_sblock("root"))):
+        block = describe(sch, rv)
+        consumers = [describe(sch, consumer) for consumer in sch.get_consumers(rv)]
+        if not consumers or block.reduction:
+            continue
+        value = block.stmt.body.value
+        reused = max(consumer.size for consumer in consumers) > block.size or len(consumers) > 1
+        if is_padding(block) and any(consumer.reduction for consumer in consumers):
+            continue
+        if reused and contains(value, Call, tirx.Div):
+            continue
+        try:
+            sch.compute_inline(rv)
+        except s_tir.ScheduleError:
+            continue
+    return sch.mod["main"]
+
+
+def vector_extent(extent: int, lanes: int) -> int:
+    """Return the widest vector that divides an axis: `lanes` or, if it must be, fewer.
+
+    Returns 1 where nothing from half a register up divides it; such a loop stays whole, and LLVM's
+    own vectoriser gives it a vector body and a scalar tail.
+    """
+    widths = [width for width in range(lanes, lanes // 2 - 1, -1) if extent % width == 0]
+    return widths[0] if widths else 1
+
+
+def vectorize_last(sch: s_tir.Schedule, loop: LoopRV, lanes: int) -> LoopRV:
+    """Vectorise the inner part of a loop; return the loop around the vectors."""
+    extent = int(sch.get(loop).extent)
+    width = vector_extent(extent, lanes)
+    if width == 1:
+        return loop
+    outer, inner = sch.split(loop, [None, width])
+    sch.vectorize(inner)
+    return outer
+
+
+def divisors(value: int) -> Iterator[int]:
+    """Yield the divisors of a number, the largest first."""
+    return (d for d in range(value, 0, -1) if value % d == 0)
+
+
+def fuse(sch: s_tir.Schedule, loops: Sequence[LoopRV]) -> LoopRV:
+    """Fuse loops, or return the only one."""
+    return loops[0] if len(loops) == 1 else sch.fuse(*loops)

@@ -1,0 +1,161 @@
+"""GEMM-like kernels: 1x1 convolution, attention times values, linear layers.
+
+Given:   C[.., m, n] += W[.., m, k] * X[.., k, n]           (n contiguous in X and C)
+Result:  for each (batch, tile of n) in parallel:
+           pack X[all k, tile]
+           for each block of rows:
+             acc[rows, tile] in registers; for k: acc += broadcast(W) * X vectors
+             epilogue (residual add, ...) on the way to memory
+
+The tile is as many vectors and rows as the register file holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import s_tir, tirx
+from tvm.ir import TensorLoad
+
+from distillc.codegen.rules.base import (
+    Block,
+    Iter,
+    describe,
+    divisors,
+    find_blocks,
+    fuse,
+    vector_extent,
+)
+from distillc.targets.base import Target
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """The axes of a product of two buffers, summed: C[batch, rows, columns] over `sums`.
+
+    `packed` is the number, among the block's reads, of the operand that holds the columns.
+    """
+
+    batch: tuple[Iter, ...]
+    rows: tuple[Iter, ...]
+    columns: tuple[Iter, ...]
+    sums: tuple[Iter, ...]
+    packed: int
+
+
+def find_contraction(block: Block) -> Contraction | None:
+    """Recognise `C += A * B` with plain indices, and columns contiguous in C and one operand."""
+    operands = product_operands(block)
+    if operands is None:
+        return None
+    store = block.stmt.body
+    for packed, other in (operands, operands[::-1]):
+        inner = store.indices[-1]
+        accesses = [store.indices, packed.indices, other.indices]
+        plain = all(
+            isinstance(index, tirx.Var | tirx.IntImm) for access in accesses for index in access
+        )
+        if not plain or not packed.indices[-1].same_as(inner):
+            continue
+        axes: dict[tuple[bool, bool, bool], list[Iter]] = {}
+        for it in block.iters:
+            if it.loop is not None:
+                key = tuple(any(it.var.same_as(i) for i in access) for access in accesses)
+                axes.setdefault((key[0], key[1], key[2]), []).append(it)
+        batch = axes.pop((True, True, True), [])
+        columns = axes.pop((True, True, False), [])
+        rows = axes.pop((True, False, True), [])
+        sums = axes.pop((False, True, True), [])
+        if axes or not rows or not sums or not any(it.var.same_as(inner) for it in columns):
+            continue
+        sources = [read.source for read in block.stmt.reads]
+        number = next(i for i, source in enumerate(sources) if source.same_as(packed.source))
+        return Contraction(tuple(batch), tuple(rows), tuple(columns), tuple(sums), number)
+    return None
+
+
+def product_operands(block: Block) -> tuple[TensorLoad, TensorLoad] | None:
+    """Return the two loads of a block `C[..] = C[..] + A[..] * B[..]`."""
+    store = block.stmt.body
+    if not block.reduction or not isinstance(store.value, tirx.Add):
+        return None
+    total, product = store.value.a, store.value.b
+    if not isinstance(total, TensorLoad) or not total.source.same_as(store.buffer):
+        return None
+    if not isinstance(product, tirx.Mul):
+        return None
+    first, second = product.a, product.b
+    if not isinstance(first, TensorLoad) or not isinstance(second, TensorLoad):
+        return None
+    return first, second
+
+
+def register_tile(rows: int, columns: int, target: Target) -> tuple[int, int, int]:
+    """Return (rows, vectors, lanes) of the accumulator tile that loads least per multiply-add.
+
+    Accumulators, the vectors of one k and a broadcast must fit the register file; both extents
+    are divided exactly, so that no guard stands in a vector loop.
+    """
+    lanes = vector_extent(columns, target.lanes)
+    if lanes == 1:
+        return next(d for d in divisors(rows) if d <= 4), columns, 1
+    best = (0.0, 1, 1)
+    for vectors in (4, 3, 2, 1):
+        if columns % (vectors * lanes):
+            continue
+        room = (target.registers - vectors - 1) // vectors
+        height = next(d for d in divisors(rows) if d <= room)
+        best = max(best, (height * vectors / (height + vectors), height, vectors))
+    return best[1], best[2], lanes
+
+
+def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+    """Schedule one contraction with an optional elementwise epilogue."""
+    sch = s_tir.Schedule(func)
+    blocks = find_blocks(sch)
+    if not 1 <= len(blocks) <= 2 or (len(blocks) == 2 and blocks[1].reduction):
+        return None
+    axes = find_contraction(blocks[0])
+    if axes is None:
+        return None
+    rv = blocks[0].rv
+    epilogue = blocks[1].rv if len(blocks) == 2 else sch.cache_write(rv, 0, "local")
+    if len(blocks) == 2:
+        sch.set_scope(rv, 0, "local")
+    pack = sch.cache_read(rv, axes.packed, "global")
+
+    loops = [[it.loop for it in group] for group in (axes.batch, axes.columns[:-1])]
+    rows = fuse(sch, [it.loop for it in axes.rows])
+    column = axes.columns[-1].loop
+    sums = [it.loop for it in axes.sums]
+    height, vectors, lanes = register_tile(
+        int(sch.get(rows).extent), int(sch.get(column).extent), target
+    )
+    row_outer, row_inner = sch.split(rows, [None, height])
+    tile, vector, lane = sch.split(column, [None, vectors, lanes])
+    outer = [loop for group in loops for loop in group]
+    sch.reorder(*outer, tile, row_outer, *sums, row_inner, vector, lane)
+    tile = fuse(sch, [*outer, tile])
+    sch.compute_at(pack, tile)
+    sch.reverse_compute_at(epilogue, row_outer)
+    sch.parallel(tile)
+    if lanes > 1:
+        sch.vectorize(lane)
+    sch.unroll(row_inner)
+    sch.unroll(vector)
+    copy_rows(sch, pack, lanes)
+    copy_rows(sch, epilogue, lanes)
+    init = sch.decompose_reduction(rv, sums[0])
+    for loop in sch.get_loops(init)[-3:]:
+        if sch.get(loop).kind == tirx.ForKind.SERIAL:
+            sch.unroll(loop)
+    return sch
+
+
+def copy_rows(sch: s_tir.Schedule, rv: s_tir.schedule.SBlockRV, lanes: int) -> None:
+    """Vectorise the innermost loop of a block that moves a tile."""
+    loop = describe(sch, rv).iters[-1].loop
+    if loop is None or lanes == 1:
+        return
+    _, inner = sch.split(loop, [None, lanes])
+    sch.vectorize(inner)

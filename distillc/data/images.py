@@ -1,0 +1,356 @@
+"""Restoration data: folders of images, or the photographs that scikit-image ships."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+import torch
+from PIL import Image
+
+from distillc.data.tasks import Task, parse_task
+from distillc.errors import DataError, UsageError
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Degraded (B, C, H, W) and clean (B, C, H * scale, W * scale), float32."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+DEGRADED_FOLDERS = ("input", "lq")
+CLEAN_FOLDERS = ("target", "gt")
+
+_BUNDLED = (
+    *("astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png"),
+    *("ihc.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg"),
+)
+_BUNDLED_HELD_OUT = ("chelsea.png", "coffee.png")
+_CACHE_BYTES = 1 << 30  # decoded pixels kept in memory; what does not fit is decoded every time
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A clean image, and its degraded partner in a folder of pairs."""
+
+    name: str
+    clean: Path
+    degraded: Path | None = None
+
+
+class RestorationData:
+    """Degraded and clean images of one task, split into training and held-out images.
+
+    Args:
+        train: Images that batches are cut from.
+        held: Images that batches never use.
+        task: How clean images are degraded; a pair brings its own degraded image.
+        channels: 1 (gray) or 3 (RGB).
+    """
+
+    def __init__(
+        self, train: Sequence[_Item], held: Sequence[_Item], task: Task, channels: int
+    ) -> None:
+        self.task = task
+        self._train = tuple(train)
+        self._held = tuple(held)
+        self._mode = "L" if channels == 1 else "RGB"
+        self._cache: dict[Path, torch.Tensor] = {}
+        self._cached_bytes = 0
+
+    def __len__(self) -> int:
+        """Number of training images."""
+        return len(self._train)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the data depend on, as JSON values: task, and every file's name, size and time."""
+        sha = hashlib.sha256()
+        for item in (*self._train, *self._held):
+            for path in filter(None, (item.clean, item.degraded)):
+                stat = path.stat()
+                sha.update(f"{item.name}:{path.name}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+        return {
+            "task": str(self.task),
+            "mode": self._mode,
+            "images": [len(self._train), len(self._held)],
+            "files": sha.hexdigest()[:16],
+        }
+
+    def batch(self, step: int, batch: int, patch: int, seed: int) -> Pair:
+        """Cut a training batch: a function of its arguments alone, so training can resume.
+
+        Patches are flipped and turned at random.
+
+        Args:
+            step: Training step.
+            batch: Number of patches, each from an image drawn at random.
+            patch: Edge of the degraded patch, pixels; smaller images are mirrored to fill it.
+            seed: Seed of the run.
+
+        Returns:
+            Degraded (B, C, patch, patch) and clean (B, C, patch * scale, patch * scale).
+
+        Raises:
+            DataError: An image cannot be decoded.
+        """
+        generator = _generator("batch", seed, step)
+        cuts = []
+        for _ in range(batch):
+            index = int(torch.randint(len(self._train), (), generator=generator))
+            turns = int(torch.randint(8, (), generator=generator))
+            cuts.append([_turn(each, turns) for each in self._cut(index, patch, generator)])
+        clean = _to_float(torch.stack([cut[-1] for cut in cuts]))
+        if len(cuts[0]) == 2:
+            return _to_float(torch.stack([cut[0] for cut in cuts])), clean
+        return self.task.degrade(clean, generator), clean
+
+    def held_out(self, count: int, crop: int) -> list[Pair]:
+        """Return fixed crops of the held-out images, in turn: always the same, in every run.
+
+        Args:
+            count: Number of crops; an image gives several when there are fewer images.
+            crop: Edge of the degraded crop, pixels.
+
+        Returns:
+            `count` pairs, degraded (1, C, crop, crop) and clean (1, C, crop * scale, ...).
+
+        Raises:
+            DataError: An image cannot be decoded.
+        """
+        pairs = []
+        for index in range(count):
+            generator = _generator("held out", crop, index)
+            chosen = len(self._train) + index % len(self._held)
+            pairs.append(self._pair(self._cut(chosen, crop, generator), generator))
+        return pairs
+
+    def test_images(self, count: int | None = None, multiple: int = 1) -> list[Pair]:
+        """Return whole held-out images, the first `count` or all.
+
+        Args:
+            count: At most so many.
+            multiple: H and W of the degraded image are cut to multiples of this.
+
+        Returns:
+            Pairs, degraded (1, C, H, W) and clean (1, C, H * scale, W * scale).
+
+        Raises:
+            DataError: An image cannot be decoded.
+        """
+        pairs = []
+        for index, item in enumerate(self._held[:count]):
+            images = self._images(item)
+            height, width = (
+                side // self._scale(images) // multiple * multiple for side in images[-1].shape[1:]
+            )
+            cut = self._window(images, 0, 0, height, width)
+            pairs.append(self._pair(cut, _generator("test", index)))
+        return pairs
+
+    def _pair(self, images: list[torch.Tensor], generator: torch.Generator) -> Pair:
+        clean = _to_float(images[-1][None])
+        if len(images) == 2:
+            return _to_float(images[0][None]), clean
+        return self.task.degrade(clean, generator), clean
+
+    def _cut(self, index: int, edge: int, generator: torch.Generator) -> list[torch.Tensor]:
+        """Cut a random window out of an image (or both images of a pair), uint8."""
+        images = self._images((*self._train, *self._held)[index])
+        scale = self._scale(images)
+        images = [
+            _mirror_to(image, edge * (scale if image is images[-1] else 1)) for image in images
+        ]
+        top, left = (
+            int(torch.randint(side // scale - edge + 1, (), generator=generator))
+            for side in images[-1].shape[1:]
+        )
+        return self._window(images, top, left, edge, edge)
+
+    def _scale(self, images: list[torch.Tensor]) -> int:
+        """Clean size / degraded size."""
+        return self.task.scale if len(images) == 1 else images[1].shape[1] // images[0].shape[1]
+
+    def _window(
+        self, images: list[torch.Tensor], top: int, left: int, height: int, width: int
+    ) -> list[torch.Tensor]:
+        """Cut the same window, in degraded pixels, out of both images."""
+        factors = [1] * (len(images) - 1) + [self._scale(images)]
+        return [
+            image[:, top * s : (top + height) * s, left * s : (left + width) * s]
+            for image, s in zip(images, factors, strict=True)
+        ]
+
+    def _images(self, item: _Item) -> list[torch.Tensor]:
+        """The item's images as (C, H, W) uint8: [clean] or [degraded, clean]."""
+        paths = [item.clean] if item.degraded is None else [item.degraded, item.clean]
+        return [self._decode(path) for path in paths]
+
+    def _decode(self, path: Path) -> torch.Tensor:
+        if path in self._cache:
+            return self._cache[path]
+        try:
+            with Image.open(path) as image:
+                if image.mode.startswith("I;16"):  # Pillow clips 16-bit gray instead of scaling
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                pixels = np.array(image.convert(self._mode))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise _unreadable(path, error) from error
+        decoded = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+        decoded = decoded.contiguous()
+        if self._cached_bytes + decoded.nbytes <= _CACHE_BYTES:
+            self._cache[path] = decoded
+            self._cached_bytes += decoded.nbytes
+        return decoded
+
+
+def open_data(source: Path | None, task: Task | str, channels: int = 3) -> RestorationData:
+    """Open restoration data.
+
+    Args:
+        source: A folder of clean images, searched recursively; or a folder of pairs, with the
+            subfolders `input` (or `lq`) and `target` (or `gt`) that hold images of the same
+            names; None for the photographs that scikit-image ships. The last tenth of the sorted
+            names is held out.
+        task: How clean images are degraded; of pairs, only its scale matters.
+        channels: Channels of the network's input, 1 or 3.
+
+    Raises:
+        UsageError: Unknown task, or a network with other channels.
+        DataError: No images, an unreadable image, or pairs that do not match.
+    """
+    task = parse_task(task)
+    if channels not in (1, 3):
+        raise UsageError(
+            f"the network takes {channels} channels, images have 1 or 3",
+            hint="only gray and colour networks can be distilled from image folders",
+        )
+    if source is None:
+        return RestorationData(_bundled(_BUNDLED), _bundled(_BUNDLED_HELD_OUT), task, channels)
+    if not source.is_dir():
+        raise DataError(
+            "the image folder does not exist" if not source.exists() else "not a folder of images",
+            where=str(source),
+            hint="pass a folder with --data, or leave it out to use scikit-image's photographs",
+        )
+    items = _pairs(source, task.scale) or _folder(source)
+    if len(items) < 2:
+        raise DataError(
+            f"the image folder holds {len(items) or 'no'} images, at least 2 are needed "
+            "(one is held out)",
+            where=str(source),
+            hint=f"images end in {', '.join(sorted(SUFFIXES))}",
+        )
+    held = max(1, round(len(items) / 10))
+    return RestorationData(items[:-held], items[-held:], task, channels)
+
+
+def _bundled(names: Sequence[str]) -> list[_Item]:
+    """Those photographs that are on disk; skimage.data's own functions could download others."""
+    folder = Path(skimage.data.__file__).parent
+    items = [_Item(name, folder / name) for name in names if (folder / name).is_file()]
+    if not items:
+        raise DataError(
+            "this scikit-image comes without photographs",
+            where=str(folder),
+            hint="pass a folder of clean images with --data",
+        )
+    return items
+
+
+def _image_files(folder: Path) -> dict[str, Path]:
+    """Images below a folder by relative path, sorted; hidden files are not images."""
+    try:
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in files
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def _folder(source: Path) -> list[_Item]:
+    items = [_Item(name, path) for name, path in _image_files(source).items()]
+    for item in items:
+        _image_size(item.clean)
+    return items
+
+
+def _pairs(source: Path, scale: int) -> list[_Item]:
+    """The pairs of a folder; none when it has no subfolders of those names."""
+    folders = {path.name.lower(): path for path in source.iterdir() if path.is_dir()}
+    degraded = next((folders[name] for name in DEGRADED_FOLDERS if name in folders), None)
+    clean = next((folders[name] for name in CLEAN_FOLDERS if name in folders), None)
+    if degraded is None or clean is None:
+        return []
+    inputs, targets = (
+        {str(Path(name).with_suffix("")): path for name, path in _image_files(folder).items()}
+        for folder in (degraded, clean)
+    )
+    if lonely := sorted(set(inputs) ^ set(targets)):
+        raise DataError(
+            f"{len(lonely)} images have no partner: {_some(lonely)}",
+            where=f"{degraded} and {clean}",
+            hint="both folders must hold images of the same names",
+        )
+    items = [_Item(name, targets[name], path) for name, path in inputs.items()]
+    wrong = []
+    for item in items:
+        small, large = _image_size(inputs[item.name]), _image_size(item.clean)
+        if (small[0] * scale, small[1] * scale) != large:
+            wrong.append(f"{item.name} ({small[0]}x{small[1]} and {large[0]}x{large[1]})")
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} pairs have sizes that do not fit scale {scale}: {_some(wrong)}",
+            where=str(source),
+            hint="a clean image must be exactly scale times the size of its degraded one",
+        )
+    return items
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """(W, H) from the file's header."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"cannot read the image: {error}", where=str(path), hint="remove or replace the file"
+    )
+
+
+def _generator(*key: object) -> torch.Generator:
+    """A generator seeded by a key, so that neighbouring keys give unrelated streams."""
+    sha = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(sha[:8], "little", signed=True))
+
+
+def _mirror_to(image: torch.Tensor, edge: int) -> torch.Tensor:
+    """Mirror (C, H, W) at its lower and right edges until both sides reach `edge`."""
+    missing = [max(0, edge - side) for side in image.shape[1:]]
+    if not any(missing):
+        return image
+    padded = np.pad(image.numpy(), [(0, 0), *((0, each) for each in missing)], mode="symmetric")
+    return torch.from_numpy(padded)
+
+
+def _turn(image: torch.Tensor, turns: int) -> torch.Tensor:
+    """One of the eight symmetries of the square, applied to (C, H, W)."""
+    return torch.rot90(image.flip(2) if turns >= 4 else image, turns % 4, (1, 2))
+
+
+def _to_float(image: torch.Tensor) -> torch.Tensor:
+    return image.float() / 255

@@ -1,0 +1,33 @@
+"""The convolution-only baseline: what a surrogate does without any state space."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distillc.frontend.restormer import LayerNorm
+
+
+class ConvSurrogate(nn.Module):
+    """A gated depthwise convolution: x + W_out (gelu(a) * b),  a, b = dw3x3(W_in norm(x)).
+
+    Args:
+        channels: C of the input and output, (B, C, H, W) float32.
+        whole_block: Whether it replaces a whole residual block (normalises and adds its input) or
+            an attention module inside one (whose input comes normalised, whose sum stands outside).
+    """
+
+    def __init__(self, channels: int, whole_block: bool) -> None:
+        super().__init__()
+        wide = 2 * channels
+        self.norm = LayerNorm(channels) if whole_block else None
+        self.project_in = nn.Conv2d(channels, wide, 1, bias=False)
+        self.dwconv = nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False)
+        self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
+        nn.init.zeros_(self.project_out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = x if self.norm is None else self.norm(x)
+        gate, value = self.dwconv(self.project_in(features)).chunk(2, 1)
+        y = self.project_out(F.gelu(gate) * value)
+        return y if self.norm is None else x + y

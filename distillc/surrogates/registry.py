@@ -1,0 +1,145 @@
+"""The families by name, and the specs that choose among them: `family[:key=value,...]`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from distillc.errors import UsageError
+from distillc.network import Scope
+from distillc.surrogates.conv import ConvSurrogate
+from distillc.surrogates.scan import ScanSurrogate
+
+
+@dataclass(frozen=True)
+class Family:
+    """A surrogate family.
+
+    Attributes:
+        name: The name specs use.
+        does: One line for the user.
+        defaults: Hyper-parameters and their defaults.
+        limits: Hyper-parameter -> largest value.
+        build: (channels, whole_block, hyper-parameters) -> module.
+    """
+
+    name: str
+    does: str
+    defaults: Mapping[str, int]
+    limits: Mapping[str, int]
+    build: Callable[[int, bool, Mapping[str, int]], nn.Module]
+
+
+def _scan(directions: int) -> Callable[[int, bool, Mapping[str, int]], nn.Module]:
+    def build(channels: int, whole_block: bool, options: Mapping[str, int]) -> nn.Module:
+        return ScanSurrogate(
+            channels, whole_block, directions, options["state"], options["expansion"]
+        )
+
+    return build
+
+
+def _ssd(channels: int, whole_block: bool, options: Mapping[str, int]) -> nn.Module:
+    inner = channels * options["expansion"]
+    head = next(size for size in range(min(16, inner), 0, -1) if inner % size == 0)
+    return ScanSurrogate(
+        channels, whole_block, options["directions"], options["state"], options["expansion"], head
+    )
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            "conv",
+            "gated depthwise convolution, no state space",
+            {},
+            {},
+            lambda channels, whole_block, _: ConvSurrogate(channels, whole_block),
+        ),
+        Family(
+            "scan1",
+            "one selective scan along rows",
+            {"state": 1, "expansion": 1},
+            {"state": 4, "expansion": 2},
+            _scan(1),
+        ),
+        Family(
+            "scan2",
+            "rows scanned both ways",
+            {"state": 1, "expansion": 1},
+            {"state": 4, "expansion": 2},
+            _scan(2),
+        ),
+        Family(
+            "ss2d",
+            "rows and columns scanned both ways: the quality ceiling, slow",
+            {"state": 16, "expansion": 2},
+            {"state": 16, "expansion": 2},
+            _scan(4),
+        ),
+        Family(
+            "ssd",
+            "Mamba-2: one decay rate per head",
+            {"state": 8, "expansion": 1, "directions": 1},
+            {"state": 64, "expansion": 2, "directions": 4},
+            _ssd,
+        ),
+    )
+}
+
+
+def parse_spec(spec: str) -> tuple[Family, dict[str, int]]:
+    """Return the family and the hyper-parameters that a spec names.
+
+    Raises:
+        UsageError: Unknown family or hyper-parameter, or a value out of range.
+    """
+    name, _, text = spec.partition(":")
+    if name not in FAMILIES:
+        raise UsageError(
+            f"unknown surrogate family {name!r}", hint=f"known families: {', '.join(FAMILIES)}"
+        )
+    family = FAMILIES[name]
+    options = dict(family.defaults)
+    for word in filter(None, text.split(",")):
+        key, _, value = word.partition("=")
+        if key not in options:
+            known = ", ".join(options) or "none"
+            raise UsageError(
+                f"family {name!r} has no hyper-parameter {key!r}", hint=f"it has: {known}"
+            )
+        limit = family.limits[key]
+        if not value.isdigit() or not 1 <= int(value) <= limit:
+            raise UsageError(
+                f"{key}={value!r} is out of range in {spec!r}", hint=f"1 to {limit} is allowed"
+            )
+        options[key] = int(value)
+    return family, options
+
+
+def canonical_spec(spec: str) -> str:
+    """Return the spec with defaults left out and keys sorted: one text for one surrogate."""
+    family, options = parse_spec(spec)
+    words = [
+        f"{key}={value}" for key, value in sorted(options.items()) if value != family.defaults[key]
+    ]
+    return family.name + (f":{','.join(words)}" if words else "")
+
+
+def build_surrogate(spec: str, channels: int, scope: Scope = "block", seed: int = 0) -> nn.Module:
+    """Build a surrogate (B, channels, H, W) -> the same, float32, in eval mode.
+
+    A new one returns its input (scope `"block"`) or zero (scope `"attention"`): training starts
+    from there. Equal seeds give equal weights; torch's global generator is left alone.
+
+    Raises:
+        UsageError: See `parse_spec`.
+    """
+    family, options = parse_spec(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return family.build(channels, scope == "block", options).eval()

@@ -1,0 +1,114 @@
+// The selective scan on a CPU, forward and backward, channels innermost so that they fill the
+// vector lanes. Called once per sequence; sequences run in threads of their own.
+//
+// Shapes: u, dt, y, gy, gu, gdt (L, D); A, gA (N, D); B, C, gB, gC (L, N); all float32, packed.
+// Recurrence (Mamba, arXiv 2312.00752, section 3.2): h = exp(dt A) h + dt B u,  y = C h.
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK = 64 };
+
+// exp for x <= 0 within 2e-7 relative: 2^k times a Taylor polynomial on [-ln2/2, ln2/2].
+static inline float exp_negative(float x) {
+    x = x < -87.0f ? -87.0f : x;
+    float k = (float)(int32_t)(x * 1.44269504f - 0.5f);
+    float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
+    float p = 1.0f + r * (1.0f + r * (0.5f + r * (1.0f / 6 + r * (1.0f / 24 + r *
+              (1.0f / 120 + r * (1.0f / 720 + r * (1.0f / 5040)))))));
+    union { int32_t i; float f; } power = {((int32_t)k + 127) << 23};
+    return p * power.f;
+}
+
+// One step of the state; `before` and `after` may be the same.
+static inline void step(const float *u, const float *dt, const float *A, const float *B,
+                        const float *before, float *after, int D, int N) {
+    for (int n = 0; n < N; n++) {
+        const float b = B[n];
+        const float *a = A + n * D, *h = before + n * D;
+        float *out = after + n * D;
+        for (int d = 0; d < D; d++)
+            out[d] = exp_negative(dt[d] * a[d]) * h[d] + dt[d] * b * u[d];
+    }
+}
+
+static inline void emit(const float *h, const float *C, float *y, int D, int N) {
+    for (int d = 0; d < D; d++) y[d] = 0.0f;
+    for (int n = 0; n < N; n++)
+        for (int d = 0; d < D; d++) y[d] += C[n] * h[n * D + d];
+}
+
+int scan_forward(const float *u, const float *dt, const float *A, const float *B, const float *C,
+                 float *y, int64_t L, int D, int N, int reverse) {
+    float *h = calloc((size_t)N * D, sizeof(float));
+    if (!h) return 1;
+    for (int64_t s = 0; s < L; s++) {
+        const int64_t t = reverse ? L - 1 - s : s;
+        step(u + t * D, dt + t * D, A, B + t * N, h, h, D, N);
+        emit(h, C + t * N, y + t * D, D, N);
+    }
+    free(h);
+    return 0;
+}
+
+// Gradients; also writes y, which the caller needs for the gate. States are kept at chunk borders
+// and recomputed within a chunk, so memory is (L / CHUNK + CHUNK) N D.
+int scan_backward(const float *u, const float *dt, const float *A, const float *B, const float *C,
+                  const float *gy, float *y, float *gu, float *gdt, float *gA, float *gB,
+                  float *gC, int64_t L, int D, int N, int reverse) {
+    const size_t state = (size_t)N * D;
+    const int64_t chunks = (L + CHUNK - 1) / CHUNK;
+    float *borders = calloc((size_t)(chunks + 1) * state, sizeof(float));
+    float *inside = malloc((CHUNK + 1) * state * sizeof(float));
+    float *gh = calloc(state, sizeof(float));
+    if (!borders || !inside || !gh) {
+        free(borders), free(inside), free(gh);
+        return 1;
+    }
+    float *h = inside;
+    memset(h, 0, state * sizeof(float));
+    for (int64_t s = 0; s < L; s++) {
+        const int64_t t = reverse ? L - 1 - s : s;
+        if (s % CHUNK == 0) memcpy(borders + s / CHUNK * state, h, state * sizeof(float));
+        step(u + t * D, dt + t * D, A, B + t * N, h, h, D, N);
+        emit(h, C + t * N, y + t * D, D, N);
+    }
+    memset(gA, 0, state * sizeof(float));
+    for (int64_t chunk = chunks - 1; chunk >= 0; chunk--) {
+        const int64_t begin = chunk * CHUNK, end = begin + CHUNK < L ? begin + CHUNK : L;
+        memcpy(inside, borders + chunk * state, state * sizeof(float));
+        for (int64_t s = begin; s < end; s++) {
+            const int64_t t = reverse ? L - 1 - s : s;
+            const float *before = inside + (s - begin) * state;
+            step(u + t * D, dt + t * D, A, B + t * N, before, inside + (s - begin + 1) * state, D, N);
+        }
+        for (int64_t s = end - 1; s >= begin; s--) {
+            const int64_t t = reverse ? L - 1 - s : s;
+            const float *before = inside + (s - begin) * state, *after = before + state;
+            const float *ut = u + t * D, *dtt = dt + t * D, *gyt = gy + t * D;
+            float *gut = gu + t * D, *gdtt = gdt + t * D;
+            for (int d = 0; d < D; d++) gut[d] = gdtt[d] = 0.0f;
+            for (int n = 0; n < N; n++) {
+                const float b = B[t * N + n], c = C[t * N + n];
+                const float *a = A + n * D, *h0 = before + n * D, *h1 = after + n * D;
+                float *g = gh + n * D, *ga = gA + n * D;
+                float sum_b = 0.0f, sum_c = 0.0f;
+                for (int d = 0; d < D; d++) {
+                    const float grad = g[d] + gyt[d] * c;
+                    const float decay = exp_negative(dtt[d] * a[d]);
+                    const float through = grad * decay * h0[d];
+                    sum_c += gyt[d] * h1[d];
+                    sum_b += grad * dtt[d] * ut[d];
+                    gut[d] += grad * dtt[d] * b;
+                    gdtt[d] += grad * b * ut[d] + through * a[d];
+                    ga[d] += through * dtt[d];
+                    g[d] = grad * decay;
+                }
+                gB[t * N + n] = sum_b;
+                gC[t * N + n] = sum_c;
+            }
+        }
+    }
+    free(borders), free(inside), free(gh);
+    return 0;
+}

@@ -1,0 +1,120 @@
+"""The compiled CPU kernel of the selective scan, for training.
+
+`scan_kernel.c` is compiled by zig (a dependency) on first use and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distillc.errors import LoweringError
+from distillc.workdir import write_whole
+
+SOURCE = Path(__file__).with_name("scan_kernel.c")
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
+
+
+def cache_folder() -> Path:
+    """Return where compiled helpers are kept: `$XDG_CACHE_HOME/distillc`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distillc"
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    text = SOURCE.read_bytes() + " ".join((*FLAGS, *_cpu())).encode()
+    path = cache_folder() / f"scan_kernel-{hashlib.sha256(text).hexdigest()[:16]}.so"
+
+    def build(temporary: Path) -> None:
+        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(temporary), str(SOURCE)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise LoweringError(
+                "the training kernel of the selective scan cannot be compiled",
+                where=done.stderr.strip()[-500:],
+                hint="check that `python -m ziglang version` works",
+            )
+
+    if not path.exists():
+        write_whole(path, build)
+    library = ctypes.CDLL(str(path))
+    for function in (library.scan_forward, library.scan_backward):
+        function.restype = ctypes.c_int
+    return library
+
+
+def _cpu() -> tuple[str, ...]:
+    """Name this CPU, since the kernel is compiled for it and a home folder may be shared."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return ()
+    lines = info.read_text().splitlines()
+    return tuple(sorted({line for line in lines if line.startswith(("flags", "Features"))}))
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _each_sequence(count: int, run: Callable[[int], int]) -> None:
+    """Call `run` for every sequence, in torch's number of threads (the calls drop the GIL)."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        if any(pool.map(run, range(count))):
+            raise MemoryError("no memory for the states of the selective scan")
+
+
+def forward(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool) -> Tensor:
+    """Return y (S, L, D) of h = exp(dt A) h + dt B u, y = C h.
+
+    Args:
+        u, dt: (S, L, D) float32, contiguous; S sequences.
+        A: (G, N, D) float32, contiguous; sequence s uses group s % G.
+        B, C: (S, L, N) float32, contiguous.
+        reverse: Scan from the last position to the first.
+    """
+    library = _library()
+    sequences, length, channels = u.shape
+    groups, states, _ = A.shape
+    y = torch.empty_like(u)
+    sizes = (ctypes.c_int64(length), channels, states, int(reverse))
+
+    def run(s: int) -> int:
+        tensors = (u[s], dt[s], A[s % groups], B[s], C[s], y[s])
+        return library.scan_forward(*map(_pointer, tensors), *sizes)
+
+    _each_sequence(sequences, run)
+    return y
+
+
+def backward(
+    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, gy: Tensor, reverse: bool
+) -> tuple[Tensor, ...]:
+    """Return (y, gu, gdt, gA, gB, gC) for the gradient `gy` of `forward`'s result.
+
+    Shapes as in `forward`; gA is (S, N, D), one per sequence.
+    """
+    library = _library()
+    sequences, length, channels = u.shape
+    groups, states, _ = A.shape
+    y, gu, gdt = (torch.empty_like(u) for _ in range(3))
+    gA = u.new_empty(sequences, states, channels)
+    gB, gC = torch.empty_like(B), torch.empty_like(C)
+    sizes = (ctypes.c_int64(length), channels, states, int(reverse))
+
+    def run(s: int) -> int:
+        inputs = (u[s], dt[s], A[s % groups], B[s], C[s], gy[s])
+        outputs = (y[s], gu[s], gdt[s], gA[s], gB[s], gC[s])
+        return library.scan_backward(*map(_pointer, (*inputs, *outputs)), *sizes)
+
+    _each_sequence(sequences, run)
+    return y, gu, gdt, gA, gB, gC

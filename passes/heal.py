@@ -1,0 +1,185 @@
+"""Fine-tune the hybrid end to end."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from distillc.data.images import RestorationData, open_data
+from distillc.data.tasks import check_scale, parse_task
+from distillc.network import KEEP, Network
+from distillc.passes.apply_replacements import ApplyReplacements
+from distillc.passes.training import (
+    WEIGHT_DECAY,
+    Average,
+    Clock,
+    RunState,
+    check_patch,
+    cosine_rate,
+    mean_psnr,
+    mixed_precision,
+    set_rate,
+)
+from distillc.pipeline import Context, Pass, PassResult, require
+from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
+
+_CLIP = 0.1  # gradient norm; L1 gradients are small, and one bad batch must not undo the start
+_HELD_OUT = 12  # images that decide between before and after
+
+
+@dataclass
+class Heal(Pass):
+    """Fine-tune the hybrid end to end against the clean image and the teacher's output.
+
+    1. Loss: L1(hybrid, clean) + `teacher_weight` * L1(hybrid, teacher). The teacher's output has
+       none of the noise that no network can predict, so it steadies the gradient; the clean image
+       lets the hybrid become better than the teacher.
+    2. All weights are trained, those of the teacher's blocks too: they adapt to the new
+       neighbours. The result is the moving average of the weights.
+    3. PSNR on held-out images decides: if the result is not better, the hybrid stays as it was.
+
+    Given:   decisions {"latent.0": "scan1", "latent.1": "keep"}, healed None
+    Result:  healed {name: weight} for `Network.hybrid()`, metrics["heal"] with PSNR before/after
+
+    Args:
+        data: Folder of images or pairs; scikit-image's photographs by default.
+        task: How clean images are degraded.
+        steps: Training steps.
+        batch: Images a step.
+        patch: Edge of a training image, pixels.
+        lr: Peak learning rate (AdamW, warm-up and cosine).
+        teacher_weight: Weight of the teacher's output in the loss.
+    """
+
+    data: Path | None = None
+    task: str = "denoise:sigma=25"
+    steps: int = 1000
+    batch: int = 8
+    patch: int = 64
+    lr: float = 5e-4
+    teacher_weight: float = 1.0
+
+    after = (ApplyReplacements,)
+
+    def requires(self, net: Network) -> None:
+        require(bool(net.decisions), "the network has no decisions", "ApplyReplacements")
+        check_scale(parse_task(self.task), net.scale)
+        check_patch(net, self.patch)
+
+    def run(self, net: Network, ctx: Context) -> PassResult:
+        if all(label == KEEP for label in net.decisions.values()):
+            return PassResult(net, False, ("no block is replaced: nothing to heal",))
+        data = open_data(self.data, self.task, net.in_channels)
+        hybrid = net.hybrid()
+        stage = ctx.work.stage("heal", self._key(net, hybrid, data, ctx)) if ctx.work else None
+        result = stage / "heal.json" if stage else None
+        if stage and result and result.exists():
+            weights = read_tensors(stage / "hybrid.safetensors")
+            figures = json.loads(result.read_text())
+        else:
+            state = RunState(stage / "state.pt" if stage else None)
+            weights, figures = self._heal(net, hybrid, data, state, ctx)
+            if stage and result:
+                write_tensors(stage / "hybrid.safetensors", weights)
+                write_json(result, figures)
+            state.clear()
+        better = figures["psnr_after"] > figures["psnr_before"]
+        note = (
+            f"{figures['psnr_before']:.3f} dB -> {figures['psnr_after']:.3f} dB on held-out images"
+        )
+        metrics = {**net.metrics, "heal": {**figures, "accepted": better}}
+        if not better:
+            return PassResult(
+                net.with_(metrics=metrics), True, (note, "not better: left as it was")
+            )
+        return PassResult(net.with_(healed=weights, metrics=metrics), True, (note,))
+
+    def _key(
+        self, net: Network, hybrid: nn.Module, data: RestorationData, ctx: Context
+    ) -> dict[str, Any]:
+        return {
+            "teacher": weights_digest(net.module),
+            "hybrid": weights_digest(hybrid),
+            "decisions": dict(net.decisions),
+            "data": data.fingerprint,
+            "options": [self.steps, self.batch, self.patch, self.lr, self.teacher_weight],
+            "seed": ctx.seed,
+        }
+
+    def _heal(
+        self,
+        net: Network,
+        hybrid: nn.Module,
+        data: RestorationData,
+        state: RunState,
+        ctx: Context,
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        teacher = copy.deepcopy(net.module).to(ctx.device)
+        hybrid = hybrid.to(ctx.device)
+        pairs = data.held_out(_HELD_OUT, 2 * self.patch)
+        figures = {
+            "steps": self.steps,
+            "psnr_teacher": mean_psnr(teacher, pairs, ctx.device),
+            "psnr_before": mean_psnr(hybrid, pairs, ctx.device),
+        }
+        average = self._train(teacher, hybrid, data, state, ctx)
+        figures["psnr_after"] = mean_psnr(average, pairs, ctx.device)
+        return {name: each.cpu() for name, each in average.state_dict().items()}, figures
+
+    def _train(
+        self,
+        teacher: nn.Module,
+        hybrid: nn.Module,
+        data: RestorationData,
+        state: RunState,
+        ctx: Context,
+    ) -> nn.Module:
+        """Train `hybrid` and return the module of averaged weights."""
+        average = Average(hybrid)
+        hybrid.train().requires_grad_(True)
+        optimizer = torch.optim.AdamW(
+            hybrid.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        first = 0
+        if saved := state.load():
+            first = saved["step"]
+            hybrid.load_state_dict(saved["hybrid"])
+            average.module.load_state_dict(saved["average"])
+            optimizer.load_state_dict(saved["optimizer"])
+        with ctx.task("heal", self.steps) as shown:
+            clock = Clock(first, self.steps)
+            for step in range(first, self.steps):
+                set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
+                degraded, clean = (
+                    each.to(ctx.device)
+                    for each in data.batch(step, self.batch, self.patch, ctx.seed)
+                )
+                with mixed_precision(ctx.device):
+                    with torch.no_grad():
+                        wanted = teacher(degraded)
+                    given = hybrid(degraded)
+                    loss = F.l1_loss(given, clean)
+                    loss = loss + self.teacher_weight * F.l1_loss(given, wanted)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(hybrid.parameters(), _CLIP)
+                optimizer.step()
+                average.update(hybrid, step)
+                done = step + 1
+                shown.update(done, f"loss {loss.item():.4f} {clock.left(done)}")
+                state.save(
+                    lambda done=done: {
+                        "step": done,
+                        "hybrid": hybrid.state_dict(),
+                        "average": average.module.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                    }
+                )
+        return average.module

@@ -1,0 +1,74 @@
+"""Give every block its candidates."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+from distillc.errors import PassError
+from distillc.frontend.cost import count_cost
+from distillc.network import Block, Network, Scope, Surrogate
+from distillc.passes.find_attention import FindAttention
+from distillc.pipeline import Context, Pass, PassResult, require
+from distillc.surrogates.registry import build_surrogate, canonical_spec
+
+
+class SynthesizeSurrogates(Pass):
+    """Build untrained surrogates for every block.
+
+    1. A block on images (B, C, H, W) gets one surrogate per spec and scope.
+    2. A block on tokens (B, L, C) gets none, and a note.
+
+    Given:   Block("refinement.0", shape=(1, 32, 256, 256))
+    Result:  candidates["refinement.0"] = (Surrogate("conv"), Surrogate("scan1"), ...)
+
+    Args:
+        specs: Families with their hyper-parameters, say `"scan2:state=4"`.
+        scopes: `"block"` replaces attention and feed-forward, `"attention"` the former alone.
+
+    Raises:
+        UsageError: A spec is unknown.
+        PassError: No block can take a surrogate.
+    """
+
+    after = (FindAttention,)
+
+    def __init__(
+        self,
+        specs: Sequence[str] = ("conv", "scan1", "scan2"),
+        scopes: Sequence[Scope] = ("block",),
+    ) -> None:
+        self.specs = tuple(dict.fromkeys(canonical_spec(spec) for spec in specs))
+        self.scopes = tuple(scopes)
+
+    def requires(self, net: Network) -> None:
+        require(bool(net.blocks), "no blocks are known", "FindAttention")
+
+    def run(self, net: Network, ctx: Context) -> PassResult:
+        candidates = {}
+        notes = []
+        for block in net.blocks:
+            if len(block.shape) != 4:  # rule 2
+                notes.append(f"{block.name}: works on tokens {block.shape}, kept")
+                continue
+            candidates[block.name] = tuple(  # rule 1
+                self._build(block, spec, scope, ctx.seed)
+                for scope in self.scopes
+                for spec in self.specs
+            )
+        if not candidates:
+            raise PassError(
+                "no block can take a surrogate: all work on tokens (B, L, C)",
+                where=net.name,
+                hint="only blocks on images (B, C, H, W) are supported so far",
+            )
+        count = sum(map(len, candidates.values()))
+        notes.append(f"{count} candidates for {len(candidates)} blocks")
+        return PassResult(net.with_(candidates=candidates), True, tuple(notes))
+
+    def _build(self, block: Block, spec: str, scope: Scope, seed: int) -> Surrogate:
+        shape = block.shape if scope == "block" else block.attention_shape
+        # A seed of its own, so that a candidate does not depend on which others are built.
+        own = zlib.crc32(f"{seed}/{block.name}/{spec}@{scope}".encode())
+        module = build_surrogate(spec, shape[1], scope, own)
+        return Surrogate(block.name, spec, scope, module, count_cost(module, shape))

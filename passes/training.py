@@ -1,0 +1,181 @@
+"""What the training passes share: schedule, precision, averaging, features, resumable state."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from distillc.data.images import Pair
+from distillc.data.metrics import psnr
+from distillc.errors import UsageError
+from distillc.network import Network
+from distillc.workdir import write_whole
+
+SAVE_SECONDS = 60.0
+"""How much work a kill may cost."""
+
+WEIGHT_DECAY = 1e-4
+
+Features = dict[str, tuple[torch.Tensor, torch.Tensor]]
+"""Module path -> its input and output."""
+
+
+def cosine_rate(progress: float, peak: float, warmup: float = 0.03) -> float:
+    """Return the learning rate at `progress` in [0, 1]: a linear warm-up, then a half cosine."""
+    return peak * min(1.0, (progress + 1e-3) / warmup) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def mixed_precision(device: str) -> AbstractContextManager[Any]:
+    """bfloat16 for convolutions and products where the machine has it, float32 for the rest."""
+    has = torch.cuda.is_bf16_supported() if device.startswith("cuda") else _cpu_multiplies_bf16()
+    return torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=has)
+
+
+def _cpu_multiplies_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def check_patch(net: Network, patch: int) -> None:
+    """Check that the network takes training images of this edge.
+
+    Raises:
+        UsageError: It does not; the message names the multiple it needs.
+    """
+    if patch % net.multiple:
+        near = max(1, round(patch / net.multiple)) * net.multiple
+        raise UsageError(
+            f"{net.name} cannot take patches of {patch} pixels: it needs multiples of "
+            f"{net.multiple}",
+            hint=f"try patch={near}",
+        )
+
+
+class Average:
+    """Exponential moving average of a module's weights: smoother, and better, than the last.
+
+    Attributes:
+        module: A copy of the module with the averaged weights.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after `step` (from 0); early steps weigh more, so it starts fast."""
+        weight = 1 - min(self._decay, (1 + step) / (10 + step))
+        mine, theirs = list(self.module.parameters()), list(module.parameters())
+        torch._foreach_lerp_(mine, theirs, weight)
+        for own, other in zip(self.module.buffers(), module.buffers(), strict=True):
+            own.copy_(other)
+
+
+@torch.no_grad()
+def teacher_features(teacher: nn.Module, paths: Iterable[str], images: torch.Tensor) -> Features:
+    """Run the teacher once and return what goes into and comes out of some of its modules.
+
+    Args:
+        teacher: Module in eval mode.
+        paths: Qualified names of submodules.
+        images: (B, C, H, W) float32, on the teacher's device.
+
+    Returns:
+        Path -> (first argument, result), float32 copies without gradient.
+    """
+    inputs: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
+
+    def listen(path: str) -> list[Any]:
+        # Copies, since a later module may work in place on what this one was given or returned.
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            inputs[path] = (*args, *kwargs.values())[0].float().clone()
+
+        def after(module: nn.Module, args: tuple[Any, ...], result: torch.Tensor) -> None:
+            outputs[path] = result.float().clone()
+
+        module = teacher.get_submodule(path)
+        return [
+            module.register_forward_pre_hook(before, with_kwargs=True),
+            module.register_forward_hook(after),
+        ]
+
+    handles = [handle for path in dict.fromkeys(paths) for handle in listen(path)]
+    try:
+        teacher(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {path: (inputs[path], outputs[path]) for path in outputs}
+
+
+@torch.no_grad()
+def mean_psnr(module: nn.Module, pairs: Iterable[Pair], device: str = "cpu") -> float:
+    """Return the mean PSNR of a module's output on (degraded, clean) pairs, dB."""
+    values = [psnr(module(degraded.to(device)).cpu(), clean) for degraded, clean in pairs]
+    return sum(values) / len(values)
+
+
+class RunState:
+    """The state of a training run on disk, so that the same command goes on after a kill.
+
+    Args:
+        path: The file; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._saved = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the state last saved, None when there is none."""
+        if self._path is None or not self._path.exists():
+            return None
+        state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+        return state
+
+    def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Save `state()` if the last time is `SAVE_SECONDS` ago.
+
+        Raises:
+            StorageError: It cannot be written; the last state is still there.
+        """
+        if self._path is None or time.monotonic() - self._saved < SAVE_SECONDS:
+            return
+        buffer = io.BytesIO()  # torch.save to a file hides a full disk behind a RuntimeError
+        torch.save(dict(state()), buffer)
+        write_whole(self._path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+        self._saved = time.monotonic()
+
+    def clear(self) -> None:
+        """Forget the state: the run is finished and its result is stored."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+class Clock:
+    """How long the rest of a run takes, from the steps done since it started or resumed."""
+
+    def __init__(self, first: int, total: int) -> None:
+        self._first, self._total, self._start = first, total, time.monotonic()
+
+    def left(self, done: int) -> str:
+        """Return the time left after `done` steps, say `"3:20 left"`."""
+        pace = (time.monotonic() - self._start) / max(1, done - self._first)
+        minutes, seconds = divmod(round(pace * (self._total - done)), 60)
+        return f"{minutes}:{seconds:02d} left"
