@@ -122,6 +122,7 @@ class Network:
         name: A short name, used for file names.
         scale: Output size / input size.
         multiple: H and W must be multiples of this.
+        fixed_size: Whether it runs at `size` only (an exported program).
         program: `torch.export` program at (1, in_channels, *size); None until traced. Its
             `graph_module` is the fx graph, whose `nn_module_stack` ties every op to a module.
         blocks: What `FindAttention` found, in execution order.
@@ -140,6 +141,7 @@ class Network:
     name: str = "network"
     scale: int = 1
     multiple: int = 1
+    fixed_size: bool = False
     program: torch.export.ExportedProgram | None = None
     blocks: tuple[Block, ...] = ()
     candidates: Mapping[str, tuple[Surrogate, ...]] = field(default_factory=_empty)
@@ -169,6 +171,13 @@ class Network:
             TraceError: The network cannot take this size; the message says which multiple it
                 needs and the nearest sizes.
         """
+        if size == self.size:
+            return self
+        if self.fixed_size:
+            raise TraceError(
+                f"{self.name} is an exported program for {self.size[0]}x{self.size[1]} only",
+                hint=f"use --size {self.size[0]}x{self.size[1]}, or convert the checkpoint itself",
+            )
         if any(extent % self.multiple for extent in size):
             near = [max(1, round(extent / self.multiple)) * self.multiple for extent in size]
             raise TraceError(
@@ -176,8 +185,6 @@ class Network:
                 f"multiples of {self.multiple}",
                 hint=f"try {near[0]}x{near[1]}",
             )
-        if size == self.size:
-            return self
         return self.with_(size=size, program=None, blocks=(), candidates=_empty())
 
     def block(self, name: str) -> Block:

@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skimage.data
 import torch
 from PIL import Image
 
+from distillc.data.folders import (
+    BUNDLED,
+    BUNDLED_HELD_OUT,
+    SUFFIXES,
+    Item,
+    bundled,
+    paired_folder,
+    plain_folder,
+    unreadable,
+)
 from distillc.data.tasks import Task, parse_task
 from distillc.errors import DataError, UsageError
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Degraded (B, C, H, W) and clean (B, C, H * scale, W * scale), float32."""
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-DEGRADED_FOLDERS = ("input", "lq")
-CLEAN_FOLDERS = ("target", "gt")
-
-_BUNDLED = (
-    *("astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png"),
-    *("ihc.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg"),
-)
-_BUNDLED_HELD_OUT = ("chelsea.png", "coffee.png")
 _CACHE_BYTES = 1 << 30  # decoded pixels kept in memory; what does not fit is decoded every time
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A clean image, and its degraded partner in a folder of pairs."""
-
-    name: str
-    clean: Path
-    degraded: Path | None = None
 
 
 class RestorationData:
@@ -52,7 +42,7 @@ class RestorationData:
     """
 
     def __init__(
-        self, train: Sequence[_Item], held: Sequence[_Item], task: Task, channels: int
+        self, train: Sequence[Item], held: Sequence[Item], task: Task, channels: int
     ) -> None:
         self.task = task
         self._train = tuple(train)
@@ -184,7 +174,7 @@ class RestorationData:
             for image, s in zip(images, factors, strict=True)
         ]
 
-    def _images(self, item: _Item) -> list[torch.Tensor]:
+    def _images(self, item: Item) -> list[torch.Tensor]:
         """The item's images as (C, H, W) uint8: [clean] or [degraded, clean]."""
         paths = [item.clean] if item.degraded is None else [item.degraded, item.clean]
         return [self._decode(path) for path in paths]
@@ -198,7 +188,7 @@ class RestorationData:
                     image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 pixels = np.array(image.convert(self._mode))
         except (OSError, ValueError, SyntaxError) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         decoded = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
         decoded = decoded.contiguous()
         if self._cached_bytes + decoded.nbytes <= _CACHE_BYTES:
@@ -229,14 +219,14 @@ def open_data(source: Path | None, task: Task | str, channels: int = 3) -> Resto
             hint="only gray and colour networks can be distilled from image folders",
         )
     if source is None:
-        return RestorationData(_bundled(_BUNDLED), _bundled(_BUNDLED_HELD_OUT), task, channels)
+        return RestorationData(bundled(BUNDLED), bundled(BUNDLED_HELD_OUT), task, channels)
     if not source.is_dir():
         raise DataError(
             "the image folder does not exist" if not source.exists() else "not a folder of images",
             where=str(source),
             hint="pass a folder with --data, or leave it out to use scikit-image's photographs",
         )
-    items = _pairs(source, task.scale) or _folder(source)
+    items = paired_folder(source, task.scale) or plain_folder(source)
     if len(items) < 2:
         raise DataError(
             f"the image folder holds {len(items) or 'no'} images, at least 2 are needed "
@@ -246,90 +236,6 @@ def open_data(source: Path | None, task: Task | str, channels: int = 3) -> Resto
         )
     held = max(1, round(len(items) / 10))
     return RestorationData(items[:-held], items[-held:], task, channels)
-
-
-def _bundled(names: Sequence[str]) -> list[_Item]:
-    """Those photographs that are on disk; skimage.data's own functions could download others."""
-    folder = Path(skimage.data.__file__).parent
-    items = [_Item(name, folder / name) for name in names if (folder / name).is_file()]
-    if not items:
-        raise DataError(
-            "this scikit-image comes without photographs",
-            where=str(folder),
-            hint="pass a folder of clean images with --data",
-        )
-    return items
-
-
-def _image_files(folder: Path) -> dict[str, Path]:
-    """Images below a folder by relative path, sorted; hidden files are not images."""
-    try:
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    return {
-        path.relative_to(folder).as_posix(): path
-        for path in files
-        if path.is_file() and not path.name.startswith(".")
-    }
-
-
-def _folder(source: Path) -> list[_Item]:
-    items = [_Item(name, path) for name, path in _image_files(source).items()]
-    for item in items:
-        _image_size(item.clean)
-    return items
-
-
-def _pairs(source: Path, scale: int) -> list[_Item]:
-    """The pairs of a folder; none when it has no subfolders of those names."""
-    folders = {path.name.lower(): path for path in source.iterdir() if path.is_dir()}
-    degraded = next((folders[name] for name in DEGRADED_FOLDERS if name in folders), None)
-    clean = next((folders[name] for name in CLEAN_FOLDERS if name in folders), None)
-    if degraded is None or clean is None:
-        return []
-    inputs, targets = (
-        {str(Path(name).with_suffix("")): path for name, path in _image_files(folder).items()}
-        for folder in (degraded, clean)
-    )
-    if lonely := sorted(set(inputs) ^ set(targets)):
-        raise DataError(
-            f"{len(lonely)} images have no partner: {_some(lonely)}",
-            where=f"{degraded} and {clean}",
-            hint="both folders must hold images of the same names",
-        )
-    items = [_Item(name, targets[name], path) for name, path in inputs.items()]
-    wrong = []
-    for item in items:
-        small, large = _image_size(inputs[item.name]), _image_size(item.clean)
-        if (small[0] * scale, small[1] * scale) != large:
-            wrong.append(f"{item.name} ({small[0]}x{small[1]} and {large[0]}x{large[1]})")
-    if wrong:
-        raise DataError(
-            f"{len(wrong)} pairs have sizes that do not fit scale {scale}: {_some(wrong)}",
-            where=str(source),
-            hint="a clean image must be exactly scale times the size of its degraded one",
-        )
-    return items
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    """(W, H) from the file's header."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"cannot read the image: {error}", where=str(path), hint="remove or replace the file"
-    )
 
 
 def _generator(*key: object) -> torch.Generator:

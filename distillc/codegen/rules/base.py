@@ -117,7 +117,7 @@ def is_padding(block: Block) -> bool:
     return (
         not block.reduction
         and isinstance(value, Call)
-        and value.op.name == "tirx.if_then_else"
+        and value.op.name == "prim.if_then_else"
         and isinstance(value.args[1], TensorLoad)
         and isinstance(value.args[2], tirx.FloatImm)
     )
@@ -145,13 +145,14 @@ def inline_elementwise(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 
 def vector_extent(extent: int, lanes: int) -> int:
-    """Return the widest vector that divides an axis: `lanes` or, if it must be, fewer.
+    """Return the width of the vectors that divide an axis and need the fewest register operations.
 
-    Returns 1 where nothing from half a register up divides it; such a loop stays whole, and LLVM's
-    own vectoriser gives it a vector body and a scalar tail.
+    A width that is no power of two costs one operation for each bit set. Returns 1 where nothing
+    from a quarter register up divides the axis; such a loop stays whole, and LLVM's own vectoriser
+    gives it a vector body and a scalar tail.
     """
-    widths = [width for width in range(lanes, lanes // 2 - 1, -1) if extent % width == 0]
-    return widths[0] if widths else 1
+    widths = [w for w in range(lanes, max(1, lanes // 4 - 1), -1) if extent % w == 0]
+    return min(widths, key=lambda w: w.bit_count() / w, default=1)
 
 
 def vectorize_last(sch: s_tir.Schedule, loop: LoopRV, lanes: int) -> LoopRV:

@@ -1,0 +1,132 @@
+"""Dense and depthwise k x k convolutions with zero padding, NCHW.
+
+Given:   P = pad(X); Y[co, y, x] += P[ci, y + ry, x + rx] * W[co, ci, ry, rx]; Y' = epilogue(Y)
+Result:  for each tile of rows (depthwise: each channel and tile of rows) in parallel:
+           P for this tile only: zeros, then rows copied in vectors
+           for each block of co, each row, each run of x:
+             acc[co, x] in registers; for ci, ry, rx: acc += broadcast(W) * P vectors
+             epilogue on the way to memory
+"""
+
+from __future__ import annotations
+
+from tvm import s_tir, tirx
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from distillc.codegen.rules.base import (
+    Block,
+    Iter,
+    describe,
+    divisors,
+    find_blocks,
+    fuse,
+    is_padding,
+    variables,
+    vectorize_last,
+)
+from distillc.codegen.rules.contraction import product_operands, register_tile
+from distillc.targets.base import Target
+
+
+def schedule_convolution(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+    """Schedule pad, convolution and at most one elementwise epilogue."""
+    sch = s_tir.Schedule(func)
+    blocks = find_blocks(sch)
+    if not 2 <= len(blocks) <= 3 or not is_padding(blocks[0]):
+        return None
+    pad, conv = blocks[:2]
+    operands = product_operands(conv)
+    if operands is None or (len(blocks) == 3 and blocks[2].reduction):
+        return None
+    image = next((op for op in operands if op.source.same_as(pad.output)), None)
+    spatial = [it for it in conv.iters if it.loop is not None and not it.reduction]
+    sums = [it for it in conv.iters if it.loop is not None and it.reduction]
+    if image is None or len(spatial) < 3 or not sums:
+        return None
+    if not all(isinstance(index, tirx.Var | tirx.IntImm) for index in conv.stmt.body.indices):
+        return None
+    channel, row, column = spatial[-3:]
+    if column.var not in variables(image.indices[-1]):
+        return None
+    epilogue = blocks[2].rv if len(blocks) == 3 else sch.cache_write(conv.rv, 0, "local")
+    if len(blocks) == 3:
+        sch.set_scope(conv.rv, 0, "local")
+    batch = [it.loop for it in spatial[:-3]]
+    depthwise = channel.var in variables(image.indices)
+    tile = _tile_depthwise if depthwise else _tile_dense
+    shared, inner, unrolled = tile(sch, (channel, row, column), batch, sums, target)
+    sch.reverse_compute_at(epilogue, inner)
+    vectorize_last(sch, sch.get_loops(epilogue)[-1], target.lanes)
+    for loop in unrolled:
+        sch.unroll(loop)
+    init = sch.decompose_reduction(conv.rv, sums[0].loop)
+    for loop in sch.get_loops(init):
+        if sch.get(loop).loop_var.name.endswith("_init") and (
+            sch.get(loop).kind == tirx.ForKind.SERIAL
+        ):
+            sch.unroll(loop)
+    # Last: decomposing the padding replaces the loops below `shared`.
+    place_padding(sch, pad.rv, shared, target.lanes)
+    return sch
+
+
+Tiles = tuple[LoopRV, LoopRV, list[LoopRV]]
+
+
+def _tile_dense(
+    sch: s_tir.Schedule,
+    axes: tuple[Iter, Iter, Iter],
+    batch: list[LoopRV],
+    sums: list[Iter],
+    target: Target,
+) -> Tiles:
+    """Tile a dense convolution; returns the loops that hold the padding and the epilogue."""
+    channel, row, column = axes
+    height, vectors, lanes = register_tile(channel.extent, column.extent, target)
+    rows = next(d for d in divisors(row.extent) if d <= max(1, min(4, row.extent // 8)))
+    row_outer, row_inner = sch.split(row.loop, [None, rows])
+    channel_outer, channel_inner = sch.split(channel.loop, [None, height])
+    column_outer, vector, lane = sch.split(column.loop, [None, vectors, lanes])
+    order = [*batch, row_outer, channel_outer, row_inner, column_outer]
+    sch.reorder(*order, *[it.loop for it in sums], channel_inner, vector, lane)
+    shared = fuse(sch, [*batch, row_outer])
+    sch.parallel(shared)
+    if lanes > 1:
+        sch.vectorize(lane)
+    window = [it.loop for it in sums if it.extent <= 3]
+    return shared, column_outer, [*window[-1:], channel_inner, vector]
+
+
+def _tile_depthwise(
+    sch: s_tir.Schedule,
+    axes: tuple[Iter, Iter, Iter],
+    batch: list[LoopRV],
+    sums: list[Iter],
+    target: Target,
+) -> Tiles:
+    """Tile a depthwise convolution; a few rows at once share the loads of the rows between."""
+    channel, row, column = axes
+    # Half of the second-level cache holds the padded rows of one channel.
+    limit = max(4, target.l2_kib * 1024 // 2 // (4 * column.extent))
+    rows = next(d for d in divisors(row.extent) if d <= limit)
+    unrolled = next(d for d in divisors(rows) if d <= 4)
+    row_outer, row_middle, row_inner = sch.split(row.loop, [None, rows // unrolled, unrolled])
+    _, vectors, lanes = register_tile(1, column.extent, target)
+    vectors = vectors if lanes == 1 else 1
+    column_outer, lane = sch.split(column.loop, [None, vectors * lanes])
+    order = [*batch, channel.loop, row_outer, row_middle, column_outer]
+    sch.reorder(*order, *[it.loop for it in sums], row_inner, lane)
+    shared = fuse(sch, [*batch, channel.loop, row_outer])
+    sch.parallel(shared)
+    if lanes > 1:
+        sch.vectorize(lane)
+    return shared, column_outer, [*[it.loop for it in sums if it.extent <= 3], row_inner]
+
+
+def place_padding(sch: s_tir.Schedule, pad: SBlockRV, loop: LoopRV, lanes: int) -> None:
+    """Pad tile by tile: fill the tile with zeros, then copy the inside without conditions."""
+    sch.compute_at(pad, loop)
+    loops = sch.get_loops(pad)
+    depth = [sch.get(own).loop_var for own in loops].index(sch.get(loop).loop_var)
+    sch.decompose_padding(pad, loops[depth + 1])
+    vectorize_last(sch, sch.get_loops(pad)[-1], lanes)

@@ -1,0 +1,129 @@
+"""Where images lie: plain folders, folders of pairs, and what scikit-image ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+from distillc.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+DEGRADED_FOLDERS = ("input", "lq")
+CLEAN_FOLDERS = ("target", "gt")
+
+BUNDLED = (
+    *("astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png"),
+    *("ihc.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg"),
+)
+BUNDLED_HELD_OUT = ("chelsea.png", "coffee.png")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A clean image, and its degraded partner in a folder of pairs."""
+
+    name: str
+    clean: Path
+    degraded: Path | None = None
+
+
+def bundled(names: Sequence[str]) -> list[Item]:
+    """Those photographs that are on disk; skimage.data's own functions could download others.
+
+    Raises:
+        DataError: None is.
+    """
+    folder = Path(skimage.data.__file__).parent
+    items = [Item(name, folder / name) for name in names if (folder / name).is_file()]
+    if not items:
+        raise DataError(
+            "this scikit-image comes without photographs",
+            where=str(folder),
+            hint="pass a folder of clean images with --data",
+        )
+    return items
+
+
+def _image_files(folder: Path) -> dict[str, Path]:
+    """Images below a folder by relative path, sorted; hidden files are not images."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in files
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+def plain_folder(source: Path) -> list[Item]:
+    """The images of a folder, all of them clean.
+
+    Raises:
+        DataError: A file is not an image.
+    """
+    items = [Item(name, path) for name, path in _image_files(source).items()]
+    for item in items:
+        _image_size(item.clean)
+    return items
+
+
+def paired_folder(source: Path, scale: int) -> list[Item]:
+    """The pairs of a folder; none when it has no subfolders of those names.
+
+    Raises:
+        DataError: A file is not an image, lacks a partner, or the sizes do not fit `scale`.
+    """
+    try:
+        folders = {path.name.lower(): path for path in source.iterdir() if path.is_dir()}
+    except OSError as error:
+        raise unreadable(source, error) from error
+    degraded = next((folders[name] for name in DEGRADED_FOLDERS if name in folders), None)
+    clean = next((folders[name] for name in CLEAN_FOLDERS if name in folders), None)
+    if degraded is None or clean is None:
+        return []
+    inputs, targets = (
+        {str(Path(name).with_suffix("")): path for name, path in _image_files(folder).items()}
+        for folder in (degraded, clean)
+    )
+    if lonely := sorted(set(inputs) ^ set(targets)):
+        raise DataError(
+            f"{len(lonely)} images have no partner: {_some(lonely)}",
+            where=f"{degraded} and {clean}",
+            hint="both folders must hold images of the same names",
+        )
+    items = [Item(name, targets[name], path) for name, path in inputs.items()]
+    wrong = []
+    for item in items:
+        small, large = _image_size(inputs[item.name]), _image_size(item.clean)
+        if (small[0] * scale, small[1] * scale) != large:
+            wrong.append(f"{item.name} ({small[0]}x{small[1]} and {large[0]}x{large[1]})")
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} pairs have sizes that do not fit scale {scale}: {_some(wrong)}",
+            where=str(source),
+            hint="a clean image must be exactly scale times the size of its degraded one",
+        )
+    return items
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """(W, H) from the file's header."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError) as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The error for a file or folder that cannot be read."""
+    return DataError(
+        f"cannot read {path.name}: {error}", where=str(path), hint="remove or replace it"
+    )

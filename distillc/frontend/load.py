@@ -1,0 +1,220 @@
+"""A checkpoint to a `Network`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+from torch import Tensor, nn
+
+from distillc.errors import CheckpointError, UsageError
+from distillc.frontend.formats import read_checkpoint
+from distillc.frontend.restormer import Restormer, infer_config
+from distillc.frontend.trace import trace
+from distillc.network import Network
+from distillc.workdir import file_digest
+
+SIZE = (64, 64)
+"""Size of a loaded network until `Network.at` chooses another."""
+
+
+def load(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    trust_pickle: bool = False,
+) -> Network:
+    """Load a checkpoint.
+
+    1. With `arch`, the user's class is built and takes the weights.
+    2. A `.pt2` file is an exported program; its size is fixed.
+    3. A pickled module is taken as it is, if the user trusts it.
+    4. Parameters named like the public Restormer checkpoints go into our Restormer.
+    5. Anything else is what spandrel recognises.
+
+    Args:
+        path: `.pth`, `.pt`, `.safetensors` or `.pt2`.
+        arch: `package.module:Class`, importable from here.
+        arch_args: Keyword arguments of that class.
+        trust_pickle: Accept a pickled module. Loading one can run any code.
+
+    Raises:
+        CheckpointError: Unreadable, unsafe, or no architecture fits.
+        UsageError: `arch` cannot be imported or built.
+    """
+    path = Path(path)
+    if path.suffix == ".pt2" and path.exists():
+        net, name = _load_program(path), "exported program"  # rule 2
+    else:
+        content = read_checkpoint(path, trust_pickle)
+        if isinstance(content, nn.Module):  # rule 3
+            net, name = _wrap(content), type(content).__name__
+        elif arch:  # rule 1
+            net, name = _wrap(_load_own(arch, arch_args or {}, content, path)), arch
+        elif _is_restormer(content):  # rule 4
+            net, name = _load_restormer(content, path), "Restormer"
+        else:  # rule 5
+            net, name = _load_spandrel(content, path)
+    source = {
+        "path": path.name,
+        "sha256": file_digest(path),
+        "architecture": name,
+        "parameters": sum(each.numel() for each in net.module.parameters()),
+    }
+    return replace(net, name=path.stem, source=source)
+
+
+def _wrap(module: nn.Module) -> Network:
+    """Learn scale and size multiple by trying."""
+    first = next((each for each in module.modules() if isinstance(each, nn.Conv2d)), None)
+    channels = first.in_channels if first else 3
+    return trace(module, torch.zeros(1, channels, *SIZE))
+
+
+def _load_program(path: Path) -> Network:
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise CheckpointError(
+            f"the exported program cannot be read: {str(error).splitlines()[0][:200]}",
+            where=str(path),
+            hint="save it again with torch.export.save and this version of torch",
+        ) from error
+    arguments, _ = program.example_inputs or ((), {})
+    if len(arguments) != 1 or arguments[0].dim() != 4:
+        raise CheckpointError(
+            "the exported program must take one image (1, C, H, W)", where=str(path)
+        )
+    shape = tuple(arguments[0].shape)
+    module = torch.export.unflatten(program)  # keeps the modules that blocks are known by
+    with torch.no_grad():
+        scale = module(torch.zeros(shape)).shape[-1] // shape[-1]
+    return Network(module, shape[2:], shape[1], scale=scale, program=program, fixed_size=True)
+
+
+def _load_own(
+    arch: str, arguments: Mapping[str, Any], state: dict[str, Tensor], path: Path
+) -> nn.Module:
+    module_name, _, class_name = arch.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+        module = cls(**arguments)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"--arch {arch} cannot be built: {error}",
+            hint="write package.module:Class, importable from here, and its keyword arguments "
+            "as --arch-args JSON",
+        ) from error
+    _fill(module, state, path, arch)
+    return module.eval()
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
+    """Load weights strictly, or say what does not fit."""
+    wanted = module.state_dict()
+    missing = sorted(wanted.keys() - state.keys())
+    unexpected = sorted(state.keys() - wanted.keys())
+    wrong = [
+        f"{key} is {tuple(state[key].shape)}, {name} has {tuple(wanted[key].shape)}"
+        for key in wanted.keys() & state.keys()
+        if wanted[key].shape != state[key].shape
+    ]
+    if missing or unexpected or wrong:
+        problems = [
+            f"{label}: {', '.join(keys[:4])}{' ...' if len(keys) > 4 else ''} ({len(keys)})"
+            for label, keys in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("wrong shape", sorted(wrong)),
+            )
+            if keys
+        ]
+        raise CheckpointError(
+            f"the weights do not fit {name}; " + "; ".join(problems),
+            where=str(path),
+            hint="check the architecture's arguments against the ones it was trained with",
+        )
+    module.load_state_dict(state)
+
+
+def _is_restormer(state: Mapping[str, Tensor]) -> bool:
+    try:
+        return bool(infer_config(state))
+    except KeyError:
+        return False
+
+
+def _load_restormer(state: dict[str, Tensor], path: Path) -> Network:
+    config = infer_config(state)
+    module = Restormer(**config)
+    _fill(module, state, path, "Restormer")
+    return Network(module.eval(), SIZE, config["inp_channels"], multiple=8)
+
+
+def _load_spandrel(state: dict[str, Tensor], path: Path) -> tuple[Network, str]:
+    try:
+        found = ModelLoader(device="cpu").load_from_state_dict(dict(state))
+    except UnsupportedModelError as error:
+        raise _nothing_fits(state, path) from error
+    except Exception as error:
+        raise CheckpointError(
+            f"spandrel recognises the network but cannot load it: {error}", where=str(path)
+        ) from error
+    if not isinstance(found, ImageModelDescriptor):
+        raise CheckpointError(
+            f"{found.architecture.name} takes more than an image", where=str(path)
+        )
+    requirements = found.size_requirements
+    multiple = max(1, requirements.multiple_of)
+    edge = max(SIZE[0], requirements.minimum)
+    edge = -(-edge // multiple) * multiple
+    module = found.model.eval()
+    net = Network(module, (edge, edge), found.input_channels, scale=found.scale, multiple=multiple)
+    return net, found.architecture.name
+
+
+def _nothing_fits(state: Mapping[str, Tensor], path: Path) -> CheckpointError:
+    """Say that no architecture fits, how close Restormer came, and what to do."""
+    wanted = {f"{level}.0.{part}" for level in _LEVELS for part in _BLOCK} | _OUTER
+    missing = sorted(wanted - state.keys())
+    share = 1 - len(missing) / len(wanted)
+    if share > 0.2:
+        close = f"closest is Restormer ({share:.0%} of its names); missing: "
+        close += ", ".join(missing[:4]) + (" ..." if len(missing) > 4 else "")
+    else:
+        close = "none comes close; the file's names begin " + ", ".join(sorted(state)[:3])
+    return CheckpointError(
+        f"no known architecture fits these weights: {close}",
+        where=str(path),
+        hint="name your own class with --arch package.module:Class --arch-args JSON",
+    )
+
+
+_LEVELS = (
+    "encoder_level1",
+    "encoder_level2",
+    "encoder_level3",
+    "latent",
+    "decoder_level3",
+    "decoder_level2",
+    "decoder_level1",
+    "refinement",
+)
+_BLOCK = (
+    "norm1.body.weight",
+    "attn.temperature",
+    "attn.qkv.weight",
+    "attn.qkv_dwconv.weight",
+    "attn.project_out.weight",
+    "norm2.body.weight",
+    "ffn.project_in.weight",
+    "ffn.dwconv.weight",
+    "ffn.project_out.weight",
+)
+_OUTER = {"patch_embed.proj.weight", "output.weight"}

@@ -1,0 +1,122 @@
+"""A module to an fx graph, through `torch.export`."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from distillc.errors import TraceError
+from distillc.network import Network
+
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Size multiples that are tried when a network's own is not known."""
+
+
+def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Network:
+    """Make a `Network` of any module that maps an image to an image.
+
+    Scale and size multiple are found by running it. The graph itself is made by the pass `Trace`.
+
+    Args:
+        module: (1, C, H, W) float32 -> (1, C', H * scale, W * scale) float32.
+        example: An input of the size to work at.
+        name: A short name; the class name by default.
+
+    Raises:
+        TraceError: It does not run on the example, or gives no image.
+    """
+    module = module.eval()
+    if example.dim() != 4:
+        raise TraceError(f"the example must be an image (1, C, H, W), not {tuple(example.shape)}")
+    output = _run(module, example)
+    height, width = example.shape[2:]
+    if not isinstance(output, Tensor) or output.dim() != 4 or output.shape[2] % height:
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise TraceError(
+            f"the network must return an image (1, C, H, W), not {got}",
+            hint="wrap it in a module that returns the restored image",
+        )
+    return Network(
+        module,
+        (height, width),
+        example.shape[1],
+        name=name or type(module).__name__,
+        scale=output.shape[2] // height,
+        multiple=_find_multiple(module, example),
+    )
+
+
+def _run(module: nn.Module, example: Tensor) -> object:
+    try:
+        with torch.no_grad():
+            return module(example)
+    except Exception as error:
+        multiple = _find_multiple(module, example[:, :, :1, :1].expand(-1, -1, 128, 128))
+        height, width = example.shape[2:]
+        if multiple > 1 and (height % multiple or width % multiple):
+            raise TraceError(
+                f"the network cannot take {height}x{width}: height and width must be multiples "
+                f"of {multiple}",
+                hint=f"try {-(-height // multiple) * multiple}x{-(-width // multiple) * multiple}",
+            ) from error
+        raise TraceError(
+            f"the network does not run on {tuple(example.shape)}: {error}",
+            hint="check the number of channels and the size",
+        ) from error
+
+
+def _find_multiple(module: nn.Module, example: Tensor) -> int:
+    """Return the smallest multiple m such that an image of 2m + m pixels goes through."""
+    for multiple in MULTIPLES:
+        edges = (3 * multiple, 2 * multiple) if multiple >= 16 else (16 + multiple, 32 + multiple)
+        edges = tuple(-(-edge // multiple) * multiple for edge in edges)  # type: ignore[assignment]
+        image = torch.zeros(1, example.shape[1], *edges)
+        try:
+            with torch.no_grad():
+                output = module(image)
+        except Exception:
+            continue
+        if output.shape[2] % edges[0] == 0:
+            return multiple
+    return 1
+
+
+def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    """Export a module for one float32 input of this shape.
+
+    The graph's `nn_module_stack` ties every operator to the module that called it.
+
+    Raises:
+        TraceError: The message names the user's source line and what stands in the way.
+    """
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module.eval(), (torch.zeros(shape),))
+    except Exception as error:
+        raise TraceError(
+            f"the network cannot be exported: {_reason(error)}",
+            where=_user_line(error),
+            hint="avoid Python that depends on tensor values (if x.sum() > 0, .item(), lists of "
+            "sizes); `torch.export.export(module, (image,))` shows the whole error",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:300]
+
+
+def _user_line(error: Exception) -> str | None:
+    """Return `file:line in function` of the deepest frame that is not torch's own."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(error))
+    traceback = error.__traceback__
+    while traceback:
+        code = traceback.tb_frame.f_code
+        frames.append((code.co_filename, str(traceback.tb_lineno), code.co_name))
+        traceback = traceback.tb_next
+    own = [frame for frame in frames if "/torch/" not in frame[0] and "distillc" not in frame[0]]
+    return "{}:{} in {}".format(*own[-1]) if own else None

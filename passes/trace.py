@@ -1,0 +1,25 @@
+"""Make the graph of a network."""
+
+from __future__ import annotations
+
+from distillc.frontend.trace import export_program
+from distillc.network import Network
+from distillc.pipeline import Context, Pass, PassResult
+
+
+class Trace(Pass):
+    """Export the network at its size.
+
+    Given:   Network(module=Restormer, size=(256, 256))
+    Result:  program: %conv2d = aten.conv2d(%image, ...)  # nn_module_stack: patch_embed.proj
+
+    Raises:
+        TraceError: The network cannot be exported, or not at this size.
+    """
+
+    def run(self, net: Network, ctx: Context) -> PassResult:
+        if net.program is not None:
+            return PassResult(net, False)
+        program = export_program(net.module, net.input_shape)
+        nodes = len(program.graph.nodes)
+        return PassResult(net.with_(program=program), True, (f"{nodes} nodes",))

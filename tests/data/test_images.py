@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from distillc.data import folders
+from distillc.data.images import RestorationData, open_data
+from distillc.errors import DataError, UsageError
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for index in range(12):
+        picture(tmp_path / f"set{index % 2}" / f"{index:02d}.png", seed=index)
+    (tmp_path / "notes.txt").write_text("not an image")
+    picture(tmp_path / "set0" / ".hidden.png")
+    return tmp_path
+
+
+def test_batches_are_a_function_of_seed_and_step(folder: Path) -> None:
+    first, second = (open_data(folder, "denoise:sigma=25") for _ in range(2))
+    degraded, clean = first.batch(3, 4, 16, seed=1)
+    first.batch(4, 4, 16, seed=1)
+    again = second.batch(3, 4, 16, seed=1)
+    assert degraded.shape == clean.shape == (4, 3, 16, 16)
+    assert torch.equal(degraded, again[0])
+    assert torch.equal(clean, again[1])
+    assert not torch.equal(clean, second.batch(3, 4, 16, seed=2)[1])
+    assert not torch.equal(clean, second.batch(4, 4, 16, seed=1)[1])
+
+
+def test_a_tenth_is_held_out_of_the_batches(tmp_path: Path) -> None:
+    for index in range(20):
+        pixels = np.full((16, 16, 3), 10 * index, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index:02d}.png")
+    data = open_data(tmp_path, "deblur")
+    assert len(data) == 18
+    seen = {round(each.mean().item() * 25.5) for each in data.batch(0, 200, 8, 0)[1]}
+    assert seen == set(range(18))
+    held = [round(clean.mean().item() * 25.5) for _, clean in data.held_out(4, 8)]
+    assert held == [18, 19, 18, 19]
+
+
+def test_held_out_images_never_change(folder: Path) -> None:
+    first, second = (open_data(folder, "denoise").held_out(3, 24) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert one[0].shape == one[1].shape == (1, 3, 24, 24)
+        assert torch.equal(one[0], other[0])
+    assert not torch.equal(first[0][1], first[1][1])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 50), st.sampled_from(["denoise", "sr:scale=2", "derain"]))
+def test_images_smaller_than_the_patch_are_mirrored(patch: int, task: str) -> None:
+    data = open_data(None, task)
+    small = RestorationData(data._train[:2], data._held, data.task, 3)
+    for item in data._train[:2]:
+        small._cache[item.clean] = data._decode(item.clean)[:, :9, :13]
+    degraded, clean = small.batch(0, 2, patch, 0)
+    assert degraded.shape == (2, 3, patch, patch)
+    assert clean.shape == (2, 3, patch * data.task.scale, patch * data.task.scale)
+
+
+def test_super_resolution_shapes(folder: Path) -> None:
+    data = open_data(folder, "sr:scale=3")
+    degraded, clean = data.held_out(1, 8)[0]
+    assert (degraded.shape, clean.shape) == ((1, 3, 8, 8), (1, 3, 24, 24))
+    degraded, clean = data.test_images(1, multiple=4)[0]
+    assert (degraded.shape, clean.shape) == ((1, 3, 8, 12), (1, 3, 24, 36))
+
+
+def test_gray_networks_get_gray_images(folder: Path) -> None:
+    assert open_data(folder, "denoise", channels=1).batch(0, 2, 8, 0)[0].shape == (2, 1, 8, 8)
+    with pytest.raises(UsageError, match="takes 6 channels"):
+        open_data(folder, "denoise", channels=6)
+
+
+def test_sixteen_bit_gray_is_scaled(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(tmp_path / f"{name}.png")
+    clean = open_data(tmp_path, "denoise").test_images()[0][1]
+    assert clean.mean().item() == pytest.approx(128 / 255)
+
+
+def test_bundled_photographs_need_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("something was downloaded")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    data = open_data(None, "denoise:sigma=25")
+    assert data.batch(0, 2, 32, 0)[0].shape == (2, 3, 32, 32)
+    assert [clean.shape[2:] for _, clean in data.test_images()] == [(300, 451), (400, 600)]
+
+
+def test_scikit_image_without_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(folders.skimage.data, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(DataError, match="without photographs"):
+        open_data(None, "denoise")
+
+
+def test_fingerprint_follows_the_data(folder: Path) -> None:
+    before = open_data(folder, "denoise").fingerprint
+    assert before == open_data(folder, "denoise").fingerprint
+    assert json.loads(json.dumps(before)) == before
+    assert before != open_data(folder, "denoise:sigma=10").fingerprint
+    picture(folder / "set0" / "00.png", size=(50, 50))
+    assert before != open_data(folder, "denoise").fingerprint
+
+
+@pytest.mark.parametrize("names", [("input", "target"), ("LQ", "GT")])
+def test_pairs_are_cut_together(tmp_path: Path, names: tuple[str, str]) -> None:
+    for index in range(3):
+        picture(tmp_path / names[1] / "scene" / f"{index}.png", seed=index)
+        clean = Image.open(tmp_path / names[1] / "scene" / f"{index}.png")
+        (tmp_path / names[0] / "scene").mkdir(parents=True, exist_ok=True)
+        clean.point(lambda value: 255 - value).save(tmp_path / names[0] / "scene" / f"{index}.png")
+    data = open_data(tmp_path, "derain")
+    for degraded, clean_patch in (data.batch(0, 3, 16, 0), *data.held_out(2, 16)):
+        assert torch.allclose(degraded, 1 - clean_patch, atol=1e-6)
+
+
+def test_pairs_of_a_scale(tmp_path: Path) -> None:
+    for index in range(2):
+        picture(tmp_path / "target" / f"{index}.png", (64, 48))
+        picture(tmp_path / "input" / f"{index}.jpg", (32, 24))
+    degraded, clean = open_data(tmp_path, "sr:scale=2").batch(0, 2, 8, 0)
+    assert (degraded.shape, clean.shape) == ((2, 3, 8, 8), (2, 3, 16, 16))
+    with pytest.raises(DataError, match=r"2 pairs have sizes .* scale 1: 0 \(32x24 and 64x48\)"):
+        open_data(tmp_path, "denoise")
+
+
+def test_pairs_without_partner_are_listed(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        picture(tmp_path / "input" / f"{name}.png")
+    picture(tmp_path / "target" / "b.png")
+    with pytest.raises(DataError, match="2 images have no partner: a, c"):
+        open_data(tmp_path, "derain")
+
+
+def test_missing_empty_and_too_small_folders(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        open_data(tmp_path / "nowhere", "denoise")
+    with pytest.raises(DataError, match="holds no images"):
+        open_data(tmp_path, "denoise")
+    picture(tmp_path / "one.png")
+    with pytest.raises(DataError, match="not a folder"):
+        open_data(tmp_path / "one.png", "denoise")
+    with pytest.raises(DataError, match="holds 1 images, at least 2"):
+        open_data(tmp_path, "denoise")
+
+
+def test_a_damaged_image_is_named(folder: Path) -> None:
+    whole = folder / "set0" / "00.png"
+    whole.write_bytes(whole.read_bytes()[:400])  # header sound, pixels cut off
+    data = open_data(folder, "denoise")
+    with pytest.raises(DataError, match=r"cannot read 00\.png"):
+        data.batch(0, 100, 8, 0)
+    whole.write_bytes(b"no image at all")
+    with pytest.raises(DataError, match=r"cannot read 00\.png"):
+        open_data(folder, "denoise")

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from distillc.data.metrics import psnr, relative_error, ssim
+
+
+def test_psnr_of_a_known_error() -> None:
+    reference = torch.full((1, 3, 8, 8), 0.5)
+    assert psnr(reference + 0.1, reference) == pytest.approx(20, abs=1e-4)
+    assert psnr(reference, reference) == math.inf
+
+
+def test_psnr_clamps() -> None:
+    assert psnr(torch.full((4,), 7.0), torch.ones(4)) == math.inf
+
+
+def test_ssim_is_one_for_equals_and_falls_with_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, 32, 32, generator=generator)
+    noise = torch.randn(image.shape, generator=generator)
+    assert ssim(image, image) == pytest.approx(1)
+    assert 1 > ssim(image + 0.05 * noise, image) > ssim(image + 0.3 * noise, image)
+    assert ssim(image[0, :1], image[0, :1]) == pytest.approx(1)
+
+
+def test_relative_error_of_doing_nothing_is_one() -> None:
+    given, wanted = torch.zeros(2, 4), torch.ones(2, 4)
+    assert relative_error(given, wanted, given) == pytest.approx(1)
+    assert relative_error(wanted, wanted, given) == 0
+    assert relative_error(1.5 * wanted, wanted) == pytest.approx(0.5)
