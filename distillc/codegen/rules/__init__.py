@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from distillc.codegen.rules.base import Rule
+from distillc.codegen.rules.channel_norm import schedule_channel_norm
 from distillc.codegen.rules.contraction import schedule_contraction
 from distillc.codegen.rules.convolution import schedule_convolution
 from distillc.codegen.rules.elementwise import schedule_elementwise
 from distillc.codegen.rules.fallback import schedule_fallback
+from distillc.codegen.rules.gram import schedule_gram
+from distillc.codegen.rules.row_reduction import schedule_row_reduction
 
 RULES: tuple[Rule, ...] = (
     schedule_elementwise,
+    schedule_gram,
     schedule_contraction,
     schedule_convolution,
+    schedule_row_reduction,
+    schedule_channel_norm,
     schedule_fallback,
 )

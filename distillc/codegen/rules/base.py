@@ -39,11 +39,15 @@ class Iter:
 
 @dataclass(frozen=True)
 class Block:
-    """A computing block of a schedule, as it was when it was looked at."""
+    """A computing block of a schedule, as it was when it was looked at.
+
+    `iters` stand in the block's order; `nest` holds those bound to a loop, the outermost first.
+    """
 
     rv: SBlockRV
     stmt: s_tir.SBlock
     iters: tuple[Iter, ...]
+    nest: tuple[Iter, ...]
 
     @property
     def reduction(self) -> bool:
@@ -81,7 +85,12 @@ def describe(sch: s_tir.Schedule, rv: SBlockRV) -> Block:
         )
         for iter_var, value in zip(stmt.iter_vars, values, strict=True)
     ]
-    return Block(rv, stmt, tuple(iters))
+    depth = {var: number for number, var in enumerate(loops)}
+    bound = [
+        (depth[value], it) for it, value in zip(iters, values, strict=True) if it.loop is not None
+    ]
+    nest = tuple(it for _, it in sorted(bound, key=lambda pair: pair[0]))
+    return Block(rv, stmt, tuple(iters), nest)
 
 
 def loads(expr: object) -> list[TensorLoad]:
@@ -174,3 +183,10 @@ def divisors(value: int) -> Iterator[int]:
 def fuse(sch: s_tir.Schedule, loops: Sequence[LoopRV]) -> LoopRV:
     """Fuse loops, or return the only one."""
     return loops[0] if len(loops) == 1 else sch.fuse(*loops)
+
+
+def loops_below(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV) -> list[LoopRV]:
+    """Return the loops of a block that stand inside the loop `anchor`."""
+    loops = sch.get_loops(rv)
+    depth = [sch.get(loop).loop_var for loop in loops].index(sch.get(anchor).loop_var)
+    return list(loops[depth + 1 :])

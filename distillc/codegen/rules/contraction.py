@@ -13,17 +13,19 @@ The tile is as many vectors and rows as the register file holds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from tvm import s_tir, tirx
 from tvm.ir import TensorLoad
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.rules.base import (
     Block,
     Iter,
-    describe,
     divisors,
     find_blocks,
     fuse,
+    loops_below,
     vector_extent,
 )
 from distillc.targets.base import Target
@@ -109,6 +111,16 @@ def register_tile(rows: int, columns: int, target: Target) -> tuple[int, int, in
     return best[1], best[2], lanes
 
 
+def packed_tiles(tiles: int, tile_bytes: int, target: Target) -> int:
+    """Return how many neighbouring tiles to pack at once: an eighth of the second-level cache.
+
+    Longer runs of pixels cost fewer pages and make fuller bursts where rows lie far apart; but
+    each thread gets a few, so that a slower core does not hold up the others.
+    """
+    limit = max(1, min(8, target.l2_kib * 128 // tile_bytes, tiles // (4 * target.threads)))
+    return next(d for d in divisors(tiles) if d <= limit)
+
+
 def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
     """Schedule one contraction with an optional elementwise epilogue."""
     sch = s_tir.Schedule(func)
@@ -132,30 +144,42 @@ def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
         int(sch.get(rows).extent), int(sch.get(column).extent), target
     )
     row_outer, row_inner = sch.split(rows, [None, height])
-    tile, vector, lane = sch.split(column, [None, vectors, lanes])
+    tiles = int(sch.get(column).extent) // (vectors * lanes)
+    depth = prod(it.extent for it in axes.sums)
+    run = packed_tiles(tiles, depth * vectors * lanes * 4, target)
+    tile, step, vector, lane = sch.split(column, [None, run, vectors, lanes])
     outer = [loop for group in loops for loop in group]
-    sch.reorder(*outer, tile, row_outer, *sums, row_inner, vector, lane)
+    sch.reorder(*outer, tile, row_outer, step, *sums, row_inner, vector, lane)
     tile = fuse(sch, [*outer, tile])
     sch.compute_at(pack, tile)
-    sch.reverse_compute_at(epilogue, row_outer)
+    sch.reverse_compute_at(epilogue, step)
     sch.parallel(tile)
     if lanes > 1:
         sch.vectorize(lane)
     sch.unroll(row_inner)
     sch.unroll(vector)
-    copy_rows(sch, pack, lanes)
-    copy_rows(sch, epilogue, lanes)
-    init = sch.decompose_reduction(rv, sums[0])
-    for loop in sch.get_loops(init)[-3:]:
-        if sch.get(loop).kind == tirx.ForKind.SERIAL:
-            sch.unroll(loop)
+    copy_tile(sch, pack, tile, lanes)
+    for loop in copy_tile(sch, epilogue, step, lanes):
+        # The accumulators stay in registers only if every access has a constant index.
+        sch.unroll(loop)
+    unroll_init(sch, sch.decompose_reduction(rv, sums[0]))
     return sch
 
 
-def copy_rows(sch: s_tir.Schedule, rv: s_tir.schedule.SBlockRV, lanes: int) -> None:
-    """Vectorise the innermost loop of a block that moves a tile."""
-    loop = describe(sch, rv).iters[-1].loop
-    if loop is None or lanes == 1:
-        return
-    _, inner = sch.split(loop, [None, lanes])
-    sch.vectorize(inner)
+def copy_tile(
+    sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, lanes: int
+) -> list[LoopRV]:
+    """Vectorise the innermost loop of a block that moves a tile; return the others below `anchor`."""
+    own = loops_below(sch, rv, anchor)
+    if lanes > 1:
+        own[-1], inner = sch.split(own[-1], [None, lanes])
+        sch.vectorize(inner)
+    return own
+
+
+def unroll_init(sch: s_tir.Schedule, rv: SBlockRV) -> None:
+    """Unroll the loops that `decompose_reduction` made for the initial values."""
+    for loop in sch.get_loops(rv):
+        stmt = sch.get(loop)
+        if stmt.loop_var.name.endswith("_init") and stmt.kind == tirx.ForKind.SERIAL:
+            sch.unroll(loop)

@@ -14,17 +14,17 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.rules.base import (
-    Block,
     Iter,
-    describe,
     divisors,
     find_blocks,
     fuse,
     is_padding,
+    loops_below,
     variables,
+    vector_extent,
     vectorize_last,
 )
-from distillc.codegen.rules.contraction import product_operands, register_tile
+from distillc.codegen.rules.contraction import copy_tile, product_operands, register_tile, unroll_init
 from distillc.targets.base import Target
 
 
@@ -56,15 +56,13 @@ def schedule_convolution(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
     tile = _tile_depthwise if depthwise else _tile_dense
     shared, inner, unrolled = tile(sch, (channel, row, column), batch, sums, target)
     sch.reverse_compute_at(epilogue, inner)
-    vectorize_last(sch, sch.get_loops(epilogue)[-1], target.lanes)
+    lanes = vector_extent(column.extent, target.lanes)
+    for loop in copy_tile(sch, epilogue, inner, lanes):
+        # The accumulators stay in registers only if every access has a constant index.
+        sch.unroll(loop)
     for loop in unrolled:
         sch.unroll(loop)
-    init = sch.decompose_reduction(conv.rv, sums[0].loop)
-    for loop in sch.get_loops(init):
-        if sch.get(loop).loop_var.name.endswith("_init") and (
-            sch.get(loop).kind == tirx.ForKind.SERIAL
-        ):
-            sch.unroll(loop)
+    unroll_init(sch, sch.decompose_reduction(conv.rv, sums[0].loop))
     # Last: decomposing the padding replaces the loops below `shared`.
     place_padding(sch, pad.rv, shared, target.lanes)
     return sch
@@ -83,7 +81,7 @@ def _tile_dense(
     """Tile a dense convolution; returns the loops that hold the padding and the epilogue."""
     channel, row, column = axes
     height, vectors, lanes = register_tile(channel.extent, column.extent, target)
-    rows = next(d for d in divisors(row.extent) if d <= max(1, min(4, row.extent // 8)))
+    rows = next(d for d in divisors(row.extent) if d <= max(1, min(4, row.extent // (4 * target.threads))))
     row_outer, row_inner = sch.split(row.loop, [None, rows])
     channel_outer, channel_inner = sch.split(channel.loop, [None, height])
     column_outer, vector, lane = sch.split(column.loop, [None, vectors, lanes])
@@ -126,7 +124,5 @@ def _tile_depthwise(
 def place_padding(sch: s_tir.Schedule, pad: SBlockRV, loop: LoopRV, lanes: int) -> None:
     """Pad tile by tile: fill the tile with zeros, then copy the inside without conditions."""
     sch.compute_at(pad, loop)
-    loops = sch.get_loops(pad)
-    depth = [sch.get(own).loop_var for own in loops].index(sch.get(loop).loop_var)
-    sch.decompose_padding(pad, loops[depth + 1])
+    sch.decompose_padding(pad, loops_below(sch, pad, loop)[0])
     vectorize_last(sch, sch.get_loops(pad)[-1], lanes)

@@ -282,8 +282,10 @@ def _regions(value: tirx.Expr, exclude: tirx.Var) -> list[TensorRegion]:
     regions: list[TensorRegion] = []
 
     def load(node: TensorLoad) -> None:
-        if not node.source.same_as(exclude):
-            regions.append(_point(node.source, list(node.indices)))
+        region = _point(node.source, list(node.indices))
+        known = any(tvm_ffi.structural_equal(region, other) for other in regions)
+        if not node.source.same_as(exclude) and not known:
+            regions.append(region)
 
     tvm_ffi.structural_walk(value, (TensorLoad, load))
     return regions

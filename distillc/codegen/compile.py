@@ -1,0 +1,85 @@
+"""A module to a shared library: export, lower, schedule, build, link."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from torch import nn
+from tvm import tirx
+
+from distillc.codegen.link import linker
+from distillc.codegen.lower import lower
+from distillc.codegen.schedule import schedule_module
+from distillc.errors import LoweringError
+from distillc.frontend.trace import export_program
+from distillc.targets.base import Target
+from distillc.workdir import write_whole
+
+
+@dataclass(frozen=True)
+class LibraryInfo:
+    """What was built.
+
+    Attributes:
+        input_shape: (1, C, H, W).
+        output_shape: (1, C', H', W').
+        kernels: Number of distinct kernels.
+        seconds: Time it took.
+    """
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    kernels: int
+    seconds: float
+
+
+def build_library(
+    module: nn.Module, target: Target, shape: tuple[int, ...], path: Path
+) -> LibraryInfo:
+    """Compile a module for one input shape to a shared library at `path`.
+
+    The library's entry is the Relax VM's `main`: one (1, C, H, W) float32 tensor in, one out;
+    weights are inside.
+
+    Raises:
+        TraceError: The module cannot be exported.
+        LoweringError: An operator cannot be imported, or building or linking fails.
+    """
+    start = time.perf_counter()
+    program = export_program(module, shape)
+    (output,) = program.graph.output_node().args[0]
+    mod = schedule_module(lower(program, target), target)
+    try:
+        executable = tvm.compile(mod, tvm_target(target))
+        write_whole(path, lambda temporary: _export(executable, temporary, target))
+    except (tvm.error.TVMError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise LoweringError(
+            f"building for {target.name} failed: {reason[:300]}",
+            hint="run with --debug for the compiler's own trace, and report the network",
+        ) from error
+    kernels = sum(isinstance(function, tirx.PrimFunc) for function in mod.functions.values())
+    return LibraryInfo(
+        shape, tuple(output.meta["val"].shape), kernels, round(time.perf_counter() - start, 2)
+    )
+
+
+def tvm_target(target: Target) -> tvm.target.Target:
+    """Return TVM's description of a target."""
+    fields: dict[str, object] = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu}
+    if target.features:
+        fields["mattr"] = list(target.features)
+    return tvm.target.Target(fields)
+
+
+def _export(executable: tvm.runtime.Executable, path: Path, target: Target) -> None:
+    # TVM insists on the suffix.
+    library = path.with_name(path.name + ".so")
+    try:
+        executable.export_library(str(library), fcompile=linker(target))
+        library.replace(path)
+    finally:
+        library.unlink(missing_ok=True)

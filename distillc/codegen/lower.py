@@ -1,0 +1,139 @@
+"""A torch program to a Relax module of fused kernels."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import tvm
+from torch import fx
+from tvm import relax
+from tvm.relax.frontend.torch import from_exported_program
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+
+from distillc.codegen.scan_kernel import selective_scan_kernel
+from distillc.errors import LoweringError
+from distillc.targets.base import Target
+
+SCAN = "selective_scan.default"
+
+
+def audit(program: torch.export.ExportedProgram) -> None:
+    """Check that every operator of a program can be imported.
+
+    Raises:
+        LoweringError: Some cannot; the message lists all of them with module path and source line.
+    """
+    known = {*ExportedProgramImporter().convert_map, SCAN}
+    missing: dict[str, list[str]] = {}
+    for node in program.graph.nodes:
+        if node.op == "call_function" and node.target.__name__ not in known:
+            missing.setdefault(node.target.__name__, []).append(_place(node))
+    if missing:
+        lines = [f"{name}, used in {', '.join(sorted(set(at)))}" for name, at in missing.items()]
+        raise LoweringError(
+            "operators that cannot be compiled yet:\n    " + "\n    ".join(sorted(lines)),
+            hint="rewrite these lines with other operators, or report the network",
+        )
+
+
+def _place(node: fx.Node) -> str:
+    """Return module path and source line of a node."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = stack[-1][0] if stack else ""
+    trace = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
+    lines = [line for line in trace if line.startswith("File ")]
+    source = lines[-1].partition(", in ")[0] if lines else "an unknown line"
+    return f"{path or 'the network'} ({source})"
+
+
+def lower(program: torch.export.ExportedProgram, target: Target) -> tvm.IRModule:
+    """Import a program into Relax and fuse it into kernels; weights become constants.
+
+    Args:
+        program: Exported at static shapes; one float32 image in, one out.
+        target: Decides the shape of the scan kernel.
+
+    Returns:
+        A module whose `main` calls PrimFuncs: `selective_scan` (with the attribute
+        `distillc.scheduled`), convolutions, matrix products, reductions, and fused elementwise
+        functions, none of the others scheduled yet.
+
+    Raises:
+        LoweringError: An operator cannot be imported; all of them are listed.
+    """
+    with torch.no_grad():
+        program = program.run_decompositions()
+    audit(program)
+    try:
+        mod = from_exported_program(
+            program,
+            unwrap_unit_return_tuple=True,
+            run_ep_decomposition=False,
+            custom_convert_map={SCAN: functools.partial(_convert_scan, target)},
+        )
+        return _fuse(mod)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise LoweringError(
+            f"the network cannot be lowered: {reason[:300]}",
+            hint="run with --debug for the compiler's own trace, and report the network",
+        ) from error
+
+
+def _fuse(mod: tvm.IRModule) -> tvm.IRModule:
+    transforms = relax.transform
+    return tvm.ir.transform.Sequential(
+        [
+            transforms.DecomposeOpsForInference(),
+            transforms.CanonicalizeBindings(),
+            transforms.FoldConstant(),
+            transforms.LegalizeOps(),
+            transforms.AnnotateTIROpPattern(),
+            transforms.FoldConstant(),
+            transforms.FuseOps(),
+            transforms.FuseTIR(),
+            # What is still a plain reshape becomes a view: once scheduled it is a copy like any.
+            transforms.RewriteDataflowReshape(),
+            transforms.DeadCodeElimination(),
+        ]
+    )(mod)
+
+
+def _convert_scan(target: Target, node: fx.Node, importer: Any) -> relax.Var:
+    """Lower `distillc::selective_scan` to our kernel; a gate is applied after it."""
+    names = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "delta_softplus", "reverse")
+    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    tensors = {
+        name: importer.env[value] for name, value in given.items() if isinstance(value, fx.Node)
+    }
+    emit = importer.block_builder.emit
+
+    def shape(name: str) -> tuple[int, ...]:
+        return tuple(int(extent) for extent in tensors[name].ty.shape)
+
+    batch, channels, length = shape("u")
+    states = shape("A")[1]
+    for name in ("B", "C"):
+        if len(shape(name)) == 3:
+            tensors[name] = emit(relax.op.expand_dims(tensors[name], 1))
+    zeros = relax.op.zeros((channels,), "float32")
+    kernel = selective_scan_kernel(
+        batch,
+        channels,
+        length,
+        states,
+        shape("B")[1],
+        bool(given.get("delta_softplus", False)),
+        bool(given.get("reverse", False)),
+        target,
+    )
+    operands = [tensors[name] for name in ("u", "delta", "A", "B", "C")]
+    operands += [tensors.get(name, emit(zeros)) for name in ("D", "delta_bias")]
+    function = importer.block_builder.add_func(kernel, "selective_scan")
+    result = relax.TensorType((batch, channels, length), "float32")
+    y = emit(relax.call_tir(function, operands, result))
+    if "z" in tensors:
+        y = emit(relax.op.multiply(y, relax.op.nn.silu(tensors["z"])))
+    return y
