@@ -107,6 +107,23 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return load_file(str(path))
 
 
+def cached_file(name: str, key: bytes, build: Callable[[Path], object]) -> Path:
+    """Return a file in the user's cache, built when it is not there.
+
+    Args:
+        name: Its name; a digest of `key` is added.
+        key: Everything the content depends on.
+        build: Writes the content to the path it is given.
+    """
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    stem, dot, suffix = name.partition(".")
+    digits = hashlib.sha256(key).hexdigest()[:16]
+    path = root / "distillc" / f"{stem}-{digits}{dot}{suffix}"
+    if not path.exists():
+        write_whole(path, build)
+    return path
+
+
 class WorkDir:
     """A folder of stage folders, each named `<stage>-<digest of its key>`."""
 

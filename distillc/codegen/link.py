@@ -16,7 +16,7 @@ def linker(target: Target) -> Callable[..., None]:
     """Return an `fcompile` for TVM's `export_library` that links for a target."""
 
     def link(output: str, objects: Sequence[str], **_: Any) -> None:
-        command = [sys.executable, "-m", "ziglang", "c++", "-shared", "-fPIC", "-o", output]
+        command = [sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", "-o", output]
         if target.link:
             command += ["-target", target.link]
         done = subprocess.run([*command, *objects], capture_output=True, text=True)

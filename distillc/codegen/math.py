@@ -198,9 +198,7 @@ def _odd_quotient(x: Expr, limit: float, p: Sequence[float], q: Sequence[float])
     def quotient(v: Expr) -> Expr:
         return _let(v * v, lambda s: v * _horner(p, s) / _horner(q, s))
 
-    return _let(
-        _let(_clamp(x, -limit, limit), quotient), lambda value: _clamp(value, -1.0, 1.0)
-    )
+    return _let(_let(_clamp(x, -limit, limit), quotient), lambda value: _clamp(value, -1.0, 1.0))
 
 
 def erf(x: Expr) -> Expr:
@@ -227,8 +225,10 @@ def softplus(x: Expr) -> Expr:
     """Return log(1 + e^x) = max(x, 0) + log1p(e^-|x|)."""
     return _let(
         x,
-        lambda v: tirx.Select(v > _f32(0.0), v, _f32(0.0))
-        + log1p(exp(tirx.Select(v > _f32(0.0), _f32(0.0) - v, v))),
+        lambda v: (
+            tirx.Select(v > _f32(0.0), v, _f32(0.0))
+            + log1p(exp(tirx.Select(v > _f32(0.0), _f32(0.0) - v, v)))
+        ),
     )
 
 

@@ -197,16 +197,19 @@ class RestorationData:
         return decoded
 
 
-def open_data(source: Path | None, task: Task | str, channels: int = 3) -> RestorationData:
+def open_data(
+    source: Path | None, task: Task | str, channels: int = 3, held_out: float = 0.1
+) -> RestorationData:
     """Open restoration data.
 
     Args:
         source: A folder of clean images, searched recursively; or a folder of pairs, with the
             subfolders `input` (or `lq`) and `target` (or `gt`) that hold images of the same
-            names; None for the photographs that scikit-image ships. The last tenth of the sorted
-            names is held out.
+            names; None for the photographs that scikit-image ships.
         task: How clean images are degraded; of pairs, only its scale matters.
         channels: Channels of the network's input, 1 or 3.
+        held_out: The share of a folder that is held out, the last of the sorted names and at
+            least one; 1.0 makes it a test set, which gives no batches.
 
     Raises:
         UsageError: Unknown task, or a network with other channels.
@@ -227,14 +230,15 @@ def open_data(source: Path | None, task: Task | str, channels: int = 3) -> Resto
             hint="pass a folder with --data, or leave it out to use scikit-image's photographs",
         )
     items = paired_folder(source, task.scale) or plain_folder(source)
-    if len(items) < 2:
+    held = max(1, round(len(items) * held_out))
+    if not items or (held == len(items) and held_out < 1):
         raise DataError(
-            f"the image folder holds {len(items) or 'no'} images, at least 2 are needed "
-            "(one is held out)",
+            "the image folder holds one image, at least two are needed (one is held out)"
+            if items
+            else "the image folder holds no images",
             where=str(source),
             hint=f"images end in {', '.join(sorted(SUFFIXES))}",
         )
-    held = max(1, round(len(items) / 10))
     return RestorationData(items[:-held], items[-held:], task, channels)
 
 

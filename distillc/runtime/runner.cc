@@ -39,6 +39,7 @@ size_t Bytes(const ffi::Tensor& tensor) {
 }
 
 ffi::Function Load(const std::string& path) {
+  if (!std::ifstream(path)) throw std::runtime_error(path + " cannot be read");
   ffi::Module library = ffi::Module::LoadFromFile(path);
   auto open = library->GetFunction("vm_load_executable");
   if (!open) throw std::runtime_error(path + " holds no network");

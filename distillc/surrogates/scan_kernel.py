@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,22 +17,14 @@ import torch
 from torch import Tensor
 
 from distillc.errors import LoweringError
-from distillc.workdir import write_whole
+from distillc.workdir import cached_file
 
 SOURCE = Path(__file__).with_name("scan_kernel.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
 
 
-def cache_folder() -> Path:
-    """Return where compiled helpers are kept: `$XDG_CACHE_HOME/distillc`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distillc"
-
-
 @cache
 def _library() -> ctypes.CDLL:
-    text = SOURCE.read_bytes() + " ".join((*FLAGS, *_cpu())).encode()
-    path = cache_folder() / f"scan_kernel-{hashlib.sha256(text).hexdigest()[:16]}.so"
-
     def build(temporary: Path) -> None:
         command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(temporary), str(SOURCE)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -45,9 +35,8 @@ def _library() -> ctypes.CDLL:
                 hint="check that `python -m ziglang version` works",
             )
 
-    if not path.exists():
-        write_whole(path, build)
-    library = ctypes.CDLL(str(path))
+    key = SOURCE.read_bytes() + " ".join((*FLAGS, *_cpu())).encode()
+    library = ctypes.CDLL(str(cached_file("scan_kernel.so", key, build)))
     for function in (library.scan_forward, library.scan_backward):
         function.restype = ctypes.c_int
     return library

@@ -55,6 +55,12 @@ def test_a_tenth_is_held_out_of_the_batches(tmp_path: Path) -> None:
     assert held == [18, 19, 18, 19]
 
 
+def test_a_test_set_is_held_out_as_a_whole(folder: Path) -> None:
+    data = open_data(folder, "denoise", held_out=1.0)
+    assert len(data) == 0
+    assert len(data.test_images()) == 12
+
+
 def test_held_out_images_never_change(folder: Path) -> None:
     first, second = (open_data(folder, "denoise").held_out(3, 24) for _ in range(2))
     for one, other in zip(first, second, strict=True):
@@ -159,7 +165,7 @@ def test_missing_empty_and_too_small_folders(tmp_path: Path) -> None:
     picture(tmp_path / "one.png")
     with pytest.raises(DataError, match="not a folder"):
         open_data(tmp_path / "one.png", "denoise")
-    with pytest.raises(DataError, match="holds 1 images, at least 2"):
+    with pytest.raises(DataError, match="holds one image, at least two"):
         open_data(tmp_path, "denoise")
 
 

@@ -190,3 +190,9 @@ def loops_below(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV) -> list[LoopR
     loops = sch.get_loops(rv)
     depth = [sch.get(loop).loop_var for loop in loops].index(sch.get(anchor).loop_var)
     return list(loops[depth + 1 :])
+
+
+def binding(sch: s_tir.Schedule, rv: SBlockRV, var: tirx.Var) -> tirx.Expr:
+    """Return the expression of loop variables that a block's iteration variable is bound to."""
+    pairs = zip(sch.get(rv).iter_vars, _realize(sch, rv).iter_values, strict=True)
+    return next(value for iter_var, value in pairs if iter_var.var.same_as(var))

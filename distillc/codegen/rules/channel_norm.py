@@ -11,16 +11,19 @@ Rows of X lie a power of two apart; without packing, passes after the first woul
 from __future__ import annotations
 
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.rules.base import (
     PARALLEL_MIN,
     Block,
     Iter,
+    binding,
     describe,
     divisors,
     find_blocks,
     loads,
+    loops_below,
+    variables,
     vector_extent,
 )
 from distillc.targets.base import Target
@@ -55,7 +58,7 @@ def schedule_channel_norm(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule
     if sum(block.size for block in blocks) >= PARALLEL_MIN:
         sch.parallel(tile)
     for rv in [*packs, *(block.rv for block in blocks)]:
-        _vectorize_pixels(sch, rv, width, lanes)
+        _vectorize_pixels(sch, rv, tile, lanes)
     return sch
 
 
@@ -73,9 +76,7 @@ def _pixel_axis(block: Block) -> Iter | None:
     return inner
 
 
-def _shared_inputs(
-    func: tirx.PrimFunc, blocks: list[Block]
-) -> list[tuple[list[SBlockRV], int]]:
+def _shared_inputs(func: tirx.PrimFunc, blocks: list[Block]) -> list[tuple[list[SBlockRV], int]]:
     """Return, for each parameter that several blocks read, those blocks and its read number."""
     shared = []
     for param in func.params:
@@ -99,14 +100,12 @@ def _tile_width(count: int, channels: int, lanes: int, target: Target) -> int:
     return next(d for d in divisors(count) if d <= limit and d % lanes == 0)
 
 
-def _vectorize_pixels(sch: s_tir.Schedule, rv: SBlockRV, width: int, lanes: int) -> None:
+def _vectorize_pixels(sch: s_tir.Schedule, rv: SBlockRV, tile: LoopRV, lanes: int) -> None:
     """Order a block's loops as runs of pixels, channels, vectors; four vectors stay in registers."""
     block = describe(sch, rv)
-    pixels = next(
-        loop
-        for loop in reversed(sch.get_loops(rv))
-        if int(sch.get(loop).extent) == width and sch.get(loop).kind == tirx.ForKind.SERIAL
-    )
+    used = variables(binding(sch, rv, block.stmt.body.indices[-1]))
+    pixels = next(lp for lp in loops_below(sch, rv, tile) if sch.get(lp).loop_var in used)
+    width = int(sch.get(pixels).extent)
     sums = [it.loop for it in block.nest if it.reduction]
     if not sums:
         _, lane = sch.split(pixels, [None, lanes])

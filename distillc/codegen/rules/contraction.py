@@ -166,9 +166,7 @@ def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
     return sch
 
 
-def copy_tile(
-    sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, lanes: int
-) -> list[LoopRV]:
+def copy_tile(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, lanes: int) -> list[LoopRV]:
     """Vectorise the innermost loop of a block that moves a tile; return the others below `anchor`."""
     own = loops_below(sch, rv, anchor)
     if lanes > 1:

@@ -24,7 +24,12 @@ from distillc.codegen.rules.base import (
     vector_extent,
     vectorize_last,
 )
-from distillc.codegen.rules.contraction import copy_tile, product_operands, register_tile, unroll_init
+from distillc.codegen.rules.contraction import (
+    copy_tile,
+    product_operands,
+    register_tile,
+    unroll_init,
+)
 from distillc.targets.base import Target
 
 
@@ -81,7 +86,9 @@ def _tile_dense(
     """Tile a dense convolution; returns the loops that hold the padding and the epilogue."""
     channel, row, column = axes
     height, vectors, lanes = register_tile(channel.extent, column.extent, target)
-    rows = next(d for d in divisors(row.extent) if d <= max(1, min(4, row.extent // (4 * target.threads))))
+    rows = next(
+        d for d in divisors(row.extent) if d <= max(1, min(4, row.extent // (4 * target.threads)))
+    )
     row_outer, row_inner = sch.split(row.loop, [None, rows])
     channel_outer, channel_inner = sch.split(channel.loop, [None, height])
     column_outer, vector, lane = sch.split(column.loop, [None, vectors, lanes])

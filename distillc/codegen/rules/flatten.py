@@ -159,9 +159,7 @@ def _substitute(expr: tirx.Expr, values: dict[tirx.Var, tirx.Expr]) -> tirx.Expr
 class _Merger:
     """Rewrites one function so that trailing dimensions (height, width) become one."""
 
-    def __init__(
-        self, func: tirx.PrimFunc, leaves: list[_Leaf], height: int, width: int
-    ) -> None:
+    def __init__(self, func: tirx.PrimFunc, leaves: list[_Leaf], height: int, width: int) -> None:
         self.func, self.leaves = func, leaves
         self.height, self.width = height, width
         self.buffers: Buffers = {}
@@ -244,7 +242,9 @@ class _Merger:
                 if iter_var.var.same_as(columns):
                     loop = tirx.Var("p", "int64")
                     loops.append((loop, count))
-                    iter_vars.append(tirx.IterVar(Range(int64(0), count), pixel, iter_var.iter_type))
+                    iter_vars.append(
+                        tirx.IterVar(Range(int64(0), count), pixel, iter_var.iter_type)
+                    )
                     bindings.append(loop)
                 continue
             iter_vars.append(iter_var)

@@ -1,0 +1,157 @@
+"""Devices: what runs a compiled library. `host` is this machine, `emulator` is qemu-aarch64."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tvm_ffi
+
+from distillc.errors import DeviceError, UsageError
+from distillc.runtime.runner import Timing, build_runner, libraries, run_models
+
+TIMEOUT_S = 1800.0
+AARCH64_TRIPLE = "aarch64-linux-gnu.2.28"
+AARCH64_SYSTEM = Path("/usr/aarch64-linux-gnu")
+
+
+class Device(Protocol):
+    """Something that runs compiled libraries."""
+
+    name: str
+
+    def run(
+        self,
+        models: Sequence[Path],
+        x: np.ndarray[Any, Any],
+        output_shape: Sequence[int],
+        *,
+        threads: int,
+        warmup: int = 0,
+        runs: int = 0,
+    ) -> tuple[np.ndarray[Any, Any], Timing]:
+        """Run models in turn on one input; see `distillc.runtime.runner.run_models`."""
+        ...
+
+
+def _environment(runtime: Path, threads: int) -> dict[str, str]:
+    paths = ":".join(str(folder) for folder in libraries(runtime))
+    return {
+        "LD_LIBRARY_PATH": paths,
+        "TVM_NUM_THREADS": str(threads),
+        "PATH": os.environ.get("PATH", ""),
+    }
+
+
+class Host:
+    """This machine, with the TVM runtime that is installed."""
+
+    name = "host"
+
+    def run(
+        self,
+        models: Sequence[Path],
+        x: np.ndarray[Any, Any],
+        output_shape: Sequence[int],
+        *,
+        threads: int,
+        warmup: int = 0,
+        runs: int = 0,
+    ) -> tuple[np.ndarray[Any, Any], Timing]:
+        """See `Device.run`."""
+        runtime = Path(tvm_ffi.__file__).parents[1]
+        return run_models(
+            [str(build_runner(None, runtime))],
+            _environment(runtime, threads),
+            models,
+            x,
+            output_shape,
+            warmup=warmup,
+            runs=runs,
+            timeout_s=TIMEOUT_S,
+        )
+
+
+class Emulator:
+    """A 64-bit Arm machine under qemu, with the real aarch64 TVM runtime. Its times mean nothing.
+
+    On an aarch64 machine qemu is left out and the code runs natively.
+    """
+
+    name = "emulator"
+
+    def run(
+        self,
+        models: Sequence[Path],
+        x: np.ndarray[Any, Any],
+        output_shape: Sequence[int],
+        *,
+        threads: int,
+        warmup: int = 0,
+        runs: int = 0,
+    ) -> tuple[np.ndarray[Any, Any], Timing]:
+        """See `Device.run`."""
+        if missing := missing_parts():
+            raise DeviceError(
+                f"the emulator is not complete: {', '.join(missing)} missing",
+                hint="run `python -m distillc.runtime.setup_emulator` once",
+            )
+        runtime = aarch64_runtime()
+        runner = str(build_runner(AARCH64_TRIPLE, runtime))
+        environment = _environment(runtime, threads)
+        command = [runner]
+        if platform.machine() != "aarch64":
+            qemu = shutil.which("qemu-aarch64") or "qemu-aarch64"
+            paths = environment.pop("LD_LIBRARY_PATH")
+            command = [qemu, "-cpu", "max", "-L", str(AARCH64_SYSTEM)]
+            command += ["-E", f"LD_LIBRARY_PATH={paths}", runner]
+        return run_models(
+            command,
+            environment,
+            models,
+            x,
+            output_shape,
+            warmup=warmup,
+            runs=runs,
+            timeout_s=TIMEOUT_S,
+        )
+
+
+def aarch64_runtime() -> Path:
+    """Return the folder that `distillc.runtime.setup_emulator` unpacks TVM for aarch64 into."""
+    return Path(sys.prefix) / "share" / "distillc" / "aarch64"
+
+
+def missing_parts() -> list[str]:
+    """Return what the emulator lacks, in words."""
+    missing = []
+    if platform.machine() != "aarch64":
+        if not shutil.which("qemu-aarch64"):
+            missing.append("qemu-aarch64 (Debian: qemu-user)")
+        if not (AARCH64_SYSTEM / "lib" / "libc.so.6").exists():
+            missing.append("the aarch64 C library (Debian: libc6-arm64-cross)")
+        if not (AARCH64_SYSTEM / "lib" / "libstdc++.so.6").exists():
+            missing.append("the aarch64 C++ library (Debian: libstdc++6-arm64-cross)")
+    if not (aarch64_runtime() / "tvm" / "lib" / "libtvm_runtime.so").exists():
+        missing.append("TVM's runtime for aarch64")
+    return missing
+
+
+DEVICES: dict[str, Device] = {device.name: device for device in (Host(), Emulator())}
+
+
+def get_device(name: str) -> Device:
+    """Return a device by name.
+
+    Raises:
+        UsageError: No device has this name; the message lists the known.
+    """
+    if name not in DEVICES:
+        raise UsageError(f"unknown device {name!r}", hint=f"known devices: {', '.join(DEVICES)}")
+    return DEVICES[name]

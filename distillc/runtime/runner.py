@@ -1,0 +1,131 @@
+"""The native runner: compiled once for each kind of machine, kept in the user's cache."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm_ffi
+
+from distillc.errors import DeviceError
+from distillc.workdir import cached_file
+
+SOURCE = Path(__file__).with_name("runner.cc")
+INCLUDES = Path(tvm_ffi.__file__).parent / "include"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the runner printed: milliseconds of each run of each model, and peak memory in bytes."""
+
+    ms: tuple[tuple[float, ...], ...]
+    peak_bytes: int
+
+
+def build_runner(triple: str | None, runtime: Path) -> Path:
+    """Return the runner for a zig triple (None: this machine), compiled when it is not cached.
+
+    Args:
+        triple: Say `"aarch64-linux-gnu.2.28"`.
+        runtime: Folder that holds `tvm/lib` and `tvm_ffi/lib` for that machine.
+
+    Raises:
+        DeviceError: It does not compile.
+    """
+    options = ["-std=c++17", "-O2", "-DTVM_FFI_CMAKE_LITTLE_ENDIAN=1"]
+    options += [f"-I{INCLUDES}", f"-I{INCLUDES / 'dlpack'}"]
+    options += [f"-L{folder}" for folder in libraries(runtime)]
+    options += ["-ltvm_ffi", "-Wl,--no-as-needed", "-ltvm_runtime"]
+    if triple:
+        options += ["-target", triple]
+
+    def build(temporary: Path) -> None:
+        command = [sys.executable, "-m", "ziglang", "c++", str(SOURCE), "-o", str(temporary)]
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
+        if done.returncode:
+            raise DeviceError(
+                "the runner does not compile",
+                where=done.stderr.strip()[-500:],
+                hint="check that `python -m ziglang version` works and the disk has space",
+            )
+        temporary.chmod(0o755)
+
+    key = SOURCE.read_bytes() + repr((triple, version("apache-tvm-ffi"), str(runtime))).encode()
+    return cached_file("runner", key, build)
+
+
+def libraries(runtime: Path) -> list[Path]:
+    """Return the folders of TVM's runtime libraries under an installation."""
+    return [runtime / "tvm_ffi" / "lib", runtime / "tvm" / "lib"]
+
+
+def run_models(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    models: Sequence[Path],
+    x: np.ndarray[Any, Any],
+    output_shape: Sequence[int],
+    *,
+    warmup: int,
+    runs: int,
+    timeout_s: float,
+) -> tuple[np.ndarray[Any, Any], Timing]:
+    """Run models in turn on one input; return the first model's output and the timings.
+
+    Args:
+        command: The runner, and what it runs under.
+        environment: Environment of the process.
+        models: Compiled libraries with equal input shapes.
+        x: Input, float32.
+        output_shape: Shape of the first model's output.
+        warmup: Runs that are not timed.
+        runs: Timed runs.
+        timeout_s: Seconds after which the process is killed.
+
+    Raises:
+        DeviceError: It takes too long, crashes, or prints an error.
+    """
+    with tempfile.TemporaryDirectory(prefix="distillc-run-") as folder:
+        source, sink = Path(folder) / "input", Path(folder) / "output"
+        source.write_bytes(np.ascontiguousarray(x, dtype=np.float32).tobytes())
+        shape = ",".join(str(extent) for extent in x.shape)
+        words = [shape, source, sink, warmup, runs, *(path.resolve() for path in models)]
+        try:
+            done = subprocess.run(
+                [*command, *map(str, words)],
+                capture_output=True,
+                text=True,
+                env=dict(environment),
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DeviceError(
+                f"the network did not finish within {timeout_s:.0f} s",
+                where=str(models[0]),
+                hint="try a smaller --size",
+            ) from error
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise DeviceError(
+                f"running the network failed: {reason}",
+                where=str(models[0]),
+                hint="the library may be damaged or built for another machine: "
+                "`distillc verify` says more",
+            )
+        output = np.fromfile(sink, np.float32)
+    if output.size != np.prod(output_shape):
+        raise DeviceError(
+            f"the network returned {output.size} values, the manifest says {tuple(output_shape)}",
+            where=str(models[0]),
+        )
+    data = json.loads(done.stdout.splitlines()[-1])
+    timing = Timing(tuple(tuple(each) for each in data["ms"]), data["peak_bytes"])
+    return output.reshape(tuple(output_shape)), timing
