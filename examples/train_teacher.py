@@ -28,6 +28,7 @@ from distillc.passes.training import (
     WEIGHT_DECAY,
     Average,
     RunState,
+    clip_gradient,
     cosine_rate,
     mean_psnr,
     mixed_precision,
@@ -112,12 +113,12 @@ def main(words: list[str] | None = None) -> None:
             loss = F.l1_loss(net(degraded), clean)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 0.1 if step > 500 else 1.0)
+        clip_gradient(net, 0.1 if step > 500 else 1.0)
         optimizer.step()
         average.update(net, step)
         step += 1
         state.save(
-            lambda: {
+            lambda step=step: {
                 "step": step,
                 "spent": time.monotonic() - start,
                 "net": net.state_dict(),

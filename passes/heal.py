@@ -22,6 +22,7 @@ from distillc.passes.training import (
     Clock,
     RunState,
     check_patch,
+    clip_gradient,
     cosine_rate,
     mean_psnr,
     mixed_precision,
@@ -169,7 +170,7 @@ class Heal(Pass):
                     loss = loss + self.teacher_weight * F.l1_loss(given, wanted)
                 optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(hybrid.parameters(), _CLIP)
+                clip_gradient(hybrid, _CLIP)
                 optimizer.step()
                 average.update(hybrid, step)
                 done = step + 1

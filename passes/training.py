@@ -40,6 +40,12 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def clip_gradient(module: nn.Module, largest: float) -> None:
+    """Scale the gradient to this norm at most; one that is not finite is dropped for this step."""
+    if not nn.utils.clip_grad_norm_(module.parameters(), largest).isfinite():
+        module.zero_grad()
+
+
 def mixed_precision(device: str) -> AbstractContextManager[Any]:
     """bfloat16 for convolutions and products where the machine has it, float32 for the rest."""
     has = torch.cuda.is_bf16_supported() if device.startswith("cuda") else _cpu_multiplies_bf16()

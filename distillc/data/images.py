@@ -183,9 +183,10 @@ class RestorationData:
         if path in self._cache:
             return self._cache[path]
         try:
-            with Image.open(path) as image:
-                if image.mode.startswith("I;16"):  # Pillow clips 16-bit gray instead of scaling
-                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            with Image.open(path) as file:
+                image: Image.Image = file
+                if file.mode.startswith("I;16"):  # Pillow clips 16-bit gray instead of scaling
+                    image = Image.fromarray((np.asarray(file) >> 8).astype(np.uint8))
                 pixels = np.array(image.convert(self._mode))
         except (OSError, ValueError, SyntaxError) as error:
             raise unreadable(path, error) from error

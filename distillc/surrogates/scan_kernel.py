@@ -62,23 +62,36 @@ def _each_sequence(count: int, run: Callable[[int], int]) -> None:
             raise MemoryError("no memory for the states of the selective scan")
 
 
-def forward(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool) -> Tensor:
-    """Return y (S, L, D) of h = exp(dt A) h + dt B u, y = C h.
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    skip: Tensor,
+    bias: Tensor,
+    softplus: bool,
+    reverse: bool,
+) -> Tensor:
+    """Return y (S, L, D): h = exp(dt A) h + dt B u, y = C h + skip u, dt = softplus(delta + bias).
 
     Args:
-        u, dt: (S, L, D) float32, contiguous; S sequences.
+        u, delta: (S, L, D) float32, contiguous; S sequences.
         A: (G, N, D) float32, contiguous; sequence s uses group s % G.
         B, C: (S, L, N) float32, contiguous.
+        skip, bias: (G, D) float32, contiguous.
+        softplus: False takes delta + bias as it is.
         reverse: Scan from the last position to the first.
     """
     library = _library()
     sequences, length, channels = u.shape
     groups, states, _ = A.shape
     y = torch.empty_like(u)
-    sizes = (ctypes.c_int64(length), channels, states, int(reverse))
+    sizes = (ctypes.c_int64(length), channels, states, int(softplus), int(reverse))
 
     def run(s: int) -> int:
-        tensors = (u[s], dt[s], A[s % groups], B[s], C[s], y[s])
+        g = s % groups
+        tensors = (u[s], delta[s], A[g], B[s], C[s], skip[g], bias[g], y[s])
         return library.scan_forward(*map(_pointer, tensors), *sizes)
 
     _each_sequence(sequences, run)
@@ -86,24 +99,35 @@ def forward(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: boo
 
 
 def backward(
-    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, gy: Tensor, reverse: bool
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    skip: Tensor,
+    bias: Tensor,
+    softplus: bool,
+    reverse: bool,
+    gy: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Return (y, gu, gdt, gA, gB, gC) for the gradient `gy` of `forward`'s result.
+    """Return (y, gu, gdelta, gA, gB, gC, gskip) for the gradient `gy` of `forward`'s result.
 
-    Shapes as in `forward`; gA is (S, N, D), one per sequence.
+    Shapes as in `forward`; gA is (S, N, D) and gskip (S, D), one per sequence.
     """
     library = _library()
     sequences, length, channels = u.shape
     groups, states, _ = A.shape
-    y, gu, gdt = (torch.empty_like(u) for _ in range(3))
+    y, gu, gdelta = (torch.empty_like(u) for _ in range(3))
     gA = u.new_empty(sequences, states, channels)
     gB, gC = torch.empty_like(B), torch.empty_like(C)
-    sizes = (ctypes.c_int64(length), channels, states, int(reverse))
+    gskip = u.new_empty(sequences, channels)
+    sizes = (ctypes.c_int64(length), channels, states, int(softplus), int(reverse))
 
     def run(s: int) -> int:
-        inputs = (u[s], dt[s], A[s % groups], B[s], C[s], gy[s])
-        outputs = (y[s], gu[s], gdt[s], gA[s], gB[s], gC[s])
+        g = s % groups
+        inputs = (u[s], delta[s], A[g], B[s], C[s], skip[g], bias[g], gy[s])
+        outputs = (y[s], gu[s], gdelta[s], gA[s], gB[s], gC[s], gskip[s])
         return library.scan_backward(*map(_pointer, (*inputs, *outputs)), *sizes)
 
     _each_sequence(sequences, run)
-    return y, gu, gdt, gA, gB, gC
+    return y, gu, gdelta, gA, gB, gC, gskip

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from distillc.surrogates import scan_kernel
+from distillc.surrogates import scan_kernel, scan_reference
 
 
 @torch.library.custom_op("distillc::selective_scan", mutates_args=())
@@ -46,20 +46,18 @@ def selective_scan(
         reverse: Scan from the last position to the first.
 
     Returns:
-        (B, D, L) float32.
+        (B, D, L) float32, channels innermost in memory.
     """
     if u.is_cuda and find_spec("mamba_ssm"):
         return _mamba_ssm(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
-    dt = _step_sizes(delta, delta_bias, delta_softplus)
-    y = _unpack(_forward(*_pack(u, dt, A, B, C), reverse), u)
-    if D is not None:
-        y = y + D[:, None] * u
+    packed = _pack(u, delta, A, B, C, D, delta_bias)
+    y = _unpack(_kernel(u).forward(*packed, delta_softplus, reverse), u)
     return y if z is None else y * F.silu(z)
 
 
 @selective_scan.register_fake
 def _(u: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    return torch.empty_like(u, memory_format=torch.contiguous_format)
+    return _channels_innermost(u)
 
 
 @torch.library.custom_op("distillc::selective_scan_backward", mutates_args=())
@@ -77,26 +75,21 @@ def selective_scan_backward(
     reverse: bool,
 ) -> list[Tensor]:
     """Return the gradients of u, delta, A, B, C, D, z; empty ones for what was not given."""
-    dt = _step_sizes(delta, delta_bias, delta_softplus)
+    packed = _pack(u, delta, A, B, C, D, delta_bias)
+    groups, states = packed[2].shape[:2]
     gate = None if z is None else torch.sigmoid(z)
     gy = grad if z is None or gate is None else grad * z * gate
-    packed = _pack(u, dt, A, B, C)
-    y, gu, gdt, gA, gB, gC = _backward(*packed, _pack_channels(gy, packed[2].shape[0]), reverse)
-    y, gu, gdt = (_unpack(each, u) for each in (y, gu, gdt))
-    gD = gz = u.new_empty(0)
-    if D is not None:
-        y = y + D[:, None] * u
-        gu = gu + D[:, None] * gy
-        gD = (gy * u).sum((0, 2))
+    y, gu, gdelta, gA, gB, gC, gskip = _kernel(u).backward(
+        *packed, delta_softplus, reverse, _pack_channels(gy, groups)
+    )
+    y, gu, gdelta = (_unpack(each, u) for each in (y, gu, gdelta))
+    gz = u.new_empty(0)
     if z is not None and gate is not None:
-        gz = grad * y * gate * (1 + z * (1 - gate))
-    if delta_softplus:
-        # d softplus(x) = sigmoid(x) = 1 - exp(-softplus(x))
-        gdt = gdt * -torch.expm1(-dt)
-    groups, states = packed[2].shape[:2]
+        gz = _channels_innermost(u).copy_(grad * y * gate * (1 + z * (1 - gate)))
     gA = gA.reshape(-1, groups, states, gA.shape[-1]).sum(0).transpose(1, 2).reshape(A.shape)
     gB, gC = (each.transpose(1, 2).reshape(B.shape) for each in (gB, gC))
-    return [gu, gdt, gA.contiguous(), gB.contiguous(), gC.contiguous(), gD, gz]
+    gD = u.new_empty(0) if D is None else gskip.reshape(-1, D.shape[0]).sum(0)
+    return [gu, gdelta, gA.contiguous(), gB.contiguous(), gC.contiguous(), gD, gz]
 
 
 @selective_scan_backward.register_fake
@@ -112,9 +105,11 @@ def _(
     *args: Any,
 ) -> list[Tensor]:
     def like(tensor: Tensor | None) -> Tensor:
-        return u.new_empty(0) if tensor is None else torch.empty(tensor.shape, device=u.device)
+        return u.new_empty(0 if tensor is None else tensor.shape)
 
-    return [like(each) for each in (u, delta, A, B, C, D, z)]
+    wide = [_channels_innermost(each) for each in (u, delta)]
+    gz = u.new_empty(0) if z is None else _channels_innermost(z)
+    return [*wide, like(A), like(B), like(C), like(D), gz]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -125,7 +120,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     gu, gdelta, gA, gB, gC, gD, gz = torch.ops.distillc.selective_scan_backward(
-        grad.contiguous(), *tensors, *ctx.flags
+        grad, *tensors, *ctx.flags
     )
     skip, gate, bias = tensors[5:]
     return (
@@ -152,9 +147,10 @@ def _flops(u_shape: Any, delta_shape: Any, A_shape: Any, *args: Any, **kwargs: A
     return 2 * 3 * batch * length * A_shape[0] * A_shape[1]
 
 
-def _step_sizes(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
-    dt = delta if bias is None else delta + bias[:, None]
-    return F.softplus(dt) if softplus else dt
+def _channels_innermost(like: Tensor) -> Tensor:
+    """Return an empty (B, D, L) tensor laid out as (B, L, D), as the kernels write it."""
+    batch, channels, length = like.shape
+    return like.new_empty(batch, length, channels).transpose(1, 2)
 
 
 def _pack_channels(x: Tensor, groups: int) -> Tensor:
@@ -163,49 +159,39 @@ def _pack_channels(x: Tensor, groups: int) -> Tensor:
     return x.reshape(batch * groups, channels // groups, length).transpose(1, 2).contiguous()
 
 
-def _pack(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, ...]:
+def _pack(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    skip: Tensor | None,
+    bias: Tensor | None,
+) -> tuple[Tensor, ...]:
     """Bring the operands to the kernel's layout; each group becomes a sequence of its own."""
     groups = B.shape[1] if B.dim() == 4 else 1
     states, length = B.shape[-2:]
     rates = A.reshape(groups, -1, states).transpose(1, 2).contiguous()
     weights = (each.reshape(-1, states, length).transpose(1, 2).contiguous() for each in (B, C))
-    return _pack_channels(u, groups), _pack_channels(dt, groups), rates, *weights
+    vectors = (
+        u.new_zeros(groups, u.shape[1] // groups)
+        if each is None
+        else each.reshape(groups, -1).contiguous()
+        for each in (skip, bias)
+    )
+    return _pack_channels(u, groups), _pack_channels(delta, groups), rates, *weights, *vectors
 
 
 def _unpack(y: Tensor, like: Tensor) -> Tensor:
-    """(B * G, L, D / G) -> (B, D, L)."""
-    return y.transpose(1, 2).reshape(like.shape).contiguous()
+    """(B * G, L, D / G) -> (B, D, L), channels innermost."""
+    if y.shape[0] == like.shape[0]:
+        return y.transpose(1, 2)
+    return _channels_innermost(like).copy_(y.transpose(1, 2).reshape(like.shape))
 
 
-def _forward(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool) -> Tensor:
-    if u.device.type == "cpu":
-        return scan_kernel.forward(u, dt, A, B, C, reverse)
-    return _torch_forward(u, dt, A, B, C, reverse)
-
-
-def _backward(
-    u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, gy: Tensor, reverse: bool
-) -> tuple[Tensor, ...]:
-    if u.device.type == "cpu":
-        return scan_kernel.backward(u, dt, A, B, C, gy, reverse)
-    per_sequence = A.repeat(u.shape[0] // A.shape[0], 1, 1)
-    inputs = [each.detach().requires_grad_() for each in (u, dt, per_sequence, B, C)]
-    with torch.enable_grad():
-        y = _torch_forward(*inputs, reverse)
-    return (y.detach(), *torch.autograd.grad(y, inputs, gy))
-
-
-def _torch_forward(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, reverse: bool) -> Tensor:
-    """`scan_kernel.forward` in plain torch, one step of all sequences at a time."""
-    sequences, length, channels = u.shape
-    rates = A.repeat(sequences // A.shape[0], 1, 1)
-    h = u.new_zeros(sequences, A.shape[1], channels)
-    outputs: list[Tensor] = [h] * length
-    for t in range(length - 1, -1, -1) if reverse else range(length):
-        step = dt[:, t, None]
-        h = torch.exp(step * rates) * h + B[:, t, :, None] * (step * u[:, t, None])
-        outputs[t] = (C[:, t, :, None] * h).sum(1)
-    return torch.stack(outputs, 1)
+def _kernel(u: Tensor) -> Any:
+    """Return what computes on this tensor's device: the compiled kernel, or plain torch."""
+    return scan_kernel if u.device.type == "cpu" else scan_reference
 
 
 def _mamba_ssm(

@@ -279,13 +279,19 @@ def _point(buffer: tirx.Var, indices: list[tirx.Expr]) -> TensorRegion:
 
 
 def _regions(value: tirx.Expr, exclude: tirx.Var) -> list[TensorRegion]:
-    regions: list[TensorRegion] = []
+    """Return one region for each distinct load, as schedule primitives demand."""
+    found: list[TensorLoad] = []
+    analyzer = sym.Analyzer()
+
+    def same(first: TensorLoad, second: TensorLoad) -> bool:
+        pairs = zip(first.indices, second.indices, strict=False)
+        return first.source.same_as(second.source) and all(
+            analyzer.can_prove_equal(a, b) for a, b in pairs
+        )
 
     def load(node: TensorLoad) -> None:
-        region = _point(node.source, list(node.indices))
-        known = any(tvm_ffi.structural_equal(region, other) for other in regions)
-        if not node.source.same_as(exclude) and not known:
-            regions.append(region)
+        if not node.source.same_as(exclude) and not any(same(node, other) for other in found):
+            found.append(node)
 
     tvm_ffi.structural_walk(value, (TensorLoad, load))
-    return regions
+    return [_point(node.source, list(node.indices)) for node in found]

@@ -1,0 +1,72 @@
+"""Kernels as Relax makes them, and the machinery to run a scheduled one against numpy or torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import tvm
+from torch import nn
+from tvm import relax, tirx
+from tvm.relax.frontend.torch import from_exported_program
+
+from distillc.codegen.schedule import schedule_func, schedule_module
+from distillc.targets.base import Target
+
+# Lanes and registers of three kinds of CPU; the tests run all of them on the host's LLVM.
+SSE = Target("sse", "x86_64-linux-gnu", "x86-64", (), 128, 16, (2,), 2, 32, 512, None, ())
+AVX512 = Target("avx512", "x86_64-linux-gnu", "znver4", (), 512, 32, (2,), 2, 32, 1024, None, ())
+NEON = Target("neon", "aarch64-linux-gnu", "oryon-1", (), 128, 32, (2, 6), 2, 96, 12288, None, ())
+
+
+class Function(nn.Module):
+    """A module around a function."""
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.function(*inputs)
+
+
+def lower(module: nn.Module, *inputs: torch.Tensor) -> tvm.IRModule:
+    """Import a module and fuse its operators, as the compiler does before it schedules."""
+    program = torch.export.export(module.eval(), inputs)
+    mod = from_exported_program(program, unwrap_unit_return_tuple=True)
+    passes = [
+        relax.transform.LegalizeOps(),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+    ]
+    return tvm.ir.transform.Sequential(passes)(mod)
+
+
+def rules_of(mod: tvm.IRModule, target: Target) -> dict[str, str]:
+    """Return the rule that took each kernel."""
+    return {
+        name.name_hint: schedule_func(func, target, name.name_hint).attrs["distillc.scheduled"]
+        for name, func in mod.functions_items()
+        if isinstance(func, tirx.PrimFunc)
+    }
+
+
+def check(module: nn.Module, *inputs: torch.Tensor, target: Target = SSE, rule: str = "") -> None:
+    """Compile a module with our schedules; assert its rule and that it equals torch to 1e-4."""
+    mod = lower(module, *inputs)
+    if rule:
+        assert rule in rules_of(mod, target).values()
+    built = tvm.compile(schedule_module(mod, target), target="llvm")
+    vm = relax.VirtualMachine(built, tvm.cpu())
+    result = vm["main"](*[tvm.runtime.tensor(x.numpy()) for x in inputs])
+    with torch.no_grad():
+        expected = module(*inputs).numpy()
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+def random(*shape: int) -> torch.Tensor:
+    """Normal numbers, the same for the same shape."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
