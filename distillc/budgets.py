@@ -43,7 +43,7 @@ BUDGETS = {
     for each in (
         Budget("smoke", ("conv", "scan1"), 10, 4, 48, "macs", 12, 2, 96, 0, 4),
         Budget("quick", ("conv", "scan1", "scan2"), 250, 8, 64, "latency", 60, 4, 128, 150, 8),
-        Budget("full", ("conv", "scan1", "scan2"), 2000, 8, 64, "latency", 200, 8, 160, 3000, 8),
+        Budget("full", ("conv", "scan1", "scan2"), 1000, 8, 64, "latency", 200, 8, 128, 1500, 8),
     )
 }
 

@@ -48,7 +48,7 @@ def compile(
     module = net.hybrid()
     net = net.at(size)
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
-    library = build_library(module, chosen, size, net.in_channels, folder / "model.so")
+    library = build_library(module, chosen, net.input_shape, folder / "model.so")
     program = export_program(module, net.input_shape)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
@@ -62,6 +62,7 @@ def compile(
         {
             "name": net.name,
             "target": chosen.name,
+            "devices": list(chosen.devices),
             "size": list(size),
             "scale": net.scale,
             "input_shape": list(library.input_shape),

@@ -186,25 +186,22 @@ def convert(
             _check_promises(quality, latency, max_drop, min_speedup)
             verification = verify_bundle(bundle, images.test_images(2))
             shown.update(4, "verified")
-            metrics = {
-                **net.metrics,
-                "quality": quality,
-                "latency": latency,
-                "verification": asdict(verification),
+            entries = {
+                **dump_data(net),
+                "task": str(parsed),
+                "budget": asdict(effort),
+                "seed": seed,
+                "decisions": dict(net.decisions),
+                "metrics": {
+                    **net.metrics,
+                    "quality": quality,
+                    "latency": latency,
+                    "verification": asdict(verification),
+                },
+                "log": [asdict(record) for record in net.log],
             }
-            bundle = bundle.annotate(
-                {
-                    **dump_data(net),
-                    "task": str(parsed),
-                    "budget": asdict(effort),
-                    "seed": seed,
-                    "decisions": dict(net.decisions),
-                    "metrics": metrics,
-                    "log": [asdict(record) for record in net.log],
-                }
-            )
-            write_report(bundle.manifest, bundle.path / "report.html")
-            bundle = bundle.save(path, overwrite=overwrite)
+            write_report({**bundle.manifest, **entries}, bundle.path / "report.html")
+            bundle = bundle.annotate(entries).save(path, overwrite=overwrite)
             shown.update(5, str(path))
     return Result(net, bundle)
 

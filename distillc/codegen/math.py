@@ -23,9 +23,7 @@ from collections.abc import Callable, Sequence
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call
-
-Expr = tirx.Expr
+from tvm.ir import Call, Expr
 
 _LN2_HIGH = 0.693359375
 _LN2_LOW = -2.12194440e-4

@@ -5,15 +5,19 @@ Rules are tried in order, the first that answers wins (the contract of TVM's dli
 
 from __future__ import annotations
 
+import logging
+
 import tvm
 from tvm import s_tir, tirx
 
 from distillc.codegen.math import rewrite_math
 from distillc.codegen.rules import RULES
-from distillc.codegen.rules.base import inline_elementwise, simplify
+from distillc.codegen.rules.base import Rule, inline_elementwise, simplify
 from distillc.codegen.rules.flatten import merge_axes, restore
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
+
+log = logging.getLogger(__name__)
 
 # Set on a PrimFunc that arrives with a schedule of its own (the selective scan).
 SCHEDULED = "distillc.scheduled"
@@ -41,7 +45,7 @@ def schedule_func(func: tirx.PrimFunc, target: Target, name: str) -> tirx.PrimFu
         return rewrite_math(func)
     merged = merge_axes(simplify(inline_elementwise(simplify(func))))
     for rule in RULES:
-        sch: s_tir.Schedule | None = rule(merged.func, target)
+        sch = _try_rule(rule, merged.func, target, name)
         if sch is None:
             continue
         scheduled = restore(sch.mod["main"], merged.originals)
@@ -52,3 +56,13 @@ def schedule_func(func: tirx.PrimFunc, target: Target, name: str) -> tirx.PrimFu
         where=name,
         hint="please report the network; distillc.codegen.rules holds the rules",
     )
+
+
+def _try_rule(rule: Rule, func: tirx.PrimFunc, target: Target, name: str) -> s_tir.Schedule | None:
+    """Apply a rule; one that fails half-way has changed nothing, and the next may do."""
+    try:
+        return rule(func, target)
+    except (s_tir.ScheduleError, tvm.error.InternalError) as error:
+        reason = next((line for line in str(error).splitlines() if "Error message" in line), error)
+        log.warning("%s could not schedule %s: %s", rule.__name__, name, reason)
+        return None

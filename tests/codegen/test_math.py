@@ -1,4 +1,4 @@
-"""The polynomials: error against double precision, special values, no call left in the machine code."""
+"""The polynomials: error in double precision, special values, no call in the machine code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORYON = tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu
 def kernel(op, lanes: int = 16) -> tirx.PrimFunc:
     """Y[i] = op(X[i]) with the loop in vectors and the mathematics rewritten."""
     x = te.placeholder((COUNT,), "float32", "x")
-    y = te.compute((COUNT,), lambda i: op(x[i]), "y")
+    y = te.compute((COUNT,), lambda i: op(x(i)), "y")
     sch = s_tir.Schedule(te.create_prim_func([x, y]))
     _, lane = sch.split(sch.get_loops("y")[0], [None, lanes])
     sch.vectorize(lane)
@@ -70,9 +70,10 @@ def test_error_in_units_of_the_last_place(name: str) -> None:
         exact = reference(x.astype(np.float64))
         rounded = exact.astype(np.float32)
         error = np.abs(got - exact) / np.spacing(np.abs(rounded))
-    # Results below 1e-37 flush: e^-x overflows before 1 / (1 + e^-x) leaves the normal range.
-    usual = np.isfinite(rounded) & (np.abs(rounded) > 1e-37)
-    assert error[usual].max() <= bound
+    # Smaller results flush: e^-x overflows before 1 / (1 + e^-x) leaves the normal range.
+    usual = np.isfinite(rounded) & (np.abs(rounded) > 1e-36)
+    worst = np.argmax(np.where(usual, error, 0))
+    assert error[worst] <= bound, f"{name}({x[worst]}) = {got[worst]}, exact {exact[worst]}"
     assert np.array_equal(np.isfinite(rounded), np.isfinite(got))
 
 

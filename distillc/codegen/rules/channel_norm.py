@@ -101,7 +101,7 @@ def _tile_width(count: int, channels: int, lanes: int, target: Target) -> int:
 
 
 def _vectorize_pixels(sch: s_tir.Schedule, rv: SBlockRV, tile: LoopRV, lanes: int) -> None:
-    """Order a block's loops as runs of pixels, channels, vectors; four vectors stay in registers."""
+    """Order a block's loops: runs of pixels, channels, vectors (four stay in registers)."""
     block = describe(sch, rv)
     used = variables(binding(sch, rv, block.stmt.body.indices[-1]))
     pixels = next(lp for lp in loops_below(sch, rv, tile) if sch.get(lp).loop_var in used)

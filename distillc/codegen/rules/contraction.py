@@ -134,7 +134,7 @@ def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
     epilogue = blocks[1].rv if len(blocks) == 2 else sch.cache_write(rv, 0, "local")
     if len(blocks) == 2:
         sch.set_scope(rv, 0, "local")
-    pack = sch.cache_read(rv, axes.packed, "global")
+    pack = sch.cache_read(rv, axes.packed, "global", [rv])
 
     loops = [[it.loop for it in group] for group in (axes.batch, axes.columns[:-1])]
     rows = fuse(sch, [it.loop for it in axes.rows])
@@ -167,7 +167,7 @@ def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
 
 
 def copy_tile(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, lanes: int) -> list[LoopRV]:
-    """Vectorise the innermost loop of a block that moves a tile; return the others below `anchor`."""
+    """Vectorise the innermost loop of a block that moves a tile; return the other own loops."""
     own = loops_below(sch, rv, anchor)
     if lanes > 1:
         own[-1], inner = sch.split(own[-1], [None, lanes])

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import tvm_ffi
 from tvm import s_tir, sym, tirx
-from tvm.tirx.buffer import is_buffer_var
 from tvm.ir import Range, TensorLoad, TensorRegion
+from tvm.tirx.buffer import is_buffer_var
 
 Buffers = dict[tirx.Var, tirx.Var]
 

@@ -9,7 +9,7 @@ Result:  for i in parallel:
 from __future__ import annotations
 
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.rules.base import (
     PARALLEL_MIN,
@@ -17,6 +17,7 @@ from distillc.codegen.rules.base import (
     describe,
     find_blocks,
     fuse,
+    loops_below,
     variables,
     vector_extent,
 )
@@ -45,22 +46,19 @@ def schedule_row_reduction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedul
     for block in reversed(order[:-1]):
         sch.compute_at(block.rv, row)
     for block in order:
-        _schedule_block(sch, block.rv, len(rows), target)
+        _schedule_block(sch, block.rv, row, target)
     return sch
 
 
-def _schedule_block(sch: s_tir.Schedule, rv: SBlockRV, rank: int, target: Target) -> None:
+def _schedule_block(sch: s_tir.Schedule, rv: SBlockRV, row: LoopRV, target: Target) -> None:
     """Vectorise one block below the row loop; sums stay outside the vectors."""
-    block = describe(sch, rv)
-    sums = [it.loop for it in block.nest if it.reduction]
-    own = [it for it in block.nest if not it.reduction][-1:]
-    if len([it for it in block.iters if not it.reduction and it.extent > 1]) <= rank and sums:
-        return  # adds up the lanes of a partial sum: scalar
-    if not own:
-        return
-    lanes = vector_extent(own[0].extent, target.lanes)
+    below = {sch.get(loop).loop_var for loop in loops_below(sch, rv, row)}
+    inside = [it for it in describe(sch, rv).nest if sch.get(it.loop).loop_var in below]
+    sums = [it.loop for it in inside if it.reduction]
+    own = [it for it in inside if not it.reduction and it.extent > 1][-1:]
+    lanes = vector_extent(own[0].extent, target.lanes) if own else 1
     if lanes == 1:
-        return
+        return  # one number for each row, or a sum over the lanes of a partial sum
     vector, lane = sch.split(own[0].loop, [None, lanes])
     sch.reorder(*sums, vector, lane)
     sch.vectorize(lane)

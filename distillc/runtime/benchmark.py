@@ -1,0 +1,56 @@
+"""Timing bundles against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distillc.errors import UsageError
+from distillc.runtime.bundle import LIBRARY, Bundle, Stats, summarise
+from distillc.runtime.devices import get_device
+
+
+def compare(
+    bundles: Sequence[Bundle],
+    device: str = "host",
+    threads: int = 2,
+    runs: int = 20,
+    warmup: int = 3,
+) -> list[Stats]:
+    """Time bundles of equal input shape in turn, in one process with one thread pool.
+
+    Memory is that of the process, so it says something only for a single bundle.
+
+    Args:
+        bundles: What to time; each round runs every one once.
+        device: Where.
+        threads: Threads.
+        runs: Timed rounds.
+        warmup: Rounds that are not timed.
+
+    Raises:
+        UsageError: A bundle was built for something this device is not, or shapes differ.
+        DeviceError: Running fails.
+    """
+    chosen = get_device(device)
+    for bundle in bundles:
+        if device not in bundle.manifest["devices"]:
+            raise UsageError(
+                f"a bundle for {bundle.manifest['target']} does not run on {device}",
+                where=str(bundle.path),
+                hint="convert with --target host to time it here",
+            )
+    shapes = {tuple(bundle.manifest["input_shape"]) for bundle in bundles}
+    if len(shapes) > 1:
+        raise UsageError(f"bundles of different input shapes cannot be compared: {sorted(shapes)}")
+    x = np.random.default_rng(0).random(shapes.pop(), dtype=np.float32)
+    _, timing = chosen.run(
+        [bundle.path / LIBRARY for bundle in bundles],
+        x,
+        bundles[0].manifest["output_shape"],
+        threads=threads,
+        warmup=warmup,
+        runs=runs,
+    )
+    return [summarise(ms, timing.peak_bytes, threads, device) for ms in timing.ms]

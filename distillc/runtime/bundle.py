@@ -1,0 +1,213 @@
+"""The bundle: a folder with all that is needed to run a compiled network, and to check it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distillc.errors import StorageError, UsageError, VerificationError
+from distillc.runtime.devices import get_device
+from distillc.workdir import file_digest, storage_errors, write_json
+
+FORMAT = 1
+"""Version of the bundle's layout; a higher one is refused."""
+
+LIBRARY = "model.so"
+MANIFEST = "manifest.json"
+PACKAGES = ("distillc", "torch", "apache-tvm", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Latency of a bundle: milliseconds over the timed runs, and peak memory of the process."""
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    peak_bytes: int
+    runs: int
+    threads: int
+    device: str
+
+
+def summarise(ms: tuple[float, ...], peak_bytes: int, threads: int, device: str) -> Stats:
+    """Return the statistics of a list of times."""
+    low, median, high = (float(each) for each in np.percentile(ms, (10, 50, 90)))
+    return Stats(median, low, high, peak_bytes, len(ms), threads, device)
+
+
+class Bundle:
+    """A compiled network on disk; `Bundle.open` checks it, `create_bundle` makes it.
+
+    Attributes:
+        path: The folder.
+        manifest: What is in it: name, target, size, input_shape, output_shape, files (SHA-256 of
+            each), versions, decisions, options, metrics, verified.
+    """
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        self.manifest = dict(manifest)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open a bundle and check every file's hash.
+
+        Raises:
+            UsageError: There is no bundle.
+            VerificationError: A file is missing or was changed, or the bundle is too new.
+        """
+        path = Path(path)
+        if not (path / MANIFEST).is_file():
+            raise UsageError(
+                "this is not a bundle" if path.exists() else "the bundle does not exist",
+                where=str(path),
+                hint=f"a bundle is a folder with {MANIFEST}, made by `distillc convert`",
+            )
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+            files = dict(manifest["files"])
+            newer = manifest["format"] > FORMAT
+        except (ValueError, KeyError, TypeError) as error:
+            raise VerificationError(
+                "the bundle's manifest is damaged", where=str(path / MANIFEST), hint=_AGAIN
+            ) from error
+        if newer:
+            raise VerificationError(
+                f"the bundle has format {manifest['format']}, this distillc reads up to {FORMAT}",
+                where=str(path),
+                hint="upgrade distillc",
+            )
+        for name, wanted in files.items():
+            if not (path / name).is_file():
+                raise VerificationError("a file is missing", where=str(path / name), hint=_AGAIN)
+            if file_digest(path / name) != wanted:
+                raise VerificationError(
+                    "a file was changed after the bundle was made",
+                    where=str(path / name),
+                    hint=_AGAIN,
+                )
+        return cls(path, manifest)
+
+    def run(
+        self, x: np.ndarray[Any, Any], device: str | None = None, threads: int = 2
+    ) -> np.ndarray[Any, Any]:
+        """Run the network.
+
+        Args:
+            x: (1, C, H, W) float32 in [0, 1], of the bundle's input shape.
+            device: Where; by default the first device of the bundle's target.
+            threads: Threads.
+
+        Returns:
+            (1, C', H * scale, W * scale) float32.
+
+        Raises:
+            UsageError: Wrong shape or type, or unknown device.
+            DeviceError: The device is incomplete, or running fails.
+        """
+        wanted = tuple(self.manifest["input_shape"])
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape != wanted:
+            got = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+            raise UsageError(
+                f"the bundle takes a float32 array of shape {wanted}, not {got}",
+                where=str(self.path),
+                hint="NCHW, values in [0, 1]; another size needs its own bundle (--size)",
+            )
+        chosen = get_device(device or self.default_device())
+        shape = self.manifest["output_shape"]
+        output, _ = chosen.run([self.path / LIBRARY], x, shape, threads=threads)
+        return output
+
+    def benchmark(
+        self, device: str = "host", threads: int = 2, runs: int = 20, warmup: int = 3
+    ) -> Stats:
+        """Time the network on random input.
+
+        Raises:
+            UsageError: Unknown device, or one that cannot run this bundle's target.
+            DeviceError: Running fails.
+        """
+        from distillc.runtime.benchmark import compare
+
+        return compare([self], device, threads, runs, warmup)[0]
+
+    def default_device(self) -> str:
+        """Return the first device of the bundle's target."""
+        return str(self.manifest["devices"][0])
+
+    def annotate(self, entries: Mapping[str, Any]) -> Bundle:
+        """Return the bundle with further entries in its manifest, written to disk."""
+        return create_bundle(self.path, {**self.manifest, **entries})
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Bundle:
+        """Move the bundle to its final name.
+
+        Raises:
+            VerificationError: It was not verified.
+            StorageError: The name is taken, or cannot be written.
+        """
+        path = Path(path)
+        if not self.manifest.get("verified"):
+            raise VerificationError(
+                "the bundle was not verified, so it gets no name",
+                where=str(self.path),
+                hint="run distillc.runtime.verify.verify_bundle on it first",
+            )
+        if path.exists() and not overwrite:
+            raise StorageError(
+                "the bundle exists already",
+                where=str(path),
+                hint="choose another name, or allow overwriting",
+            )
+        if path.exists() and not (path / MANIFEST).is_file():
+            raise StorageError(
+                "what would be overwritten is no bundle",
+                where=str(path),
+                hint="choose another name",
+            )
+        partial = path.with_name(path.name + ".partial")
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                shutil.copytree(self.path, partial)
+            except shutil.Error as error:
+                raise OSError(*error.args[0][0][2:3]) from error
+            if path.exists():
+                shutil.rmtree(path)
+            partial.rename(path)
+        return Bundle.open(path)
+
+
+_AGAIN = "convert again: `distillc convert` goes on from its work directory"
+
+
+def create_bundle(path: Path, entries: Mapping[str, Any]) -> Bundle:
+    """Write the manifest of a folder of files, with their hashes, and return the bundle."""
+    files = {
+        each.name: file_digest(each)
+        for each in sorted(path.iterdir())
+        if each.is_file() and each.name != MANIFEST
+    }
+    manifest = {
+        "format": FORMAT,
+        "verified": False,
+        "versions": {name: version(name) for name in PACKAGES} | {"python": _python()},
+        **entries,
+        "files": files,
+    }
+    write_json(path / MANIFEST, manifest)
+    return Bundle(path, json.loads((path / MANIFEST).read_text()))
+
+
+def _python() -> str:
+    return platform.python_version()

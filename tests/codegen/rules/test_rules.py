@@ -1,0 +1,168 @@
+"""Every rule: who takes what, what the loops look like, and numbers equal to torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+import tvm
+from torch import nn
+from tvm import tirx
+
+from distillc.codegen.rules.contraction import packed_tiles, register_tile
+from distillc.codegen.schedule import schedule_func
+from tests.codegen.rules.kernels import AVX512, NEON, SSE, Function, check, lower, random, rules_of
+
+SIZES = [(16, 24), (40, 56), (5, 7)]
+
+
+def script(module: nn.Module, *inputs: torch.Tensor) -> str:
+    """Return the scheduled text of a module's kernels."""
+    mod = lower(module, *inputs)
+    funcs = [f for _, f in mod.functions_items() if isinstance(f, tirx.PrimFunc)]
+    return "\n".join(schedule_func(func, SSE, "kernel").script() for func in funcs)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("cin", "cout"), [(16, 48), (7, 5), (3, 17)])
+def test_pointwise_convolution(size, cin, cout) -> None:
+    conv = nn.Conv2d(cin, cout, 1)
+    check(conv, random(1, cin, *size), rule="schedule_contraction")
+
+
+@pytest.mark.parametrize("target", [SSE, AVX512], ids=lambda target: target.name)
+def test_pointwise_convolution_with_residual(target) -> None:
+    conv = nn.Conv2d(12, 12, 1, bias=False)
+    x = random(1, 12, 40, 56)
+    check(Function(lambda x: x + conv(x)), x, target=target, rule="schedule_contraction")
+
+
+def test_pointwise_convolution_keeps_its_accumulators_local() -> None:
+    text = script(nn.Conv2d(16, 48, 1, bias=False), random(1, 16, 32, 32))
+    assert 'scope="local"' in text
+    assert "T.parallel" in text
+    assert "T.vectorized" in text
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("cin", "cout"), [(8, 12), (3, 5)])
+def test_dense_convolution(size, cin, cout) -> None:
+    conv = nn.Conv2d(cin, cout, 3, padding=1)
+    check(conv, random(1, cin, *size), rule="schedule_convolution")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_depthwise_convolution(size, kernel) -> None:
+    conv = nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6, bias=False)
+    check(conv, random(1, 6, *size), rule="schedule_convolution")
+
+
+def test_padding_is_copied_without_a_condition() -> None:
+    conv = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
+    assert "if_then_else" not in script(conv, random(1, 6, 32, 32))
+
+
+def test_strided_convolution() -> None:
+    check(nn.Conv2d(4, 8, 3, padding=1, stride=2), random(1, 4, 16, 24))
+
+
+@pytest.mark.parametrize("pixels", [64, 4096, 2240, 35])
+def test_channel_attention(pixels) -> None:
+    def attention(q, k, v):
+        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        return (q @ k.transpose(-2, -1)).softmax(-1) @ v
+
+    check(Function(attention), *(random(1, 2, 16, pixels + i * 0) + i for i in range(3)))
+
+
+def test_long_sum_is_divided_among_threads() -> None:
+    product = Function(torch.matmul)
+    inputs = random(1, 16, 4096), random(1, 4096, 16)
+    check(product, *inputs, rule="schedule_gram")
+    assert "matmul_rf" in script(product, *inputs)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_layer_norm_over_channels(size) -> None:
+    def norm(x):
+        mean = x.mean(1, keepdim=True)
+        variance = x.var(1, keepdim=True, unbiased=False)
+        return (x - mean) * torch.rsqrt(variance + 1e-5)
+
+    check(Function(norm), random(1, 12, *size))
+
+
+def test_layer_norm_over_channels_has_its_rule() -> None:
+    mod = lower(Function(lambda x: x - x.mean(1, keepdim=True)), random(1, 12, 16, 16))
+    assert set(rules_of(mod, SSE).values()) == {"schedule_channel_norm"}
+
+
+@pytest.mark.parametrize("length", [7, 16, 100, 256])
+def test_softmax(length) -> None:
+    check(nn.Softmax(-1), random(2, 9, length), rule="schedule_row_reduction")
+
+
+@pytest.mark.parametrize("length", [60, 96])
+def test_layer_norm_over_tokens(length) -> None:
+    check(nn.LayerNorm(length), random(1, 50, length))
+
+
+def test_global_average() -> None:
+    check(nn.AdaptiveAvgPool2d(1), random(1, 5, 16, 24))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_gelu_gate(size) -> None:
+    def gate(x):
+        first, second = x.chunk(2, 1)
+        return F.gelu(first) * second
+
+    check(Function(gate), random(1, 10, *size), rule="schedule_elementwise")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.pixel_shuffle(x, 2),
+        lambda x: F.pixel_unshuffle(x, 2),
+        lambda x: x.permute(0, 2, 3, 1).contiguous(),
+        lambda x: x.reshape(1, 2, 4, -1).transpose(2, 3).contiguous(),
+        lambda x: torch.cat([x, x * 2], 1),
+        lambda x: F.silu(x) + torch.tanh(x) + F.softplus(x),
+    ],
+)
+def test_copies_and_activations(function) -> None:
+    check(Function(function), random(1, 8, 12, 20), rule="schedule_elementwise")
+
+
+def test_linear_layer() -> None:
+    check(nn.Linear(24, 40), random(1, 50, 24))
+
+
+@pytest.mark.parametrize("target", [SSE, AVX512, NEON], ids=lambda target: target.name)
+@pytest.mark.parametrize("rows", [3, 16, 42, 85, 128, 170])
+def test_register_tile_fits_the_register_file(target, rows) -> None:
+    height, vectors, lanes = register_tile(rows, 4096, target)
+    assert rows % height == 0
+    assert 4096 % (vectors * lanes) == 0
+    assert height * vectors + vectors + 1 <= target.registers
+
+
+def test_packed_tiles_divide_the_tiles() -> None:
+    assert 40 % packed_tiles(40, 4096, SSE) == 0
+    assert packed_tiles(1, 1 << 30, SSE) == 1
+
+
+def test_aarch64_kernels_are_vectors_without_libm() -> None:
+    module = nn.Sequential(nn.Conv2d(8, 16, 1), nn.GELU(), nn.Conv2d(16, 16, 3, padding=1))
+    mod = lower(module, random(1, 8, 16, 16))
+    target = tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "oryon-1"})
+    for name, func in mod.functions_items():
+        if isinstance(func, tirx.PrimFunc):
+            scheduled = schedule_func(func, NEON, name.name_hint)
+            kernel = tvm.IRModule({"main": scheduled.with_attr("global_symbol", "main")})
+            assembly = tvm.compile(kernel, target=target).mod.inspect_source("asm")
+            assert ".4s" in assembly
+            assert "erff" not in assembly
+            assert ("fmla\tv" in assembly) or "conv" not in name.name_hint

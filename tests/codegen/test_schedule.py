@@ -1,0 +1,85 @@
+"""schedule_module: every kernel of a network gets a schedule, and the network's numbers stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from torch import nn
+from tvm import relax, s_tir, tirx
+
+from distillc.codegen import schedule
+from distillc.codegen.schedule import SCHEDULED, schedule_func, schedule_module
+from distillc.errors import LoweringError
+from distillc.targets.base import Target
+from tests.codegen.rules.kernels import SSE, check, lower, random
+
+
+def kernels(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
+    return {n.name_hint: f for n, f in mod.functions_items() if isinstance(f, tirx.PrimFunc)}
+
+
+def test_restormer_falls_through_to_no_rule(tiny_restormer: nn.Module) -> None:
+    mod = lower(tiny_restormer, random(1, 3, 32, 48))
+    taken = {name: f.attrs[SCHEDULED] for name, f in kernels(schedule_module(mod, SSE)).items()}
+    assert len(taken) > 20
+    assert [name for name, rule in taken.items() if rule == "schedule_fallback"] == []
+
+
+@pytest.mark.parametrize("size", [(32, 48), (40, 56)])
+def test_restormer_equals_torch(tiny_restormer: nn.Module, size: tuple[int, int]) -> None:
+    check(tiny_restormer, torch.rand(1, 3, *size))
+
+
+def test_input_module_is_left_as_it_was() -> None:
+    mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
+    before = kernels(mod)
+    schedule_module(mod, SSE)
+    for name, func in kernels(mod).items():
+        tvm.ir.assert_structural_equal(func, before[name])
+
+
+def test_signature_stays() -> None:
+    mod = lower(nn.Conv2d(4, 6, 1, bias=False), random(1, 4, 8, 8))
+    for name, func in kernels(schedule_module(mod, SSE)).items():
+        shapes = [list(map(int, p.ty.shape)) for p in func.params]
+        assert shapes == [list(map(int, p.ty.shape)) for p in kernels(mod)[name].params]
+
+
+def test_scheduled_kernel_keeps_its_loops() -> None:
+    mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
+    func = next(iter(kernels(mod).values())).with_attr(SCHEDULED, "by hand")
+    tvm.ir.assert_structural_equal(schedule_func(func, SSE, "kernel"), func)
+
+
+def test_kernel_that_no_rule_takes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "RULES", ())
+    mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
+    with pytest.raises(LoweringError, match="conv2d"):
+        schedule_module(mod, SSE)
+
+
+def test_rule_that_fails_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule:
+        sch = s_tir.Schedule(func)
+        sch.vectorize(sch.get_loops(sch.get_child_blocks(sch.get_sblock("root"))[0])[-1])
+        raise s_tir.ScheduleError("Error message: not so")
+
+    monkeypatch.setattr(schedule, "RULES", (broken, *schedule.RULES))
+    mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
+    taken = {f.attrs[SCHEDULED] for f in kernels(schedule_module(mod, SSE)).values()}
+    assert taken == {"schedule_contraction"}
+    assert "broken could not schedule conv2d" in caplog.text
+
+
+def test_scheduled_module_runs_twice_alike() -> None:
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    x = random(1, 4, 16, 16)
+    vm = relax.VirtualMachine(
+        tvm.compile(schedule_module(lower(conv, x), SSE), target="llvm"), tvm.cpu()
+    )
+    results = [vm["main"](tvm.runtime.tensor(x.numpy())).numpy() for _ in range(2)]
+    assert np.array_equal(*results)
