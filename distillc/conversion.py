@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import Progress
+from torch import Tensor, nn
 
 from distillc.budgets import Budget, get_budget
 from distillc.compilation import compile as compile_bundle
@@ -27,17 +29,21 @@ from distillc.passes import (
     SynthesizeSurrogates,
     Trace,
 )
+from distillc.passes.plot_front import plot_front
 from distillc.pipeline import Context, Pass, Pipeline, dump_data
 from distillc.report.html import write_report
 from distillc.runtime.benchmark import compare
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.verify import restoration_quality, verify_bundle
+from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
 from distillc.surrogates.registry import canonical_spec
 from distillc.targets.base import Target, get_target
 from distillc.workdir import WorkDir
 
 THREADS = 2
 """Threads of every latency measured on the way."""
+
+PICTURE = 160
+"""Edge of the report's crops, pixels."""
 
 
 @dataclass(frozen=True)
@@ -177,21 +183,23 @@ def convert(
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as temporary:
         scratch = Path(temporary)
         with ctx.task("compile and verify", 5) as shown:
-            bundle = compile_bundle(net, chosen, size, directory=scratch / "bundle")
+            bundle = compile_bundle(
+                net, chosen, size, directory=scratch / "bundle", manifest={"task": str(parsed)}
+            )
             shown.update(1, "library built")
             quality = _quality(teacher, net, images, effort)
             shown.update(2, "quality measured")
             latency = _latency(teacher, net, size, scratch)
             shown.update(3, "latency measured")
             _check_promises(quality, latency, max_drop, min_speedup)
-            verification = verify_bundle(bundle, images.test_images(2))
+            verification = verify_bundle(bundle, verification_images(bundle, folder, 2))
             shown.update(4, "verified")
             entries = {
                 **dump_data(net),
-                "task": str(parsed),
                 "budget": asdict(effort),
                 "seed": seed,
                 "decisions": dict(net.decisions),
+                "params": {"teacher": _params(teacher.module), "hybrid": _params(net.hybrid())},
                 "metrics": {
                     **net.metrics,
                     "quality": quality,
@@ -200,7 +208,14 @@ def convert(
                 },
                 "log": [asdict(record) for record in net.log],
             }
-            write_report({**bundle.manifest, **entries}, bundle.path / "report.html")
+            plot = bundle.path / "front.png"
+            plot_front(plot, net.metrics["search"])
+            write_report(
+                {**bundle.manifest, **entries},
+                bundle.path / "report.html",
+                plot,
+                _pictures(teacher, net, images),
+            )
             bundle = bundle.annotate(entries).save(path, overwrite=overwrite)
             shown.update(5, str(path))
     return Result(net, bundle)
@@ -240,6 +255,21 @@ def _latency(
         "replaced": replaced,
         "blocks": len(net.blocks),
     }
+
+
+def _params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _pictures(teacher: Network, net: Network, images: RestorationData) -> list[dict[str, Tensor]]:
+    """Return rows of crops side by side for the report."""
+    rows = []
+    hybrid = net.hybrid()
+    for degraded, clean in images.held_out(2, PICTURE):
+        with torch.no_grad():
+            outputs = {"teacher": teacher.module(degraded), "hybrid": hybrid(degraded)}
+        rows.append({"input": degraded, **outputs, "clean": clean})
+    return rows
 
 
 def _check_promises(

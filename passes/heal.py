@@ -64,7 +64,7 @@ class Heal(Pass):
     steps: int = 1000
     batch: int = 8
     patch: int = 64
-    lr: float = 5e-4
+    lr: float = 1e-3
     teacher_weight: float = 1.0
 
     after = (ApplyReplacements,)

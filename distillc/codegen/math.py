@@ -1,16 +1,17 @@
 """Transcendental functions as polynomials in fp32 that stay inside vector loops.
 
 In a vectorised loop `exp`, `erf` and `tanh` would become one libm call per lane. `rewrite_math`
-replaces them by arithmetic that every SIMD unit has. Errors, against the exact function in double
-precision over all finite fp32 arguments (`tests/codegen/test_math.py` measures them):
+replaces them by arithmetic that every SIMD unit has. Error bounds, against the function in double
+precision, at a sample of fp32 arguments of all magnitudes and results above 1e-36
+(`tests/codegen/test_math.py` measures them; nobody went through all 2^32 arguments):
 
 | function | method | error |
 |---|---|---|
 | exp | r = x - n ln 2 (two-part ln 2), degree 6 | 2 ulp; saturates to 0 and inf |
 | log, log1p | m in [sqrt(1/2), sqrt(2)), degree 11 | 3 ulp |
-| erf | x P5(x^2) / Q5(x^2) on +-3.95 | 5e-7 absolute |
-| tanh | x P4(x^2) / Q4(x^2) on +-9.02 | 5e-7 absolute |
-| sigmoid | 1 / (1 + exp(-x)) | 4 ulp for x > -87, 1e-38 absolute below |
+| erf | x P5(x^2) / Q5(x^2) on +-3.95 | 8 ulp |
+| tanh | x P4(x^2) / Q4(x^2) on +-9.02 | 8 ulp |
+| sigmoid | 1 / (1 + exp(-x)) | 4 ulp |
 
 The coefficients are weighted least-squares fits on Chebyshev nodes, reweighted towards the
 minimax error (Lawson's algorithm; for the quotients with a linearised denominator).

@@ -28,11 +28,11 @@ def script() -> ModuleType:
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    for index in range(4):
-        pixels = np.random.default_rng(index).integers(0, 256, (40, 32, 3), np.uint8)
+    for index in range(2):
+        pixels = np.random.default_rng(index).integers(0, 256, (24, 24, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
-    small = "--dim 8 --blocks 1 1 1 1 --heads 1 1 2 2 --batch 2 --patch 16 --steps 6"
-    return [str(tmp_path), "--test", str(tmp_path), *small.split(), "--report-every", "3"]
+    small = "--dim 8 --blocks 1 1 1 1 --heads 1 1 2 2 --batch 2 --patch 16 --steps 4"
+    return [str(tmp_path), "--test", str(tmp_path), *small.split(), "--report-every", "2"]
 
 
 def test_trains_and_saves_a_checkpoint(
@@ -47,8 +47,8 @@ def test_trains_and_saves_a_checkpoint(
     net.load_state_dict(weights)
     assert net(torch.rand(1, 3, 16, 16)).isfinite().all()
     printed = capsys.readouterr().out
-    assert "step 3: " in printed
-    assert "6 steps, " in printed
+    assert "step 2: " in printed
+    assert "4 steps, " in printed
     assert not out.with_suffix(".state").exists()
 
 

@@ -1,0 +1,111 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from distillc.network import KEEP, Network
+from distillc.runtime.bundle import Stats
+from distillc.runtime.verify import Verification
+
+
+def millions(count: float) -> str:
+    """Return a count in millions, or thousands when it is small."""
+    return f"{count / 1e6:.2f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
+
+
+def block_tree(net: Network) -> Tree:
+    """Return the blocks of a network as a tree of module paths, with kind, shape and cost."""
+    height, width = net.size
+    total = sum(block.cost.macs for block in net.blocks)
+    title = f"[bold]{net.name}[/] {net.source.get('architecture', '')} at {height}x{width}"
+    root = Tree(f"{title}: {len(net.blocks)} blocks, {total / 1e9:.2f} GMACs in them")
+    branches: dict[str, Tree] = {"": root}
+    for block in net.blocks:
+        parent = block.name.rpartition(".")[0]
+        if parent not in branches:
+            branches[parent] = root.add(f"[cyan]{parent}[/]")
+        shape = "x".join(str(extent) for extent in block.shape[1:])
+        line = Text()
+        line.append(f"{block.name.rpartition('.')[2]:4}", style="bold")
+        line.append(f"{block.kind:8}", style="magenta")
+        line.append(f"{shape:14} {millions(block.cost.params):>8} parameters ")
+        line.append(f"{block.cost.macs / 1e6:9.1f} MMACs ({block.cost.macs / total:4.0%})")
+        branches[parent].add(line)
+    return root
+
+
+def stats_table(stats: Stats) -> Table:
+    """Return latency statistics."""
+    table = Table("device", "threads", "median", "10 %", "90 %", "runs", "peak memory")
+    table.add_row(
+        stats.device,
+        str(stats.threads),
+        *(f"{each:.2f} ms" for each in (stats.median_ms, stats.p10_ms, stats.p90_ms)),
+        str(stats.runs),
+        f"{stats.peak_bytes / 2**20:.0f} MiB",
+    )
+    return table
+
+
+def verification_table(result: Verification) -> Table:
+    """Return what a verification found."""
+    table = Table("check", "result", title="verified", title_style="bold green")
+    table.add_row("ran on", result.device)
+    table.add_row("real images", str(result.images))
+    table.add_row("largest difference from torch", f"{result.max_error:.2e}")
+    table.add_row("PSNR to torch", f"{result.psnr_to_torch:.1f} dB")
+    table.add_row("ONNX Runtime's difference", f"{result.onnx_error:.2e}")
+    if result.psnr is not None and result.ssim is not None:
+        table.add_row("PSNR to the clean images", f"{result.psnr:.2f} dB")
+        table.add_row("SSIM to the clean images", f"{result.ssim:.4f}")
+    return table
+
+
+def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
+    """Return the result of a conversion."""
+    metrics = manifest["metrics"]
+    quality, latency = metrics["quality"], metrics["latency"]
+    check = metrics["verification"]
+    table = Table("", "teacher", "hybrid", "", title=f"{path}", title_style="bold")
+    table.add_row(
+        "PSNR",
+        f"{quality['teacher']['psnr']:.2f} dB",
+        f"{quality['hybrid']['psnr']:.2f} dB",
+        f"{-quality['drop_db']:+.3f} dB",
+    )
+    table.add_row(
+        "SSIM", f"{quality['teacher']['ssim']:.4f}", f"{quality['hybrid']['ssim']:.4f}", ""
+    )
+    table.add_row(
+        f"latency here, {latency['threads']} threads",
+        f"{latency['teacher_ms']:.1f} ms",
+        f"{latency['hybrid_ms']:.1f} ms",
+        f"{latency['speedup']:.2f} times as fast",
+    )
+    table.add_row(
+        "parameters",
+        millions(manifest["params"]["teacher"]),
+        millions(manifest["params"]["hybrid"]),
+    )
+    blocks = Table("block", "kind", "MACs", "becomes", box=None, padding=(0, 2))
+    for block in manifest["blocks"]:
+        decision = manifest["decisions"].get(block["name"], KEEP)
+        style = "dim" if decision == KEEP else "green"
+        blocks.add_row(block["name"], block["kind"], millions(block["macs"]), decision, style=style)
+    verdict = Text.assemble(
+        ("verified ", "bold green"),
+        f"on {check['device']}: largest difference from torch {check['max_error']:.1e} "
+        f"over {check['images']} images",
+    )
+    parts: list[RenderableType] = [blocks, table, verdict]
+    if latency["speedup"] < 1:
+        parts.append(Text("the hybrid is slower than its teacher on this machine", "bold red"))
+    return Group(*parts)

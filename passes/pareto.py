@@ -1,0 +1,81 @@
+"""Choosing among evaluated hybrids: the Pareto set, and the point that meets what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from distillc.errors import QualityError
+from distillc.network import SearchPoint
+
+
+def pareto_set(points: Iterable[SearchPoint]) -> tuple[SearchPoint, ...]:
+    """Return the points that no other beats in both PSNR and cost, cheapest first."""
+    front: list[SearchPoint] = []
+    for point in sorted(points, key=lambda each: (each.cost, -each.psnr)):
+        if not front or point.psnr > front[-1].psnr:
+            front.append(point)
+    return tuple(front)
+
+
+def choose_point(
+    front: Sequence[SearchPoint],
+    teacher: SearchPoint,
+    max_drop: float | None = None,
+    min_speedup: float | None = None,
+) -> SearchPoint:
+    """Choose a point of the front.
+
+    1. With both limits, or `max_drop` alone: the cheapest point that meets them.
+    2. With `min_speedup` alone: the best PSNR that meets it.
+    3. With neither: the knee, the point furthest above the chord of the front.
+
+    Args:
+        front: Pareto set, cheapest first; not empty.
+        teacher: The network without replacements.
+        max_drop: Largest PSNR loss against the teacher, dB.
+        min_speedup: Smallest teacher cost / point cost.
+
+    Raises:
+        QualityError: No point meets the limits; the message names the nearest one.
+    """
+    if max_drop is None and min_speedup is None:
+        return _knee(front)  # rule 3
+    drop_limit = float("inf") if max_drop is None else max_drop
+    speedup_limit = 0.0 if min_speedup is None else min_speedup
+    feasible = [
+        point
+        for point in front
+        if teacher.psnr - point.psnr <= drop_limit and teacher.cost / point.cost >= speedup_limit
+    ]
+    if feasible:
+        return feasible[0] if max_drop is not None else feasible[-1]  # rules 1 and 2
+    nearest = min(
+        front,
+        key=lambda point: (
+            max(0.0, teacher.psnr - point.psnr - drop_limit)
+            + max(0.0, 1 - teacher.cost / point.cost / speedup_limit if speedup_limit else 0.0)
+        ),
+    )
+    drop, speedup = teacher.psnr - nearest.psnr, teacher.cost / nearest.cost
+    options = []
+    if max_drop is not None:
+        options.append(f"--max-drop {max(drop, 0) + 0.005:.2f}")
+    if min_speedup is not None:
+        options.append(f"--min-speedup {speedup - 0.005:.2f}")
+    raise QualityError(
+        f"no hybrid meets the limits; the nearest loses {drop:.3f} dB at {speedup:.2f} times "
+        "the teacher's speed",
+        hint=f"allow {' '.join(options)}, or spend a larger --budget",
+    )
+
+
+def _knee(front: Sequence[SearchPoint]) -> SearchPoint:
+    """Return the point furthest above the line between the ends of the normalised front."""
+    first, last = front[0], front[-1]
+    width, height = last.cost - first.cost, last.psnr - first.psnr
+    if width <= 0 or height <= 0:
+        return last
+    return max(
+        front,
+        key=lambda point: (point.psnr - first.psnr) / height - (point.cost - first.cost) / width,
+    )
