@@ -17,7 +17,9 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	# mypy follows the folder mapping in an installed copy only.
+	$(BIN)/pip install --quiet --no-deps --upgrade --target build/types .
+	cd build/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
 
 setup: $(VENV)/.ready
 

@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from distillc.errors import PassError, PreconditionError, UsageError
 from distillc.network import Network, PassRecord
-from distillc.workdir import WorkDir, write_json, write_whole
+from distillc.workdir import WorkDir, write_json, write_text
 
 
 class Task:
@@ -173,7 +173,7 @@ class Pipeline:
             text = dump_text(net)
             if self.dump_dir:
                 stem = self.dump_dir / f"{index:02d}_{each.name}"
-                write_whole(stem.with_suffix(".txt"), lambda path, text=text: path.write_text(text))
+                write_text(stem.with_suffix(".txt"), text)
                 write_json(stem.with_suffix(".json"), dump_data(net))
             if self.print_after == each.name:
                 self.emit(text)

@@ -81,10 +81,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             raise
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(text))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
-    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-    write_whole(path, lambda temporary: temporary.write_text(text))
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

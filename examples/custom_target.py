@@ -10,12 +10,13 @@ A package makes it known to `--target` through an entry point:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 import distillc
 from distillc.runtime.verify import verify_bundle
 from distillc.targets.generic_aarch64 import GENERIC_AARCH64
-from dataclasses import replace
 
 RASPBERRYPI5 = replace(
     GENERIC_AARCH64,
@@ -29,10 +30,11 @@ RASPBERRYPI5 = replace(
 
 
 def main() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 3, 3, padding=1))
+    layers = nn.Conv2d(3, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 3, 3, padding=1)
+    network = nn.Sequential(*layers)
     bundle = distillc.compile(network, target=RASPBERRYPI5, size=(64, 64))
     check = verify_bundle(bundle, device="emulator")
-    print(f"compiled for {RASPBERRYPI5.cpu}; under emulation the max error is {check.max_error:.1e}")
+    print(f"compiled for {RASPBERRYPI5.cpu}, max error under emulation {check.max_error:.1e}")
 
 
 if __name__ == "__main__":

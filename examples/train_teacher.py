@@ -28,6 +28,7 @@ from distillc.passes.training import (
     WEIGHT_DECAY,
     Average,
     RunState,
+    Stateful,
     clip_gradient,
     cosine_rate,
     mean_psnr,
@@ -89,11 +90,9 @@ def main(words: list[str] | None = None) -> None:
     optimizer = torch.optim.AdamW(net.parameters(), options.lr, weight_decay=WEIGHT_DECAY)
     state = RunState(options.out.with_suffix(".state"))
     step, spent = 0, 0.0
-    if saved := state.load():
+    parts: dict[str, Stateful] = {"net": net, "average": average.module, "optimizer": optimizer}
+    if saved := state.load(parts):
         step, spent = saved["step"], saved["spent"]
-        net.load_state_dict(saved["net"])
-        average.module.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
         print(f"going on from step {step}", flush=True)
 
     start = time.monotonic() - spent
@@ -117,15 +116,7 @@ def main(words: list[str] | None = None) -> None:
         optimizer.step()
         average.update(net, step)
         step += 1
-        state.save(
-            lambda step=step: {
-                "step": step,
-                "spent": time.monotonic() - start,
-                "net": net.state_dict(),
-                "average": average.module.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-        )
+        state.save(parts, step=step, spent=time.monotonic() - start)
         if step % options.report_every == 0:
             value = mean_psnr(average.module, test.test_images(8, multiple=8), options.device)
             print(f"step {step}: {value:.2f} dB on the first images", flush=True)

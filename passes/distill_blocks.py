@@ -21,6 +21,7 @@ from distillc.passes.training import (
     Clock,
     Features,
     RunState,
+    Stateful,
     check_patch,
     clip_gradient,
     cosine_rate,
@@ -112,7 +113,7 @@ class DistillBlocks(Pass):
         else:
             state = RunState(stage / "state.pt" if stage else None)
             # Float32: bfloat16 would drown a small change in the rounding of a large input.
-            teacher = copy.deepcopy(net.module).to(ctx.device, memory_format=torch.channels_last)
+            teacher = copy.deepcopy(net.module).to(ctx.device).to(memory_format=torch.channels_last)
             self._train(teacher, pupils, data, state, ctx)
             fidelity = _fidelity(teacher, pupils, data, 2 * self.patch, ctx.device)
             if stage and result:
@@ -148,17 +149,16 @@ class DistillBlocks(Pass):
         ctx: Context,
     ) -> None:
         for pupil in pupils:
-            pupil.module.to(ctx.device, memory_format=torch.channels_last)
+            pupil.module.to(ctx.device).to(memory_format=torch.channels_last)
             pupil.module.train().requires_grad_(True)
         modules = nn.ModuleList(pupil.module for pupil in pupils)
         optimizer = torch.optim.AdamW(
             modules.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
         )
         first = 0
-        if saved := state.load():
+        parts: dict[str, Stateful] = {"modules": modules, "optimizer": optimizer}
+        if saved := state.load(parts):
             first = saved["step"]
-            modules.load_state_dict(saved["modules"])
-            optimizer.load_state_dict(saved["optimizer"])
         paths = [pupil.path for pupil in pupils]
         with ctx.task("distill blocks", self.steps) as shown:
             clock = Clock(first, self.steps)
@@ -177,13 +177,7 @@ class DistillBlocks(Pass):
                 optimizer.step()
                 done = step + 1
                 shown.update(done, f"{_worst(pupils, losses)} {clock.left(done)}")
-                state.save(
-                    lambda done=done: {
-                        "step": done,
-                        "modules": modules.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                    }
-                )
+                state.save(parts, step=done)
 
 
 def _enrol(net: Network) -> list[_Pupil]:
@@ -241,7 +235,7 @@ def _load(pupils: list[_Pupil], path: Path) -> None:
 def _result(net: Network, pupils: list[_Pupil], fidelity: list[float]) -> PassResult:
     candidates: dict[str, tuple[Surrogate, ...]] = dict.fromkeys(net.candidates, ())
     for pupil, value in zip(pupils, fidelity, strict=True):
-        module = pupil.module.to("cpu", memory_format=torch.contiguous_format)
+        module = pupil.module.cpu().to(memory_format=torch.contiguous_format)
         module.eval().requires_grad_(False)
         trained = replace(pupil.surrogate, module=module, fidelity=value)
         candidates[trained.block] += (trained,)

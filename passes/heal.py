@@ -21,6 +21,7 @@ from distillc.passes.training import (
     Average,
     Clock,
     RunState,
+    Stateful,
     check_patch,
     clip_gradient,
     cosine_rate,
@@ -149,11 +150,13 @@ class Heal(Pass):
             hybrid.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
         )
         first = 0
-        if saved := state.load():
+        parts: dict[str, Stateful] = {
+            "hybrid": hybrid,
+            "average": average.module,
+            "optimizer": optimizer,
+        }
+        if saved := state.load(parts):
             first = saved["step"]
-            hybrid.load_state_dict(saved["hybrid"])
-            average.module.load_state_dict(saved["average"])
-            optimizer.load_state_dict(saved["optimizer"])
         with ctx.task("heal", self.steps) as shown:
             clock = Clock(first, self.steps)
             for step in range(first, self.steps):
@@ -175,12 +178,5 @@ class Heal(Pass):
                 average.update(hybrid, step)
                 done = step + 1
                 shown.update(done, f"loss {loss.item():.4f} {clock.left(done)}")
-                state.save(
-                    lambda done=done: {
-                        "step": done,
-                        "hybrid": hybrid.state_dict(),
-                        "average": average.module.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                    }
-                )
+                state.save(parts, step=done)
         return average.module

@@ -40,11 +40,11 @@ def plot_front(path: Path, search: Mapping[str, Any]) -> None:
         color="#0b7285",
         label="Pareto set",
     )
-    axes.scatter(*search["teacher"], marker="s", s=60, color="#212529", label="teacher")
+    cost, psnr = search["teacher"]
+    axes.scatter(cost, psnr, marker="s", s=60, color="#212529", label="teacher")
     if "chosen" in search:
-        axes.scatter(
-            *search["chosen"], marker="*", s=190, color="#e8590c", zorder=5, label="chosen"
-        )
+        cost, psnr = search["chosen"]
+        axes.scatter(cost, psnr, marker="*", s=190, color="#e8590c", zorder=5, label="chosen")
     axes.set_xlabel(OBJECTIVES[search["objective"]])
     axes.set_ylabel("PSNR on held-out images, dB")
     axes.spines[["top", "right"]].set_visible(False)

@@ -6,10 +6,10 @@ import copy
 import io
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -86,7 +86,8 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after `step` (from 0); early steps weigh more, so it starts fast."""
         weight = 1 - min(self._decay, (1 + step) / (10 + step))
-        mine, theirs = list(self.module.parameters()), list(module.parameters())
+        mine: list[torch.Tensor] = list(self.module.parameters())
+        theirs: list[torch.Tensor] = list(module.parameters())
         torch._foreach_lerp_(mine, theirs, weight)
         for own, other in zip(self.module.buffers(), module.buffers(), strict=True):
             own.copy_(other)
@@ -137,6 +138,14 @@ def mean_psnr(module: nn.Module, pairs: Iterable[Pair], device: str = "cpu") -> 
     return sum(values) / len(values)
 
 
+class Stateful(Protocol):
+    """A module or an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> object: ...
+
+
 class RunState:
     """The state of a training run on disk, so that the same command goes on after a kill.
 
@@ -148,15 +157,17 @@ class RunState:
         self._path = path
         self._saved = time.monotonic()
 
-    def load(self) -> dict[str, Any] | None:
-        """Return the state last saved, None when there is none."""
+    def load(self, parts: Mapping[str, Stateful]) -> dict[str, Any] | None:
+        """Load the state last saved into its parts; return its figures, None without a state."""
         if self._path is None or not self._path.exists():
             return None
         state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state.pop(name))
         return state
 
-    def save(self, state: Callable[[], Mapping[str, Any]]) -> None:
-        """Save `state()` if the last time is `SAVE_SECONDS` ago.
+    def save(self, parts: Mapping[str, Stateful], **figures: float) -> None:
+        """Save the state of `parts` and some figures if the last time is `SAVE_SECONDS` ago.
 
         Raises:
             StorageError: It cannot be written; the last state is still there.
@@ -164,7 +175,8 @@ class RunState:
         if self._path is None or time.monotonic() - self._saved < SAVE_SECONDS:
             return
         buffer = io.BytesIO()  # torch.save to a file hides a full disk behind a RuntimeError
-        torch.save(dict(state()), buffer)
+        states = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({**states, **figures}, buffer)
         write_whole(self._path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
         self._saved = time.monotonic()
 

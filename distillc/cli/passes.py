@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib.metadata import entry_points
+from typing import Any
 
 import click
 from rich.console import Console
@@ -19,7 +20,7 @@ def passes(as_json: bool) -> None:
 
     Packages add passes through the entry point group `distillc.passes`.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for entry in sorted(entry_points(group="distillc.passes"), key=lambda each: each.name):
         found = entry.load()
         rows.append(

@@ -126,8 +126,8 @@ def _placeholder(name: str) -> onnxscript.values.Op:
 def _define_scans(model: onnx.ModelProto) -> onnx.ModelProto:
     """Add a local function for every distinct scan, and call it."""
     for name in sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN}):
-        *sizes, softplus, reverse = map(int, name.removeprefix(PLACEHOLDER).split("_"))
-        text = scan_function(name, *sizes, bool(softplus), bool(reverse))
+        b, d, length, n, g, softplus, reverse = map(int, name.removeprefix(PLACEHOLDER).split("_"))
+        text = scan_function(name, b, d, length, n, g, bool(softplus), bool(reverse))
         model.functions.append(parser.parse_function(text))
     return model
 

@@ -1,3 +1,4 @@
+# mypy: disable-error-code="valid-type,no-untyped-def"
 """The selective scan as a TIR kernel: channels in vector lanes, states in registers.
 
 Each tile of channels walks over the positions once; step sizes, decay, skip connection and sum over

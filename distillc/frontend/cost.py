@@ -24,7 +24,7 @@ def count_costs(module: nn.Module, *shapes: tuple[int, ...]) -> dict[str, Cost]:
     """
     twin = copy.deepcopy(module).to("meta").eval()
     inputs = [torch.empty(shape, device="meta") for shape in shapes]
-    counter = FlopCounterMode(display=False, depth=None)
+    counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         twin(*inputs)
     flops = {

@@ -86,7 +86,7 @@ def _load_program(path: Path) -> Network:
             where=str(path),
             hint="save it again with torch.export.save and this version of torch",
         ) from error
-    arguments, _ = program.example_inputs or ((), {})
+    arguments: tuple[Any, ...] = program.example_inputs[0] if program.example_inputs else ()
     if len(arguments) != 1 or arguments[0].dim() != 4:
         raise CheckpointError(
             "the exported program must take one image (1, C, H, W)", where=str(path)

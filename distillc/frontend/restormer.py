@@ -25,6 +25,17 @@ class Body(nn.Module):
         return self.body(x)
 
 
+class PatchEmbedding(nn.Module):
+    """A convolution under the name `proj`."""
+
+    def __init__(self, proj: nn.Module) -> None:
+        super().__init__()
+        self.proj = proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
 class LayerNormWeights(nn.Module):
     """Normalises the channels of (B, C, H, W) at each pixel.
 
@@ -155,8 +166,7 @@ class Restormer(nn.Module):
             return Body(nn.Sequential(convolution, nn.PixelShuffle(2)))
 
         one, two, four, eight = dim, 2 * dim, 4 * dim, 8 * dim
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(inp_channels, one, 3, padding=1, bias=bias)
+        self.patch_embed = PatchEmbedding(nn.Conv2d(inp_channels, one, 3, padding=1, bias=bias))
         self.encoder_level1 = level(one, heads[0], num_blocks[0])
         self.down1_2 = down(one)
         self.encoder_level2 = level(two, heads[1], num_blocks[1])
@@ -177,7 +187,7 @@ class Restormer(nn.Module):
         self.output = nn.Conv2d(two, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        embedded = self.patch_embed.proj(image)
+        embedded = self.patch_embed(image)
         level1 = self.encoder_level1(embedded)
         level2 = self.encoder_level2(self.down1_2(level1))
         level3 = self.encoder_level3(self.down2_3(level2))

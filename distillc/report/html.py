@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
 from torch import Tensor
 
-from distillc.workdir import write_whole
+from distillc.workdir import write_text
 
 
 def write_report(
@@ -39,7 +39,7 @@ def write_report(
         plot=base64.b64encode(plot.read_bytes()).decode() if plot and plot.exists() else None,
         crops=[{name: _png(image) for name, image in row.items()} for row in pictures],
     )
-    write_whole(out, lambda temporary: temporary.write_text(text))
+    write_text(out, text)
 
 
 def _png(image: Tensor) -> str:

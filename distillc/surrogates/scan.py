@@ -56,7 +56,8 @@ class ScanDirection(nn.Module):
         steps, B, C = self.project(u).split([self.rank, self.state, self.state], 1)
         if self.project_steps is not None:
             steps = self.project_steps(steps)
-        bias, rates = self.delta_bias, -torch.exp(self.log_rates)
+        bias: Tensor = self.delta_bias
+        rates = -torch.exp(self.log_rates)
         if self.head:
             steps = steps.repeat_interleave(self.head, 1)
             bias = bias.repeat_interleave(self.head)

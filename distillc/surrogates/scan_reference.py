@@ -52,6 +52,7 @@ def backward(
     own = (each.repeat(repeats, *[1] * (each.dim() - 1)) for each in (A, skip, bias))
     rates, skips, biases = own
     tensors = [each.detach().requires_grad_() for each in (u, delta, rates, B, C, skips)]
+    u, delta, rates, B, C, skips = tensors
     with torch.enable_grad():
-        y = forward(*tensors, biases, softplus, reverse)
+        y = forward(u, delta, rates, B, C, skips, biases, softplus, reverse)
     return (y.detach(), *torch.autograd.grad(y, tensors, gy))

@@ -208,10 +208,9 @@ def _mamba_ssm(
 ) -> Tensor:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
-    sequences = [u, delta, B, C, z]
     if reverse:
-        sequences = [None if each is None else each.flip(-1) for each in sequences]
-    u, delta, B, C, z = sequences
+        u, delta, B, C = (each.flip(-1) for each in (u, delta, B, C))
+        z = None if z is None else z.flip(-1)
     y = selective_scan_fn(
         u, delta, A, B, C, D, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus
     )

@@ -82,17 +82,22 @@ def test_a_gradient_is_clipped_and_a_broken_one_dropped() -> None:
 
 
 def test_state_is_saved_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = nn.Linear(2, 2)
+    parts = {"layer": layer}
     state = RunState(tmp_path / "state.pt")
-    state.save(lambda: {"step": 1})
-    assert state.load() is None
+    state.save(parts, step=1)
+    assert state.load(parts) is None
     monkeypatch.setattr(training, "SAVE_SECONDS", 0)
-    state.save(lambda: {"step": 2})
-    assert state.load() == {"step": 2}
+    state.save(parts, step=2)
+    wanted = layer.weight.detach().clone()
+    nn.init.zeros_(layer.weight)
+    assert state.load(parts) == {"step": 2}
+    assert torch.equal(layer.weight, wanted)
     state.clear()
-    assert state.load() is None
+    assert state.load(parts) is None
     nothing = RunState(None)
-    nothing.save(lambda: {"step": 3})
-    assert nothing.load() is None
+    nothing.save(parts, step=3)
+    assert nothing.load(parts) is None
 
 
 def test_patch_must_fit() -> None:
