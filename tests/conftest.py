@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -65,3 +71,46 @@ def tiny_checkpoint(tmp_path: Path, tiny_restormer: nn.Module) -> Path:
     path = tmp_path / "tiny.pth"
     torch.save({"params": tiny_restormer.state_dict()}, path)
     return path
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A finished conversion: its bundle, its arguments, and what the killed run had left."""
+
+    bundle: Path
+    arguments: list[str]
+    journal_before: int
+    log: str
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """One conversion of a tiny checkpoint, killed on the way and run again."""
+    folder = tmp_path_factory.mktemp("convert")
+    checkpoint = folder / "tiny.pth"
+    torch.save({"params": build_tiny_restormer().state_dict()}, checkpoint)
+    bundle = folder / "tiny.distillc"
+    arguments = ["convert", str(checkpoint), "--out", str(bundle), "--work-dir", f"{folder}/work"]
+    arguments += ["--size", "32", "--budget", "smoke", "--target", "snapdragon8elite"]
+    command = [sys.executable, "-m", "distillc.cli", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    journals: list[Path] = []
+    deadline = time.monotonic() + 240
+    while first.poll() is None and time.monotonic() < deadline:
+        journals = [
+            path for path in folder.glob("work/search-*/journal.log") if path.stat().st_size > 2000
+        ]
+        if journals:
+            break
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert journals, "the first run never reached the search"
+    before = len(journals[0].read_text().splitlines())
+    assert not bundle.exists()
+
+    second = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    return Converted(bundle, arguments, before, second.stdout + second.stderr)

@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator of hybrid.pt2
 from distillc.data.images import open_data
 from distillc.data.metrics import psnr, ssim
 from distillc.errors import VerificationError
