@@ -104,6 +104,7 @@ def convert(
     *,
     data: str | Path | None = None,
     families: Sequence[str] | None = None,
+    objective: str | None = None,
     max_drop: float | None = None,
     min_speedup: float | None = None,
     overwrite: bool = False,
@@ -133,6 +134,7 @@ def convert(
         budget: How much work, a `Budget` or its name.
         data: Folder of clean images or of pairs; scikit-image's photographs by default.
         families: Surrogate specs to try instead of the budget's.
+        objective: The search's cost instead of the budget's.
         max_drop: Largest loss of PSNR against the teacher, dB.
         min_speedup: Smallest compiled speed-up against the compiled teacher.
         overwrite: Replace `out` if it exists.
@@ -154,6 +156,8 @@ def convert(
     effort = get_budget(budget)
     if families:
         effort = replace(effort, specs=tuple(canonical_spec(spec) for spec in families))
+    if objective:
+        effort = replace(effort, objective=objective)
     chosen = get_target(target)
     parsed = parse_task(task)
     path = Path(out) if out else Path(f"{Path(checkpoint).stem}.distillc")

@@ -54,6 +54,11 @@ Examples:
     metavar="SPEC",
     help="Surrogate family to try, say scan2:state=4; repeatable. Default: the budget's.",
 )
+@click.option(
+    "--objective",
+    type=click.Choice(["latency", "macs", "transformers"]),
+    help="The search's cost; the budget's by default.",
+)
 @click.option("--max-drop", type=float, metavar="DB", help="Largest PSNR loss allowed.")
 @click.option("--min-speedup", type=float, metavar="X", help="Smallest speed-up allowed.")
 @click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
@@ -83,6 +88,7 @@ def convert(
     overwrite: bool,
     budget: str,
     families: tuple[str, ...],
+    objective: str | None,
     max_drop: float | None,
     min_speedup: float | None,
     seed: int,
@@ -117,6 +123,7 @@ def convert(
             overwrite=overwrite,
             budget=budget,
             families=families or None,
+            objective=objective,
             max_drop=max_drop,
             min_speedup=min_speedup,
             seed=seed,

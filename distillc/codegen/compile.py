@@ -13,7 +13,7 @@ from tvm import tirx
 from distillc.codegen.link import linker
 from distillc.codegen.lower import lower
 from distillc.codegen.schedule import schedule_module
-from distillc.errors import LoweringError
+from distillc.errors import DistillcError, LoweringError
 from distillc.frontend.trace import export_program
 from distillc.targets.base import Target
 from distillc.workdir import write_whole
@@ -47,15 +47,18 @@ def build_library(
     Raises:
         TraceError: The module cannot be exported.
         LoweringError: An operator cannot be imported, or building or linking fails.
+        StorageError: `path` cannot be written.
     """
     start = time.perf_counter()
     program = export_program(module, shape)
     (output,) = program.graph.output_node().args[0]
-    mod = schedule_module(lower(program, target), target)
     try:
+        mod = schedule_module(lower(program, target), target)
         executable = tvm.compile(mod, tvm_target(target))
         write_whole(path, lambda temporary: _export(executable, temporary, target))
-    except (tvm.error.TVMError, RuntimeError, ValueError) as error:
+    except DistillcError:
+        raise
+    except Exception as error:  # TVM raises anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise LoweringError(
             f"building for {target.name} failed: {reason[:300]}",

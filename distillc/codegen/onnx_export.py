@@ -45,7 +45,10 @@ def export_onnx(module: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     try:
         model = _convert(module.eval(), x)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        root: BaseException = error  # the exporter's own message is its address, not the reason
+        while root.__cause__:
+            root = root.__cause__
+        reason = (str(root).strip().splitlines() or [type(root).__name__])[0]
         raise LoweringError(
             f"the network cannot be exported to ONNX: {reason[:300]}",
             hint="run with --debug for the exporter's own trace",

@@ -1,0 +1,131 @@
+"""build_library: modules become libraries whose numbers are torch's, here and for Arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import tvm
+from torch import nn
+
+from distillc.codegen import compile as compile_module
+from distillc.codegen.compile import LibraryInfo, build_library, tvm_target
+from distillc.errors import LoweringError, StorageError, TraceError
+from distillc.runtime.devices import get_device, missing_parts
+from distillc.surrogates.registry import FAMILIES, build_surrogate
+from distillc.targets.base import get_target
+
+MACHINE = slice(18, 20)  # e_machine of an ELF header
+AARCH64 = 183
+
+
+def awake(spec: str, channels: int, scope: str = "block") -> nn.Module:
+    """A surrogate that does something: new ones return their input."""
+    module = build_surrogate(spec, channels, scope)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for weight in module.parameters():
+            if not weight.any():
+                weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    return module
+
+
+def check(module: nn.Module, shape: tuple[int, ...], path: Path, device: str) -> LibraryInfo:
+    target = get_target("host" if device == "host" else "snapdragon8elite")
+    info = build_library(module, target, shape, path)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(2))
+    y, _ = get_device(device).run([path], x.numpy(), info.output_shape, threads=2)
+    with torch.no_grad():
+        np.testing.assert_allclose(y, module(x).numpy(), rtol=0, atol=1e-4)
+    return info
+
+
+def test_restormer_on_this_machine(tiny_restormer: nn.Module, tmp_path: Path) -> None:
+    info = check(tiny_restormer, (1, 3, 16, 24), tmp_path / "model.so", "host")
+    assert info.input_shape == info.output_shape == (1, 3, 16, 24)
+    assert info.kernels > 20
+    assert [path.name for path in tmp_path.iterdir()] == ["model.so"]
+
+
+@pytest.mark.parametrize("scope", ["block", "attention"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_on_this_machine(family: str, scope: str, tmp_path: Path) -> None:
+    check(awake(family, 8, scope), (1, 8, 6, 10), tmp_path / "model.so", "host")
+
+
+@pytest.mark.parametrize("spec", ["scan1:state=4", "scan2:expansion=2,state=2", "ssd:directions=4"])
+def test_odd_channel_counts(spec: str, tmp_path: Path) -> None:
+    check(awake(spec, 7), (1, 7, 5, 9), tmp_path / "model.so", "host")
+
+
+class Hybrid(nn.Module):
+    """A network with a scan of each direction in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Conv2d(3, 8, 3, padding=1)
+        self.body = nn.Sequential(awake("scan2", 8), awake("ss2d:state=2,expansion=1", 8))
+        self.tail = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.tail(self.body(self.head(x)))
+
+
+@pytest.mark.parametrize("kind", ["restormer", "hybrid"])
+def test_arm_library_under_the_emulator(
+    kind: str, tmp_path: Path, tiny_restormer: nn.Module
+) -> None:
+    if missing := missing_parts():
+        pytest.skip(f"the emulator is not complete: {', '.join(missing)} missing")
+    module = tiny_restormer if kind == "restormer" else Hybrid().eval()
+    check(module, (1, 3, 32, 32), tmp_path / "model.so", "emulator")
+
+
+@pytest.mark.parametrize("name", ["snapdragon8elite", "snapdragon8gen3", "generic-aarch64"])
+def test_every_arm_target_builds_an_arm_library(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.so"
+    build_library(awake("scan1", 8), get_target(name), (1, 8, 8, 8), path)
+    header = path.read_bytes()[:64]
+    assert header[:4] == b"\x7fELF"
+    assert int.from_bytes(header[MACHINE], "little") == AARCH64
+
+
+def test_output_of_another_size(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)).eval()
+    info = check(module, (1, 3, 8, 10), tmp_path / "model.so", "host")
+    assert info.output_shape == (1, 3, 16, 20)
+
+
+def fails(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_failures_leave_nothing_and_are_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, host, path = nn.Conv2d(3, 3, 1), get_target("host"), tmp_path / "model.so"
+    with pytest.raises(TraceError):
+        build_library(module, host, (1, 4, 8, 8), path)
+    monkeypatch.setattr(compile_module, "linker", lambda _: fails(LoweringError("no linker")))
+    with pytest.raises(LoweringError, match="no linker"):
+        build_library(module, host, (1, 3, 8, 8), path)
+    monkeypatch.setattr(compile_module, "linker", lambda _: fails(OSError(28, "no space")))
+    with pytest.raises(StorageError, match="disk is full"):
+        build_library(module, host, (1, 3, 8, 8), path)
+    monkeypatch.setattr(tvm, "compile", fails(RuntimeError("LLVM said\nno such register")))
+    with pytest.raises(LoweringError, match="building for host failed: no such register"):
+        build_library(module, host, (1, 3, 8, 8), path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tvm_target_takes_the_features() -> None:
+    described = tvm_target(get_target("snapdragon8gen3"))
+    assert described.attrs["mcpu"] == "cortex-x4"
+    assert list(described.attrs["mattr"]) == ["-sve", "-sve2"]
+    assert "mattr" not in tvm_target(get_target("snapdragon8elite")).attrs

@@ -1,0 +1,103 @@
+"""lower: what cannot be imported is listed at once; what can becomes fused kernels."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+import tvm
+from torch import nn
+from tvm import tirx
+
+from distillc.codegen import lower as lower_module
+from distillc.codegen.lower import audit, lower
+from distillc.codegen.schedule import SCHEDULED
+from distillc.errors import LoweringError
+from distillc.frontend.trace import export_program
+from distillc.surrogates.registry import build_surrogate
+from distillc.targets.base import get_target
+
+HOST = get_target("host")
+SHAPE = (1, 3, 8, 8)
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.rfft2(x).abs()
+
+
+class Histogram(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.histc(x, 4).sum()
+
+
+class Unsupported(nn.Module):
+    """Two operators in two modules, one of them used twice, that no importer knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 3, 1)
+        self.spectrum = Spectrum()
+        self.tail = nn.Sequential(Histogram(), Histogram())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.tail(self.head(x)) + self.spectrum(x).sum()
+
+
+def line_of(kind: type[nn.Module], text: str) -> int:
+    lines, first = inspect.getsourcelines(kind)
+    return first + next(number for number, line in enumerate(lines) if text in line)
+
+
+def test_all_unsupported_operators_are_listed_with_module_and_line() -> None:
+    with pytest.raises(LoweringError) as caught:
+        lower(export_program(Unsupported(), SHAPE), HOST)
+    text = str(caught.value)
+    assert caught.value.exit_code == 6
+    assert "_fft_r2c.default, used in spectrum " in text
+    assert "histc.default, used in tail.0 " in text
+    assert "tail.1 " in text
+    assert f'test_lower.py", line {line_of(Spectrum, "rfft2")})' in text
+    assert f'test_lower.py", line {line_of(Histogram, "histc")})' in text
+    assert text.count("histc.default") == 1
+    assert "next:" in text
+
+
+def test_supported_program_passes_the_audit(tiny_restormer: nn.Module) -> None:
+    audit(export_program(tiny_restormer, (1, 3, 16, 16)).run_decompositions())
+
+
+def kernels(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
+    return {n.name_hint: f for n, f in mod.functions_items() if isinstance(f, tirx.PrimFunc)}
+
+
+def test_scan_arrives_scheduled_and_unfused() -> None:
+    module = build_surrogate("scan2:state=2", 8)
+    found = kernels(lower(export_program(module, (1, 8, 4, 8)), HOST))
+    scans = [name for name in found if name.startswith("selective_scan")]
+    assert len(scans) == 2  # one for each way
+    for name in scans:
+        assert found[name].attrs[SCHEDULED] == "selective_scan"
+    others = [func for name, func in found.items() if name not in scans]
+    assert all(func.attrs is None or SCHEDULED not in func.attrs for func in others)
+
+
+def test_equal_scans_share_a_kernel() -> None:
+    module = nn.Sequential(*(build_surrogate("scan1", 8, seed=seed) for seed in range(3)))
+    found = kernels(lower(export_program(module, (1, 8, 4, 8)), HOST))
+    assert sum(name.startswith("selective_scan") for name in found) == 1
+
+
+def test_elementwise_operators_join_their_producer() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Hardswish())
+    assert len(kernels(lower(export_program(module, SHAPE), HOST))) == 1
+
+
+def test_importer_failure_is_a_lowering_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("index_tensor: cannot broadcast index shapes")
+
+    monkeypatch.setattr(lower_module, "from_exported_program", fail)
+    with pytest.raises(LoweringError, match="cannot broadcast index shapes"):
+        lower(export_program(nn.Conv2d(3, 3, 1), SHAPE), HOST)

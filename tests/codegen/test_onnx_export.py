@@ -1,0 +1,150 @@
+"""export_onnx: ONNX Runtime computes what torch does, and the scan is never unrolled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from distillc.codegen import onnx_export
+from distillc.codegen.onnx_export import chunk_length, export_onnx
+from distillc.errors import LoweringError
+from distillc.surrogates.selective_scan import selective_scan
+from tests.codegen.test_compile import Hybrid, awake
+
+
+def check(module: nn.Module, shape: tuple[int, ...], path: Path) -> onnx.ModelProto:
+    """Export, then compare on other numbers than the export did."""
+    export_onnx(module, shape, path)
+    model = onnx.load(path)
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    assert len(model.functions) == 0
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    (y,) = session.run(["restored"], {"image": x.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(y, module(x).numpy(), rtol=1e-4, atol=1e-4)
+    return model
+
+
+def nodes(graph: onnx.GraphProto) -> int:
+    """Count the nodes of a graph and of the bodies inside it."""
+    inner = sum(nodes(a.g) for node in graph.node for a in node.attribute if a.HasField("g"))
+    return len(graph.node) + inner
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "conv",
+        "scan1",
+        "scan1:state=4",
+        "scan2:state=2,expansion=2",
+        "ss2d:state=4,expansion=1",
+        "ssd:directions=2",
+    ],
+)
+def test_every_family(spec: str, tmp_path: Path) -> None:
+    check(awake(spec, 6), (1, 6, 6, 10), tmp_path / "model.onnx")
+
+
+def test_restormer(tiny_restormer: nn.Module, tmp_path: Path) -> None:
+    check(tiny_restormer, (1, 3, 16, 24), tmp_path / "model.onnx")
+
+
+def test_the_scan_is_not_unrolled(tmp_path: Path) -> None:
+    counts, scans = set(), set()
+    for edge in (4, 12, 24):
+        model = check(Hybrid().eval(), (1, 3, edge, edge), tmp_path / "model.onnx")
+        counts.add(nodes(model.graph))
+        scans.add(sum(node.op_type == "Scan" for node in model.graph.node))
+    assert len(counts) == 1
+    assert scans == {3 * (2 + 4)}  # three a direction
+
+
+class Scan(nn.Module):
+    """The operator alone, on u = x and weights that are slices of x."""
+
+    def __init__(
+        self, channels: int, states: int, groups: int, softplus: bool, reverse: bool, extras: bool
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rates = nn.Parameter(-torch.rand(channels, states) - 0.1)
+        self.skip = nn.Parameter(torch.randn(channels)) if extras else None
+        self.bias = nn.Parameter(torch.rand(channels)) if extras else None
+        self.extras = extras
+        self.weights = nn.Conv1d(channels, groups * states, 1)
+        self.groups = (groups, states) if groups > 1 else (states,)
+        self.flags = softplus, reverse
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        u = x.flatten(2)
+        weights = self.weights(u).reshape(x.shape[0], *self.groups, u.shape[2])
+        gate = u + 0.5 if self.extras else None
+        y = selective_scan(
+            u, u.abs(), self.rates, weights, weights + 1, self.skip, gate, self.bias, *self.flags
+        )
+        return y.reshape(x.shape)
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 2),
+    share=st.integers(1, 5),
+    groups=st.integers(1, 3),
+    states=st.integers(1, 4),
+    length=st.sampled_from([(1, 1), (1, 7), (4, 6), (6, 10)]),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_any_scan(
+    tmp_path_factory: pytest.TempPathFactory,
+    batch: int,
+    share: int,
+    groups: int,
+    states: int,
+    length: tuple[int, int],
+    flags: tuple[bool, bool, bool],
+) -> None:
+    module = Scan(share * groups, states, groups, *flags).eval()
+    path = tmp_path_factory.mktemp("scan") / "model.onnx"
+    check(module, (batch, share * groups, *length), path)
+
+
+@given(st.integers(1, 1 << 18))
+@settings(deadline=None)
+def test_chunks_divide_the_length(length: int) -> None:
+    assert length % chunk_length(length) == 0
+
+
+def test_chunks_keep_the_iterations_few() -> None:
+    for edge in (64, 128, 256):
+        length = edge * edge
+        steps = chunk_length(length)
+        assert 2 * steps + length // steps <= 3.1 * edge
+
+
+def test_a_wrong_file_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
+    with pytest.raises(LoweringError, match="differs from torch"):
+        export_onnx(nn.Conv2d(3, 3, 1), (1, 3, 4, 4), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.histc(x, 4).sum()
+
+
+def test_operator_without_onnx_form(tmp_path: Path) -> None:
+    with pytest.raises(LoweringError, match="cannot be exported to ONNX") as caught:
+        export_onnx(Spectrum(), (1, 3, 4, 4), tmp_path / "model.onnx")
+    assert "histc" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,223 @@
+"""Bundle: checked when opened, named only when verified, whole or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distillc.errors import StorageError, UsageError, VerificationError
+from distillc.runtime.bundle import FORMAT, Bundle, summarise
+
+from .conftest import toy_hybrid
+
+X = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
+
+
+def rewrite(bundle: Bundle, **entries: Any) -> None:
+    path = bundle.path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+def test_round_trip(bundle: Bundle, tmp_path: Path) -> None:
+    saved = bundle.save(tmp_path / "deep" / "toy.distillc")
+    opened = Bundle.open(str(tmp_path / "deep" / "toy.distillc"))
+    assert opened.manifest == saved.manifest == bundle.manifest
+    with torch.no_grad():
+        wanted = toy_hybrid().hybrid()(torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(opened.run(X), wanted, atol=1e-4)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["toy.distillc"]
+
+
+def test_what_the_manifest_says(verified: Bundle) -> None:
+    manifest = verified.manifest
+    assert manifest["format"] == FORMAT
+    assert (manifest["name"], manifest["target"]) == ("toy", "host")
+    assert manifest["input_shape"] == manifest["output_shape"] == [1, 3, 16, 16]
+    assert set(manifest["files"]) == {
+        "model.so",
+        "hybrid.pt2",
+        "weights.safetensors",
+        "model.onnx",
+        "reference.safetensors",
+    }
+    assert set(manifest["versions"]) >= {"distillc", "torch", "apache-tvm", "python"}
+    assert manifest["verified"] is True
+
+
+def test_there_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        Bundle.open(tmp_path / "nothing")
+    with pytest.raises(UsageError, match="not a bundle"):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.so", "hybrid.pt2", "weights.safetensors", "model.onnx"])
+def test_tampered_and_missing_files_are_named(bundle: Bundle, name: str) -> None:
+    path = bundle.path / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(VerificationError, match="changed after the bundle was made") as caught:
+        Bundle.open(bundle.path)
+    assert name in str(caught.value.where)
+    path.unlink()
+    with pytest.raises(VerificationError, match="missing") as caught:
+        Bundle.open(bundle.path)
+    assert name in str(caught.value.where)
+
+
+def test_newer_format(bundle: Bundle) -> None:
+    rewrite(bundle, format=FORMAT + 1)
+    with pytest.raises(VerificationError, match=f"has format {FORMAT + 1}") as caught:
+        Bundle.open(bundle.path)
+    assert "upgrade" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"files": 3, "format": 1}',
+        '{"files": {}, "format": "x"}',
+        "\udcff",
+    ],
+)
+def test_damaged_manifest(bundle: Bundle, text: str) -> None:
+    (bundle.path / "manifest.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(VerificationError, match="manifest is damaged"):
+        Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["../copy/manifest.json", "/etc/hostname"])
+def test_files_outside_the_folder_are_refused(bundle: Bundle, name: str) -> None:
+    rewrite(bundle, files={name: "0" * 64})
+    with pytest.raises(VerificationError):
+        Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("x", "got"),
+    [
+        (X.astype(np.float64), "float64"),
+        (X[:, :, :8], r"\(1, 3, 8, 16\)"),
+        (X[0], r"\(3, 16, 16\)"),
+        (torch.from_numpy(X), "Tensor"),
+        (None, "NoneType"),
+    ],
+)
+def test_wrong_input(verified: Bundle, x: Any, got: str) -> None:
+    with pytest.raises(UsageError, match=rf"shape \(1, 3, 16, 16\), not .*{got}"):
+        verified.run(x)
+
+
+def test_input_in_another_memory_order(verified: Bundle) -> None:
+    turned = np.asfortranarray(X)
+    np.testing.assert_array_equal(verified.run(turned), verified.run(X))
+
+
+def test_unknown_device(verified: Bundle) -> None:
+    with pytest.raises(UsageError, match="unknown device 'phone'") as caught:
+        verified.run(X, device="phone")
+    assert "host, emulator" in str(caught.value)
+
+
+def test_unverified_gets_no_name(other: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="not verified"):
+        other.save(tmp_path / "other.distillc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_taken_name(bundle: Bundle, tmp_path: Path) -> None:
+    path = tmp_path / "toy.distillc"
+    bundle.save(path)
+    with pytest.raises(StorageError, match="exists already"):
+        bundle.save(path)
+    (path / "old").write_text("of the former bundle")
+    bundle.save(path, overwrite=True)
+    assert not (path / "old").exists()
+    assert Bundle.open(path).manifest == bundle.manifest
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_only_bundles_are_overwritten(bundle: Bundle, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "precious"
+    if kind == "folder":
+        path.mkdir()
+        (path / "photo.png").write_text("not to be lost")
+    else:
+        path.write_text("not to be lost")
+    with pytest.raises(StorageError, match="no bundle"):
+        bundle.save(path, overwrite=True)
+    assert "not to be lost" in (path / "photo.png" if kind == "folder" else path).read_text()
+
+
+def test_full_disk_leaves_nothing(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: str, to: str, **_: Any) -> None:
+        Path(to).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    out = tmp_path / "out"
+    with pytest.raises(StorageError, match="disk is full") as caught:
+        bundle.save(out / "toy.distillc")
+    assert "free some space" in str(caught.value)
+    assert list(out.iterdir()) == []
+
+
+def test_failed_overwrite_keeps_the_old_bundle(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "toy.distillc"
+    before = bundle.save(path).manifest
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(StorageError):
+        bundle.save(path, overwrite=True)
+    assert Bundle.open(path).manifest == before
+
+
+def test_place_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        bundle.save(tmp_path / "file" / "toy.distillc")
+
+
+def test_what_a_killed_save_left_is_cleared(bundle: Bundle, tmp_path: Path) -> None:
+    left = tmp_path / "toy.distillc.partial"
+    left.mkdir()
+    (left / "model.so").write_bytes(b"half")
+    saved = bundle.save(tmp_path / "toy.distillc")
+    assert saved.run(X).shape == (1, 3, 16, 16)
+    assert not left.exists()
+
+
+def test_annotations_are_on_disk(bundle: Bundle) -> None:
+    (bundle.path / "report.html").write_text("<html>")
+    noted = bundle.annotate({"seed": 7})
+    assert Bundle.open(bundle.path).manifest == noted.manifest
+    assert noted.manifest["seed"] == 7
+    assert "report.html" in noted.manifest["files"]
+    assert noted.manifest["verified"] is True
+
+
+def test_statistics() -> None:
+    stats = summarise(tuple(map(float, range(1, 12))), 1024, 2, "host")
+    assert (stats.p10_ms, stats.median_ms, stats.p90_ms) == (2.0, 6.0, 10.0)
+    assert (stats.runs, stats.peak_bytes, stats.threads, stats.device) == (11, 1024, 2, "host")
