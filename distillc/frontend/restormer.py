@@ -132,7 +132,7 @@ class Restormer(nn.Module):
         num_refinement_blocks: Blocks after the decoder.
         heads: Attention heads of each level.
         ffn_expansion_factor: Hidden channels of the feed-forward part over its input's.
-        bias: Whether convolutions have a bias.
+        bias: Whether convolutions have a bias (never that of the patch embedding).
         layer_norm: `"WithBias"` or `"BiasFree"`.
         dual_pixel: Dual-pixel defocus deblurring: a skip convolution instead of the image residual.
     """
@@ -166,7 +166,7 @@ class Restormer(nn.Module):
             return Body(nn.Sequential(convolution, nn.PixelShuffle(2)))
 
         one, two, four, eight = dim, 2 * dim, 4 * dim, 8 * dim
-        self.patch_embed = PatchEmbedding(nn.Conv2d(inp_channels, one, 3, padding=1, bias=bias))
+        self.patch_embed = PatchEmbedding(nn.Conv2d(inp_channels, one, 3, padding=1, bias=False))
         self.encoder_level1 = level(one, heads[0], num_blocks[0])
         self.down1_2 = down(one)
         self.encoder_level2 = level(two, heads[1], num_blocks[1])
@@ -226,7 +226,7 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "ffn_expansion_factor": _expansion(
             {dim * 2**index: widths[level] for index, level in enumerate(levels)}
         ),
-        "bias": "patch_embed.proj.bias" in state,
+        "bias": "output.bias" in state,
         "layer_norm": ("WithBias" if "encoder_level1.0.norm1.body.bias" in state else "BiasFree"),
         "dual_pixel": "skip_conv.weight" in state,
     }

@@ -174,17 +174,22 @@ class Bundle:
                 where=str(path),
                 hint="choose another name",
             )
-        partial = path.with_name(path.name + ".partial")
+        partial, former = (path.with_name(path.name + end) for end in (".partial", ".former"))
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(partial, ignore_errors=True)
+            for left in (partial, former):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
             try:
-                shutil.copytree(self.path, partial)
-            except shutil.Error as error:
-                raise OSError(*error.args[0][0][2:3]) from error
+                partial.mkdir()
+                for name in (*self.manifest["files"], MANIFEST):
+                    shutil.copy2(self.path / name, partial)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
             if path.exists():
-                shutil.rmtree(path)
+                path.rename(former)
             partial.rename(path)
+            shutil.rmtree(former, ignore_errors=True)
         return Bundle.open(path)
 
 

@@ -166,9 +166,9 @@ def test_only_bundles_are_overwritten(bundle: Bundle, tmp_path: Path, kind: str)
 def test_full_disk_leaves_nothing(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(source: str, to: str, **_: Any) -> None:
+    def full(source: str, to: Path, **_: Any) -> None:
         Path(to).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), to)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(to))
 
     monkeypatch.setattr(shutil, "copyfile", full)
     out = tmp_path / "out"

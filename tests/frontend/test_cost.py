@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from distillc.frontend.cost import count_cost, count_costs
+from distillc.frontend.restormer import Restormer
+
+
+def test_a_convolution_by_hand() -> None:
+    cost = count_cost(nn.Conv2d(3, 8, 3, padding=1), (1, 3, 10, 12))
+    assert cost.params == 3 * 8 * 9 + 8
+    assert cost.macs == 3 * 8 * 9 * 120
+
+
+def test_parts_sum_to_the_whole() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.Conv2d(4, 5, 1, bias=False))
+    costs = count_costs(module, (1, 3, 6, 6))
+    assert costs["0"].macs == 3 * 4 * 36
+    assert costs["1"].macs == 4 * 5 * 36
+    assert costs[""].macs == costs["0"].macs + costs["1"].macs
+
+
+def test_full_size_costs_no_computation() -> None:
+    with torch.device("meta"):
+        module = Restormer()
+    cost = count_cost(module, (1, 3, 256, 256))
+    assert cost.params == 26_126_644
+    # The paper's table: 140.99 G at 256x256 (without attention's products).
+    assert 140e9 < cost.macs < 160e9
+
+
+def test_the_module_is_left_alone(tiny_restormer: nn.Module) -> None:
+    count_cost(tiny_restormer, (1, 3, 64, 64))
+    assert next(tiny_restormer.parameters()).device.type == "cpu"

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import distillc
+from distillc.errors import TraceError
+from distillc.frontend.trace import export_program
+
+
+class Branching(nn.Module):
+    """Python that looks at the values: cannot be exported."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.sum() > 0:
+            return image
+        return -image
+
+
+def test_scale_and_multiple_are_found(tiny_restormer: nn.Module) -> None:
+    net = distillc.trace(tiny_restormer, torch.rand(1, 3, 32, 32))
+    assert (net.scale, net.multiple, net.name) == (1, 8, "Restormer")
+    twice = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.PixelShuffle(2))
+    net = distillc.trace(twice, torch.rand(1, 1, 10, 12), name="twice")
+    assert (net.scale, net.multiple, net.in_channels, net.name) == (2, 1, 1, "twice")
+
+
+def test_a_wrong_size_says_which_multiple(tiny_restormer: nn.Module) -> None:
+    with pytest.raises(TraceError, match="multiples of 8"):
+        distillc.trace(tiny_restormer, torch.rand(1, 3, 30, 32))
+
+
+def test_a_wrong_number_of_channels(tiny_restormer: nn.Module) -> None:
+    with pytest.raises(TraceError, match="channels"):
+        distillc.trace(tiny_restormer, torch.rand(1, 4, 32, 32))
+
+
+def test_a_network_that_returns_no_image() -> None:
+    with pytest.raises(TraceError, match="must return an image"):
+        distillc.trace(nn.Flatten(), torch.rand(1, 3, 8, 8))
+
+
+def test_every_operator_knows_its_module(tiny_restormer: nn.Module) -> None:
+    program = export_program(tiny_restormer, (1, 3, 16, 16))
+    paths = {
+        path
+        for node in program.graph.nodes
+        for path, _ in (node.meta.get("nn_module_stack") or {}).values()
+    }
+    assert "encoder_level1.0.attn" in paths
+
+
+def test_what_cannot_be_exported_names_the_line() -> None:
+    with pytest.raises(TraceError, match="cannot be exported") as caught:
+        export_program(Branching(), (1, 3, 8, 8))
+    assert "test_trace.py" in str(caught.value)
+    assert "tensor values" in str(caught.value)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distillc.errors import QualityError
+from distillc.network import SearchPoint
+from distillc.passes.pareto import choose_point, pareto_set
+
+values = st.floats(1, 100, allow_nan=False)
+points = st.lists(st.builds(SearchPoint, st.just({}), values, values), min_size=1, max_size=30)
+TEACHER = SearchPoint({}, 32.0, 100.0)
+FRONT = (
+    SearchPoint({"a": "conv"}, 30.0, 20.0),
+    SearchPoint({"a": "scan1"}, 31.5, 40.0),
+    SearchPoint({"a": "scan2"}, 31.8, 80.0),
+    TEACHER,
+)
+
+
+@given(points)
+def test_nothing_beats_a_point_of_the_front(found: list[SearchPoint]) -> None:
+    front = pareto_set(found)
+    assert front
+    for point in front:
+        assert not any(
+            other.psnr >= point.psnr
+            and other.cost <= point.cost
+            and (other.psnr, other.cost) != (point.psnr, point.cost)
+            for other in found
+        )
+    for point in found:
+        assert any(each.psnr >= point.psnr and each.cost <= point.cost for each in front)
+    assert list(front) == sorted(front, key=lambda each: each.cost)
+
+
+@given(points, st.floats(0, 50), st.floats(0.1, 50))
+def test_a_chosen_point_meets_the_limits(
+    found: list[SearchPoint], drop: float, speedup: float
+) -> None:
+    front = pareto_set([*found, TEACHER])
+    feasible = [
+        each
+        for each in front
+        if TEACHER.psnr - each.psnr <= drop and TEACHER.cost / each.cost >= speedup
+    ]
+    if feasible:
+        assert choose_point(front, TEACHER, drop, speedup) in feasible
+    else:
+        with pytest.raises(QualityError, match="nearest"):
+            choose_point(front, TEACHER, drop, speedup)
+
+
+def test_a_drop_buys_the_cheapest() -> None:
+    assert choose_point(FRONT, TEACHER, max_drop=0.5) is FRONT[1]
+
+
+def test_a_speedup_buys_the_best() -> None:
+    assert choose_point(FRONT, TEACHER, min_speedup=2.0) is FRONT[1]
+    assert choose_point(FRONT, TEACHER, min_speedup=3.0) is FRONT[0]
+
+
+def test_the_knee_lies_above_the_chord() -> None:
+    assert choose_point(FRONT, TEACHER) is FRONT[1]
+    assert choose_point(FRONT[:1], TEACHER) is FRONT[0]
+
+
+def test_the_nearest_point_is_named_with_the_option_that_takes_it() -> None:
+    with pytest.raises(QualityError, match=r"loses 2.000 dB at 5.00 times") as caught:
+        choose_point(FRONT, TEACHER, min_speedup=6.0)
+    assert "--min-speedup 5.00" in str(caught.value) or "--min-speedup 4.99" in str(caught.value)

@@ -1,0 +1,116 @@
+"""SynthesizeSurrogates and ApplyReplacements: what may stand in, and what does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from distillc.errors import PassError, PreconditionError, UsageError
+from distillc.network import KEEP, Block, Cost, Network
+from distillc.passes.apply_replacements import ApplyReplacements
+from distillc.passes.find_attention import FindAttention
+from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
+from distillc.passes.trace import Trace
+from distillc.pipeline import Context, Pipeline
+from distillc.surrogates.conv import ConvSurrogate
+from distillc.surrogates.scan import ScanSurrogate
+
+
+@pytest.fixture
+def found(tiny_restormer: nn.Module) -> Network:
+    return Pipeline([Trace(), FindAttention()]).run(Network(tiny_restormer, (32, 32), multiple=8))
+
+
+def weights(net: Network, block: str, label: str) -> list[torch.Tensor]:
+    return list(net.surrogate(block, label).module.state_dict().values())
+
+
+def test_every_block_gets_every_candidate(found: Network) -> None:
+    net = SynthesizeSurrogates(("conv", "scan2:state=2"), ("block", "attention"))(found)
+    assert set(net.candidates) == {block.name for block in found.blocks}
+    for block in net.blocks:
+        candidates = net.candidates[block.name]
+        assert [each.label for each in candidates] == [
+            "conv",
+            "scan2:state=2",
+            "conv@attention",
+            "scan2:state=2@attention",
+        ]
+        assert all(0 < each.cost.macs < block.cost.macs for each in candidates)
+
+
+def test_candidates_do_not_depend_on_each_other(found: Network) -> None:
+    alone = SynthesizeSurrogates(("scan1",))(found, Context(seed=1))
+    among = SynthesizeSurrogates(("conv", "scan1"))(found, Context(seed=1))
+    other = SynthesizeSurrogates(("scan1",))(found, Context(seed=2))
+    name = "refinement.0"
+    pairs = list(zip(weights(alone, name, "scan1"), weights(among, name, "scan1"), strict=True))
+    assert all(torch.equal(*pair) for pair in pairs)
+    pairs = list(zip(weights(alone, name, "scan1"), weights(other, name, "scan1"), strict=True))
+    assert not all(torch.equal(*pair) for pair in pairs)
+
+
+def test_blocks_on_tokens_are_left_with_a_note(found: Network) -> None:
+    shape, cost = (1, 1024, 8), Cost(1, 1)
+    tokens = Block("tokens", "tokens.attn", "window", shape, shape, cost, cost)
+    net = SynthesizeSurrogates(("conv",))(found.with_(blocks=(tokens, *found.blocks)))
+    assert "tokens" not in net.candidates
+    assert "tokens: works on tokens" in net.log[-1].notes[0]
+    with pytest.raises(PassError, match="all work on tokens"):
+        SynthesizeSurrogates(("conv",))(found.with_(blocks=(tokens,)))
+
+
+def test_unknown_families_are_refused_at_once() -> None:
+    with pytest.raises(UsageError, match="known families"):
+        SynthesizeSurrogates(("mamba3",))
+
+
+def test_it_needs_blocks(found: Network) -> None:
+    with pytest.raises(PreconditionError, match="run FindAttention first"):
+        SynthesizeSurrogates()(found.with_(blocks=()))
+
+
+@pytest.fixture
+def synthesized(found: Network) -> Network:
+    return SynthesizeSurrogates(("conv", "scan1"), ("block", "attention"))(found)
+
+
+def test_decisions_become_the_hybrid(synthesized: Network) -> None:
+    decisions = {"latent.0": "scan1", "refinement.0": "conv@attention"}
+    net = ApplyReplacements(decisions)(synthesized)
+    hybrid = net.hybrid()
+    assert isinstance(hybrid.get_submodule("latent.0"), ScanSurrogate)
+    assert isinstance(hybrid.get_submodule("refinement.0.attn"), ConvSurrogate)
+    assert net.decisions == {block.name: KEEP for block in net.blocks} | decisions
+    assert not any(name.startswith("latent.0.attn") for name in hybrid.state_dict())
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        assert hybrid(image).shape == net.module(image).shape
+
+
+def test_decisions_of_the_search_are_used(synthesized: Network) -> None:
+    net = ApplyReplacements()(synthesized.with_(decisions={"latent.0": "conv"}))
+    assert net.decisions["latent.0"] == "conv"
+    net = ApplyReplacements({})(net)
+    assert set(net.decisions.values()) == {KEEP}
+
+
+def test_weights_healed_for_other_decisions_are_dropped(synthesized: Network) -> None:
+    net = ApplyReplacements({"latent.0": "conv"})(synthesized)
+    net = net.with_(healed=net.hybrid().state_dict())
+    assert ApplyReplacements()(net).healed is not None
+    assert ApplyReplacements()(net).log[-1].modified is False
+    assert ApplyReplacements({"latent.0": "scan1"})(net).healed is None
+
+
+def test_wrong_decisions_list_the_known(synthesized: Network) -> None:
+    with pytest.raises(PassError, match="known surrogates: conv, scan1"):
+        ApplyReplacements({"latent.0": "ssd"})(synthesized)
+    with pytest.raises(PassError, match="known blocks"):
+        ApplyReplacements({"latent.9": "conv"})(synthesized)
+
+
+def test_it_needs_decisions(synthesized: Network) -> None:
+    with pytest.raises(PreconditionError, match="SearchReplacements"):
+        ApplyReplacements()(synthesized)

@@ -1,0 +1,102 @@
+"""Devices: the host and the emulator run the same network to the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distillc.errors import DeviceError, UsageError
+from distillc.runtime import devices
+from distillc.runtime.bundle import LIBRARY, Bundle
+from distillc.runtime.devices import DEVICES, get_device, missing_parts
+
+X = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
+
+
+def test_known_devices() -> None:
+    assert list(DEVICES) == ["host", "emulator"]
+    assert get_device("host").name == "host"
+    with pytest.raises(UsageError, match="unknown device 'gpu'") as caught:
+        get_device("gpu")
+    assert "known devices: host, emulator" in str(caught.value)
+
+
+def test_emulator_and_host_agree(arm: Bundle, verified: Bundle) -> None:
+    assert arm.default_device() == "emulator"
+    np.testing.assert_allclose(arm.run(X), verified.run(X), atol=1e-5)
+
+
+def test_threads_do_not_change_the_numbers(verified: Bundle) -> None:
+    np.testing.assert_array_equal(verified.run(X, threads=1), verified.run(X, threads=3))
+
+
+def test_timings_of_several_models(verified: Bundle) -> None:
+    library = verified.path / LIBRARY
+    _, timing = get_device("host").run([library, library], X, X.shape, threads=1, warmup=1, runs=4)
+    assert [len(each) for each in timing.ms] == [4, 4]
+    assert all(0 < ms < 1000 for each in timing.ms for ms in each)
+    assert timing.peak_bytes > 1 << 20
+
+
+@pytest.mark.parametrize("content", [b"", b"not a library", b"\x7fELF" + bytes(100)])
+def test_damaged_library_is_a_device_error(
+    verified: Bundle, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "model.so"
+    path.write_bytes(content)
+    with pytest.raises(DeviceError, match="running the network failed") as caught:
+        get_device("host").run([path], X, X.shape, threads=1)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 7
+
+
+def test_cut_library_is_a_device_error(verified: Bundle, tmp_path: Path) -> None:
+    data = (verified.path / LIBRARY).read_bytes()
+    path = tmp_path / "model.so"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DeviceError):
+        get_device("host").run([path], X, X.shape, threads=1)
+
+
+def test_missing_library_is_a_device_error(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError):
+        get_device("host").run([tmp_path / "model.so"], X, X.shape, threads=1)
+
+
+def test_library_of_another_machine(arm: Bundle, verified: Bundle) -> None:
+    with pytest.raises(DeviceError, match="running the network failed"):
+        get_device("host").run([arm.path / LIBRARY], X, X.shape, threads=1)
+    with pytest.raises(DeviceError, match="running the network failed"):
+        get_device("emulator").run([verified.path / LIBRARY], X, X.shape, threads=1)
+
+
+def test_input_of_another_shape(verified: Bundle) -> None:
+    small = X[..., :8, :8]
+    with pytest.raises(DeviceError):
+        get_device("host").run([verified.path / LIBRARY], small, small.shape, threads=1)
+
+
+def test_incomplete_emulator_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(devices, "AARCH64_SYSTEM", tmp_path)
+    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(devices.shutil, "which", lambda _: None)
+    monkeypatch.setattr(devices, "aarch64_runtime", lambda: tmp_path)
+    assert [part.partition(" (")[0] for part in missing_parts()] == [
+        "qemu-aarch64",
+        "the aarch64 C library",
+        "the aarch64 C++ library",
+        "TVM's runtime for aarch64",
+    ]
+    with pytest.raises(DeviceError, match="emulator is not complete: qemu-aarch64") as caught:
+        get_device("emulator").run([tmp_path / "model.so"], X, X.shape, threads=1)
+    assert "setup_emulator" in str(caught.value)
+
+
+def test_an_arm_machine_needs_no_emulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(devices.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(devices, "aarch64_runtime", lambda: tmp_path)
+    assert missing_parts() == ["TVM's runtime for aarch64"]

@@ -1,0 +1,92 @@
+"""The runner: built once, kept; whatever happens to its process becomes a DeviceError."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tvm_ffi
+
+from distillc.errors import DeviceError
+from distillc.runtime import runner
+from distillc.runtime.runner import Timing, build_runner, run_models
+
+RUNTIME = Path(tvm_ffi.__file__).parents[1]
+X = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
+OK = 'print(\'{"ms": [[1.5, 2.5]], "peak_bytes": 4096}\')'
+
+
+def run(
+    code: str, timeout_s: float = 60, shape: tuple[int, ...] = X.shape
+) -> tuple[object, Timing]:
+    """Run Python code in the runner's place."""
+    command = [sys.executable, "-c", f"import sys\nshape, source, sink = sys.argv[1:4]\n{code}"]
+    return run_models(command, {}, [Path("m.so")], X, shape, warmup=0, runs=2, timeout_s=timeout_s)
+
+
+def test_input_and_output_pass_through_files() -> None:
+    y, timing = run(f"open(sink, 'wb').write(open(source, 'rb').read())\n{OK}")
+    np.testing.assert_array_equal(y, X)  # type: ignore[arg-type]
+    assert timing == Timing(((1.5, 2.5),), 4096)
+
+
+def test_arguments() -> None:
+    check = "assert shape == '1,1,2,3', shape\nassert sys.argv[4:6] == ['0', '2'], sys.argv\n"
+    check += "assert sys.argv[6].startswith('/') and sys.argv[6].endswith('m.so')\n"
+    run(f"{check}open(sink, 'wb').write(open(source, 'rb').read())\n{OK}")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("sys.exit('cannot load it')", "failed: cannot load it"),
+        ("sys.exit(3)", "failed: exit code 3"),
+        ("import os; os.kill(os.getpid(), 11)", "failed: exit code -11"),
+    ],
+)
+def test_failures(code: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message) as caught:
+        run(code)
+    assert caught.value.where == "m.so"
+
+
+@pytest.mark.parametrize(
+    "code", ["pass", OK, "open(sink, 'wb')", "open(sink, 'wb').write(bytes(24))"]
+)
+def test_success_without_result_is_a_failure(code: str) -> None:
+    with pytest.raises(DeviceError):
+        run(code)
+
+
+def test_output_of_another_size() -> None:
+    with pytest.raises(DeviceError, match=r"returned 6 values, the manifest says \(1, 1, 2, 4\)"):
+        run(f"open(sink, 'wb').write(open(source, 'rb').read())\n{OK}", shape=(1, 1, 2, 4))
+
+
+def test_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[str], timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(runner.subprocess, "run", hang)
+    with pytest.raises(DeviceError, match="did not finish within 5 s"):
+        run(OK, timeout_s=5)
+
+
+def test_runner_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build_runner(None, RUNTIME)
+    monkeypatch.setattr(runner.subprocess, "run", None)
+    assert build_runner(None, RUNTIME) == first
+
+
+def test_runner_that_does_not_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = tmp_path / "runner.cc"
+    source.write_text("int main() { return nothing; }\n")
+    monkeypatch.setattr(runner, "SOURCE", source)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(DeviceError, match="does not compile") as caught:
+        build_runner(None, RUNTIME)
+    assert "nothing" in str(caught.value.where)
+    assert list((tmp_path / "cache" / "distillc").iterdir()) == []
