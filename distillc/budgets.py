@@ -13,7 +13,7 @@ class Budget:
 
     Attributes:
         name: The name that `--budget` takes.
-        specs: Surrogate families tried on every block.
+        families: Surrogates tried on every block, as labels (`conv`, `scan1@attention`).
         distill_steps: Training steps of every surrogate.
         distill_batch: Images a step.
         patch: Edge of a training image, pixels.
@@ -26,7 +26,7 @@ class Budget:
     """
 
     name: str
-    specs: tuple[str, ...]
+    families: tuple[str, ...]
     distill_steps: int
     distill_batch: int
     patch: int

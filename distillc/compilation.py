@@ -44,7 +44,7 @@ def compile(
         LoweringError: An operator cannot be compiled, or linking fails.
     """
     chosen = get_target(target)
-    net = network if isinstance(network, Network) else Network(network.eval(), size)
+    net = network if isinstance(network, Network) else Network(network, size)
     module = net.hybrid()
     net = net.at(size)
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))

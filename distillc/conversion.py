@@ -35,7 +35,7 @@ from distillc.report.html import write_report
 from distillc.runtime.benchmark import compare
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
-from distillc.surrogates.registry import canonical_spec
+from distillc.surrogates.registry import parse_label
 from distillc.targets.base import Target, get_target
 from distillc.workdir import WorkDir
 
@@ -71,7 +71,7 @@ def road(
     passes: list[Pass] = [
         Trace(),
         FindAttention(),
-        SynthesizeSurrogates(budget.specs),
+        SynthesizeSurrogates(budget.families),
         DistillBlocks(data, task, budget.distill_steps, budget.distill_batch, budget.patch),
     ]
     if budget.objective == "latency":
@@ -133,7 +133,7 @@ def convert(
         out: The bundle's folder; `<checkpoint's stem>.distillc` by default.
         budget: How much work, a `Budget` or its name.
         data: Folder of clean images or of pairs; scikit-image's photographs by default.
-        families: Surrogate specs to try instead of the budget's.
+        families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
         objective: The search's cost instead of the budget's.
         max_drop: Largest loss of PSNR against the teacher, dB.
         min_speedup: Smallest compiled speed-up against the compiled teacher.
@@ -155,7 +155,9 @@ def convert(
     """
     effort = get_budget(budget)
     if families:
-        effort = replace(effort, specs=tuple(canonical_spec(spec) for spec in families))
+        for label in families:
+            parse_label(label)
+        effort = replace(effort, families=tuple(families))
     if objective:
         effort = replace(effort, objective=objective)
     chosen = get_target(target)

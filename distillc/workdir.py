@@ -75,10 +75,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.close(handle)
         try:
             write(Path(name))
+            os.chmod(name, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,24 +10,24 @@ from distillc.frontend.cost import count_cost
 from distillc.network import Block, Network, Scope, Surrogate
 from distillc.passes.find_attention import FindAttention
 from distillc.pipeline import Context, Pass, PassResult, require
-from distillc.surrogates.registry import build_surrogate, canonical_spec
+from distillc.surrogates.registry import build_surrogate, parse_label
 
 
 class SynthesizeSurrogates(Pass):
     """Build untrained surrogates for every block.
 
-    1. A block on images (B, C, H, W) gets one surrogate per spec and scope.
+    1. A block on images (B, C, H, W) gets one surrogate per label.
     2. A block on tokens (B, L, C) gets none, and a note.
 
     Given:   Block("refinement.0", shape=(1, 32, 256, 256))
     Result:  candidates["refinement.0"] = (Surrogate("conv"), Surrogate("scan1"), ...)
 
     Args:
-        specs: Families with their hyper-parameters, say `"scan2:state=4"`.
-        scopes: `"block"` replaces attention and feed-forward, `"attention"` the former alone.
+        labels: Families with their hyper-parameters, say `"scan2:state=4"` for the whole block
+            (attention and feed-forward), `"scan2:state=4@attention"` for the former alone.
 
     Raises:
-        UsageError: A spec is unknown.
+        UsageError: A label is unknown.
         PassError: No block can take a surrogate.
     """
 
@@ -35,11 +35,9 @@ class SynthesizeSurrogates(Pass):
 
     def __init__(
         self,
-        specs: Sequence[str] = ("conv", "scan1", "scan2"),
-        scopes: Sequence[Scope] = ("block",),
+        labels: Sequence[str] = ("conv", "scan1", "scan2"),
     ) -> None:
-        self.specs = tuple(dict.fromkeys(canonical_spec(spec) for spec in specs))
-        self.scopes = tuple(scopes)
+        self.choices = tuple(dict.fromkeys(parse_label(label) for label in labels))
 
     def requires(self, net: Network) -> None:
         require(bool(net.blocks), "no blocks are known", "FindAttention")
@@ -52,9 +50,7 @@ class SynthesizeSurrogates(Pass):
                 notes.append(f"{block.name}: works on tokens {block.shape}, kept")
                 continue
             candidates[block.name] = tuple(  # rule 1
-                self._build(block, spec, scope, ctx.seed)
-                for scope in self.scopes
-                for spec in self.specs
+                self._build(block, spec, scope, ctx.seed) for spec, scope in self.choices
             )
         if not candidates:
             raise PassError(

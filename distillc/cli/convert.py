@@ -52,7 +52,8 @@ Examples:
     "families",
     multiple=True,
     metavar="SPEC",
-    help="Surrogate family to try, say scan2:state=4; repeatable. Default: the budget's.",
+    help="Surrogate to try: scan2:state=4 for whole blocks, scan2@attention for attention alone; "
+    "repeatable. Default: the budget's.",
 )
 @click.option(
     "--objective",

@@ -30,9 +30,15 @@ def compare(
         warmup: Rounds that are not timed.
 
     Raises:
-        UsageError: A bundle was built for something this device is not, or shapes differ.
+        UsageError: A bundle was built for something this device is not, shapes differ, or a count
+            is too small.
         DeviceError: Running fails.
     """
+    if runs < 1 or threads < 1 or warmup < 0:
+        raise UsageError(
+            f"{runs} runs after {warmup} on {threads} threads make no sense",
+            hint="at least one run and one thread are needed",
+        )
     chosen = get_device(device)
     for bundle in bundles:
         if device not in bundle.manifest["devices"]:

@@ -16,7 +16,7 @@ import numpy as np
 import tvm_ffi
 
 from distillc.errors import DeviceError
-from distillc.workdir import cached_file
+from distillc.workdir import cached_file, storage_errors
 
 SOURCE = Path(__file__).with_name("runner.cc")
 INCLUDES = Path(tvm_ffi.__file__).parent / "include"
@@ -92,10 +92,12 @@ def run_models(
 
     Raises:
         DeviceError: It takes too long, crashes, or prints an error.
+        StorageError: There is no space for the input.
     """
     with tempfile.TemporaryDirectory(prefix="distillc-run-") as folder:
         source, sink = Path(folder) / "input", Path(folder) / "output"
-        source.write_bytes(np.ascontiguousarray(x, dtype=np.float32).tobytes())
+        with storage_errors(source):
+            source.write_bytes(np.ascontiguousarray(x, dtype=np.float32).tobytes())
         shape = ",".join(str(extent) for extent in x.shape)
         words = [shape, source, sink, warmup, runs, *(path.resolve() for path in models)]
         try:

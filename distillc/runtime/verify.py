@@ -101,6 +101,7 @@ def verify_bundle(
     (onnx_input,) = session.get_inputs()
     cases = [(reference["input"], reference["output"])]
     with torch.no_grad():
+        program_error = _error(module(reference["input"]), reference["output"])
         cases += [(degraded, module(degraded)) for degraded, _ in pairs]
     compiled = [torch.from_numpy(bundle.run(x.numpy(), name)) for x, _ in cases]
     exported = [session.run(None, {onnx_input.name: x.numpy()})[0] for x, _ in cases]
@@ -119,7 +120,11 @@ def verify_bundle(
         psnr=statistics.fmean(psnr(*each) for each in pictures) if pictures else None,
         ssim=statistics.fmean(ssim(*each) for each in pictures) if pictures else None,
     )
-    for what, error in (("compiled library", result.max_error), ("ONNX file", result.onnx_error)):
+    for what, error in (
+        ("exported program", program_error),
+        ("compiled library", result.max_error),
+        ("ONNX file", result.onnx_error),
+    ):
         if not error <= TOLERANCE:  # a NaN fails too
             raise VerificationError(
                 f"the {what} differs from torch by {error:.2e}, allowed is {TOLERANCE:.0e}",

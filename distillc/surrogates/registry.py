@@ -1,4 +1,7 @@
-"""The families by name, and the specs that choose among them: `family[:key=value,...]`."""
+"""The families by name, and the specs that choose among them: `family[:key=value,...]`.
+
+A label is a spec with a scope: `scan1` for a whole block, `scan1@attention` for attention alone.
+"""
 
 from __future__ import annotations
 
@@ -128,6 +131,20 @@ def canonical_spec(spec: str) -> str:
         f"{key}={value}" for key, value in sorted(options.items()) if value != family.defaults[key]
     ]
     return family.name + (f":{','.join(words)}" if words else "")
+
+
+def parse_label(label: str) -> tuple[str, Scope]:
+    """Return the canonical spec and the scope that a label names: `spec` or `spec@attention`.
+
+    Raises:
+        UsageError: See `parse_spec`; or the scope is neither `block` nor `attention`.
+    """
+    spec, _, scope = label.partition("@")
+    if scope == "attention":
+        return canonical_spec(spec), "attention"
+    if scope in ("", "block"):
+        return canonical_spec(spec), "block"
+    raise UsageError(f"unknown scope {scope!r} in {label!r}", hint="known: @block, @attention")
 
 
 def build_surrogate(spec: str, channels: int, scope: Scope = "block", seed: int = 0) -> nn.Module:

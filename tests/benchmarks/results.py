@@ -29,7 +29,7 @@ from distillc.runtime.verify import restoration_quality, verification_images, ve
 
 def load_hybrid(bundle: Bundle, teacher: Network) -> Network:
     """Return the network a bundle holds, runnable at any size, rebuilt from its decisions."""
-    from distillc.surrogates.registry import build_surrogate
+    from distillc.surrogates.registry import build_surrogate, parse_label
     from distillc.workdir import read_tensors
 
     net = distillc.Pipeline([distillc.passes.Trace(), distillc.passes.FindAttention()]).run(
@@ -39,11 +39,12 @@ def load_hybrid(bundle: Bundle, teacher: Network) -> Network:
     for name, label in bundle.manifest["decisions"].items():
         if label == KEEP:
             continue
-        spec, _, scope = label.partition("@")
+        spec, scope = parse_label(label)
         block = net.block(name)
-        channels = block.shape[1]
-        replacement = build_surrogate(spec, channels, scope=scope or "block")
-        module.set_submodule(block.attention if scope else name, replacement)
+        path, shape = (
+            (name, block.shape) if scope == "block" else (block.attention, block.attention_shape)
+        )
+        module.set_submodule(path, build_surrogate(spec, shape[1], scope))
     module.load_state_dict(read_tensors(bundle.path / "weights.safetensors"))
     return Network(module.eval(), net.size, net.in_channels, multiple=net.multiple)
 

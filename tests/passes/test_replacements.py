@@ -16,6 +16,8 @@ from distillc.pipeline import Context, Pipeline
 from distillc.surrogates.conv import ConvSurrogate
 from distillc.surrogates.scan import ScanSurrogate
 
+LABELS = ("conv", "scan2:state=2", "conv@attention", "scan2:state=2@attention")
+
 
 @pytest.fixture
 def found(tiny_restormer: nn.Module) -> Network:
@@ -27,16 +29,11 @@ def weights(net: Network, block: str, label: str) -> list[torch.Tensor]:
 
 
 def test_every_block_gets_every_candidate(found: Network) -> None:
-    net = SynthesizeSurrogates(("conv", "scan2:state=2"), ("block", "attention"))(found)
+    net = SynthesizeSurrogates(LABELS)(found)
     assert set(net.candidates) == {block.name for block in found.blocks}
     for block in net.blocks:
         candidates = net.candidates[block.name]
-        assert [each.label for each in candidates] == [
-            "conv",
-            "scan2:state=2",
-            "conv@attention",
-            "scan2:state=2@attention",
-        ]
+        assert tuple(each.label for each in candidates) == LABELS
         assert all(0 < each.cost.macs < block.cost.macs for each in candidates)
 
 
@@ -64,6 +61,8 @@ def test_blocks_on_tokens_are_left_with_a_note(found: Network) -> None:
 def test_unknown_families_are_refused_at_once() -> None:
     with pytest.raises(UsageError, match="known families"):
         SynthesizeSurrogates(("mamba3",))
+    with pytest.raises(UsageError, match="@attention"):
+        SynthesizeSurrogates(("conv@head",))
 
 
 def test_it_needs_blocks(found: Network) -> None:
@@ -73,7 +72,7 @@ def test_it_needs_blocks(found: Network) -> None:
 
 @pytest.fixture
 def synthesized(found: Network) -> Network:
-    return SynthesizeSurrogates(("conv", "scan1"), ("block", "attention"))(found)
+    return SynthesizeSurrogates(("conv", "scan1", "conv@attention"))(found)
 
 
 def test_decisions_become_the_hybrid(synthesized: Network) -> None:

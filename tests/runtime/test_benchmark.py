@@ -1,0 +1,45 @@
+"""compare: bundles timed in turn, and what cannot be compared is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distillc.errors import UsageError
+from distillc.runtime.benchmark import compare
+from distillc.runtime.bundle import Bundle
+
+
+def test_two_bundles_in_turn(verified: Bundle, other: Bundle) -> None:
+    stats = compare([verified, other], threads=1, runs=5, warmup=1)
+    assert [each.runs for each in stats] == [5, 5]
+    for each in stats:
+        assert 0 < each.p10_ms <= each.median_ms <= each.p90_ms < 1000
+        assert each.peak_bytes > 1 << 20
+        assert (each.device, each.threads) == ("host", 1)
+
+
+def test_one_bundle(verified: Bundle) -> None:
+    assert verified.benchmark(threads=1, runs=3).runs == 3
+
+
+def test_what_a_device_cannot_run() -> None:
+    phone = Bundle(Path("x"), {"devices": ["emulator"], "target": "snapdragon8elite"})
+    with pytest.raises(UsageError, match="snapdragon8elite does not run on host") as caught:
+        phone.benchmark()
+    assert "--target host" in str(caught.value)
+    with pytest.raises(UsageError, match="unknown device"):
+        phone.benchmark(device="phone")
+
+
+def test_different_shapes(verified: Bundle) -> None:
+    large = Bundle(verified.path, {**verified.manifest, "input_shape": [1, 3, 32, 32]})
+    with pytest.raises(UsageError, match="different input shapes"):
+        compare([verified, large])
+
+
+@pytest.mark.parametrize("options", [{"runs": 0}, {"runs": -1}, {"threads": 0}, {"warmup": -1}])
+def test_counts_that_make_no_sense(verified: Bundle, options: dict[str, int]) -> None:
+    with pytest.raises(UsageError):
+        compare([verified], **options)  # type: ignore[arg-type]

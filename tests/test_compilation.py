@@ -1,0 +1,90 @@
+"""distillc.compile: networks and plain modules become bundles that compute what torch does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import distillc
+from distillc.errors import LoweringError, TraceError, UsageError
+from distillc.network import KEEP
+from distillc.workdir import read_tensors
+from tests.passes.toy import toy_network
+from tests.runtime.conftest import toy_hybrid
+
+X = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(4))
+
+
+def test_plain_module_and_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Conv2d(3, 3, 3, padding=1)
+    bundle = distillc.compile(module, target="host", size=(16, 24), directory=tmp_path)
+    with torch.no_grad():
+        np.testing.assert_allclose(bundle.run(X.numpy()), module(X).numpy(), atol=1e-5)
+    assert bundle.manifest["size"] == [16, 24]
+    assert bundle.manifest["verified"] is False
+
+
+def test_decisions_are_applied_and_every_part_agrees(tmp_path: Path) -> None:
+    net = toy_hybrid()
+    bundle = distillc.compile(
+        net, "host", (16, 24), directory=tmp_path, manifest={"task": "derain"}
+    )
+    assert bundle.manifest["task"] == "derain"
+    hybrid = net.hybrid()
+    with torch.no_grad():
+        wanted = hybrid(X)
+        assert not torch.allclose(wanted, net.module(X), atol=1e-3)  # a scan is inside
+    np.testing.assert_allclose(bundle.run(X.numpy()), wanted.numpy(), atol=1e-4)
+    program = torch.export.load(tmp_path / "hybrid.pt2").module()
+    torch.testing.assert_close(program(X), wanted)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (exported,) = session.run(None, {"image": X.numpy()})
+    np.testing.assert_allclose(exported, wanted.numpy(), atol=1e-4)
+    hybrid.load_state_dict(read_tensors(tmp_path / "weights.safetensors"))
+    reference = read_tensors(tmp_path / "reference.safetensors")
+    torch.testing.assert_close(hybrid(reference["input"]).detach(), reference["output"])
+
+
+def test_healed_weights_are_compiled(tmp_path: Path) -> None:
+    net = toy_network().with_(decisions={"blocks.0": KEEP, "blocks.1": KEEP})
+    state = {name: tensor * 0.5 for name, tensor in net.hybrid().state_dict().items()}
+    healed = net.with_(healed=state)
+    bundle = distillc.compile(healed, "host", (16, 16), directory=tmp_path)
+    weights = read_tensors(bundle.path / "weights.safetensors")
+    assert torch.equal(weights["tail.weight"], state["tail.weight"])
+
+
+def test_network_without_decisions_is_the_teacher(tmp_path: Path) -> None:
+    net = toy_network()
+    bundle = distillc.compile(net, "host", (16, 24), directory=tmp_path)
+    with torch.no_grad():
+        np.testing.assert_allclose(bundle.run(X.numpy()), net.module(X).numpy(), atol=1e-5)
+
+
+def test_training_mode_is_given_back() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout(0.5)).train()
+    distillc.compile(module, "host", (8, 8))
+    assert module.training
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown target"):
+        distillc.compile(toy_network(), "toaster", (16, 16), directory=tmp_path)
+    with pytest.raises(TraceError, match="multiples of 2"):
+        distillc.compile(toy_network(), "host", (15, 16), directory=tmp_path)
+    with pytest.raises(TraceError):
+        distillc.compile(nn.Linear(3, 3), "host", (16, 16), directory=tmp_path)
+
+    class Spectrum(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.rfft2(x).abs()
+
+    with pytest.raises(LoweringError, match="_fft_r2c"):
+        distillc.compile(Spectrum(), "host", (16, 16), directory=tmp_path)
+    assert list(tmp_path.iterdir()) == []
