@@ -49,5 +49,5 @@ def plot_front(path: Path, search: Mapping[str, Any]) -> None:
     axes.set_ylabel("PSNR on held-out images, dB")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="best")
     write_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=130))

@@ -21,6 +21,8 @@ from distillc.runtime.devices import get_device
 from distillc.targets.base import get_target
 from distillc.workdir import digest, write_json
 
+_PLAIN = (bool, int, float, str, tuple)  # attributes that decide what a module computes
+
 
 @dataclass
 class ProfileBlocks(Pass):
@@ -155,5 +157,8 @@ class ProfileBlocks(Pass):
 def _structure(module: nn.Module, shape: tuple[int, ...]) -> str:
     """Return a name that modules share when they compile to equal code."""
     parts = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
-    kinds = [type(each).__name__ for each in module.modules()]
-    return f"{type(module).__name__} {shape} {digest([parts, kinds])}"
+    options = []
+    for each in module.modules():
+        plain = {k: v for k, v in vars(each).items() if isinstance(v, _PLAIN) and k != "training"}
+        options.append([type(each).__name__, plain])
+    return f"{type(module).__name__} {shape} {digest([parts, options])}"

@@ -167,7 +167,6 @@ class SearchReplacements(Pass):
         study = optuna.create_study(
             study_name="ens",
             storage=storage,
-            sampler=optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=ctx.seed),
             directions=["maximize", "minimize"],
             load_if_exists=True,
         )
@@ -177,9 +176,7 @@ class SearchReplacements(Pass):
             psnr, spent = trial.values
             point = SearchPoint(json.loads(trial.user_attrs["decisions"]), psnr, spent)
             seen.setdefault(_name(point.decisions), point)
-        fixed = first_trials(net, cost)[: self.trials]
-        for decisions in fixed[len(study.trials) :]:
-            study.enqueue_trial(dict(decisions))
+        fixed = first_trials(net, cost)
         evaluate = Evaluator(net, data, self.images, self.crop, ctx.device)
         with ctx.task("search", self.trials) as shown:
 
@@ -192,10 +189,17 @@ class SearchReplacements(Pass):
                 if name not in seen:
                     seen[name] = SearchPoint(decisions, evaluate(decisions), cost(decisions))
                 trial.set_user_attr("decisions", json.dumps(decisions))
-                shown.update(trial.number + 1, f"{len(pareto_set(seen.values()))} on the front")
                 return seen[name].psnr, seen[name].cost
 
-            study.optimize(objective, n_trials=max(0, self.trials - len(finished)))
+            for number in range(len(finished), self.trials):
+                # Seeded anew, so that a killed search goes on to the same result.
+                study.sampler = optuna.samplers.NSGAIISampler(
+                    population_size=POPULATION, seed=(ctx.seed * 100_003 + number) % 2**32
+                )
+                if number < len(fixed):
+                    study.enqueue_trial(dict(fixed[number]))
+                study.optimize(objective, n_trials=1)
+                shown.update(number + 1, f"{len(pareto_set(seen.values()))} on the front")
         return list(seen.values())
 
 

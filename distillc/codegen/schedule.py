@@ -5,6 +5,7 @@ Rules are tried in order, the first that answers wins (the contract of TVM's dli
 
 from __future__ import annotations
 
+import functools
 import logging
 
 import tvm
@@ -63,6 +64,16 @@ def _try_rule(rule: Rule, func: tirx.PrimFunc, target: Target, name: str) -> s_t
     try:
         return rule(func, target)
     except (s_tir.ScheduleError, tvm.error.InternalError) as error:
-        reason = next((line for line in str(error).splitlines() if "Error message" in line), error)
-        log.warning("%s could not schedule %s: %s", rule.__name__, name, reason)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["unknown"]
+        reason = next((line for line in lines if "Error message" in line), lines[-1])
+        _warn_once(
+            f"{rule.__name__} could not schedule {name.rstrip('0123456789')}; a simpler schedule "
+            f"takes over, which may be slower ({reason.removeprefix('Error message: ')[:200]})"
+        )
         return None
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn; a conversion schedules equal kernels many times over."""
+    log.warning(message)

@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from distillc.network import KEEP, Network
-from distillc.runtime.bundle import Stats
+from distillc.runtime.benchmark import Stats
 from distillc.runtime.verify import Verification
 
 
@@ -25,19 +25,23 @@ def block_tree(net: Network) -> Tree:
     """Return the blocks of a network as a tree of module paths, with kind, shape and cost."""
     height, width = net.size
     total = sum(block.cost.macs for block in net.blocks)
-    title = f"[bold]{net.name}[/] {net.source.get('architecture', '')} at {height}x{width}"
-    root = Tree(f"{title}: {len(net.blocks)} blocks, {total / 1e9:.2f} GMACs in them")
+    title = Text.assemble(
+        (net.name, "bold"),
+        f" {net.source.get('architecture', '')} at {height}x{width}: "
+        f"{len(net.blocks)} blocks, {total / 1e9:.2f} GMACs in them",
+    )
+    root = Tree(title)
     branches: dict[str, Tree] = {"": root}
     for block in net.blocks:
         parent = block.name.rpartition(".")[0]
         if parent not in branches:
-            branches[parent] = root.add(f"[cyan]{parent}[/]")
+            branches[parent] = root.add(Text(parent, "cyan"))
         shape = "x".join(str(extent) for extent in block.shape[1:])
         line = Text()
         line.append(f"{block.name.rpartition('.')[2]:4}", style="bold")
         line.append(f"{block.kind:8}", style="magenta")
         line.append(f"{shape:14} {millions(block.cost.params):>8} parameters ")
-        line.append(f"{block.cost.macs / 1e6:9.1f} MMACs ({block.cost.macs / total:4.0%})")
+        line.append(f"{block.cost.macs / 1e6:9.1f} MMACs ({block.cost.macs / max(1, total):4.0%})")
         branches[parent].add(line)
     return root
 
@@ -74,7 +78,7 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
     metrics = manifest["metrics"]
     quality, latency = metrics["quality"], metrics["latency"]
     check = metrics["verification"]
-    table = Table("", "teacher", "hybrid", "", title=f"{path}", title_style="bold")
+    table = Table("", "teacher", "hybrid", "", title=Text(str(path), "bold"))
     table.add_row(
         "PSNR",
         f"{quality['teacher']['psnr']:.2f} dB",

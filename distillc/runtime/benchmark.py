@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distillc.errors import UsageError
-from distillc.runtime.bundle import LIBRARY, Bundle, Stats, summarise
 from distillc.runtime.devices import get_device
+
+if TYPE_CHECKING:
+    from distillc.runtime.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Latency of a bundle: milliseconds over the timed runs, and peak memory of the process."""
+
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    peak_bytes: int
+    runs: int
+    threads: int
+    device: str
+
+
+def summarise(ms: tuple[float, ...], peak_bytes: int, threads: int, device: str) -> Stats:
+    """Return the statistics of a list of times."""
+    low, median, high = (float(each) for each in np.percentile(ms, (10, 50, 90)))
+    return Stats(median, low, high, peak_bytes, len(ms), threads, device)
 
 
 def compare(
@@ -52,7 +75,7 @@ def compare(
         raise UsageError(f"bundles of different input shapes cannot be compared: {sorted(shapes)}")
     x = np.random.default_rng(0).random(shapes.pop(), dtype=np.float32)
     _, timing = chosen.run(
-        [bundle.path / LIBRARY for bundle in bundles],
+        [bundle.library for bundle in bundles],
         x,
         bundles[0].manifest["output_shape"],
         threads=threads,

@@ -6,7 +6,6 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distillc.errors import StorageError, UsageError, VerificationError
+from distillc.runtime.benchmark import Stats, compare
 from distillc.runtime.devices import get_device
 from distillc.workdir import file_digest, storage_errors, write_json
 
@@ -23,25 +23,6 @@ FORMAT = 1
 LIBRARY = "model.so"
 MANIFEST = "manifest.json"
 PACKAGES = ("distillc", "torch", "apache-tvm", "onnx", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class Stats:
-    """Latency of a bundle: milliseconds over the timed runs, and peak memory of the process."""
-
-    median_ms: float
-    p10_ms: float
-    p90_ms: float
-    peak_bytes: int
-    runs: int
-    threads: int
-    device: str
-
-
-def summarise(ms: tuple[float, ...], peak_bytes: int, threads: int, device: str) -> Stats:
-    """Return the statistics of a list of times."""
-    low, median, high = (float(each) for each in np.percentile(ms, (10, 50, 90)))
-    return Stats(median, low, high, peak_bytes, len(ms), threads, device)
 
 
 class Bundle:
@@ -124,7 +105,7 @@ class Bundle:
             )
         chosen = get_device(device or self.default_device())
         shape = self.manifest["output_shape"]
-        output, _ = chosen.run([self.path / LIBRARY], x, shape, threads=threads)
+        output, _ = chosen.run([self.library], x, shape, threads=threads)
         return output
 
     def benchmark(
@@ -136,9 +117,12 @@ class Bundle:
             UsageError: Unknown device, or one that cannot run this bundle's target.
             DeviceError: Running fails.
         """
-        from distillc.runtime.benchmark import compare
-
         return compare([self], device, threads, runs, warmup)[0]
+
+    @property
+    def library(self) -> Path:
+        """The compiled network."""
+        return self.path / LIBRARY
 
     def default_device(self) -> str:
         """Return the first device of the bundle's target."""

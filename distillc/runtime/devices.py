@@ -6,9 +6,10 @@ import os
 import platform
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tvm_ffi
@@ -21,10 +22,22 @@ AARCH64_TRIPLE = "aarch64-linux-gnu.2.28"
 AARCH64_SYSTEM = Path("/usr/aarch64-linux-gnu")
 
 
-class Device(Protocol):
-    """Something that runs compiled libraries."""
+class Device(ABC):
+    """Something that runs compiled libraries.
+
+    Attributes:
+        name: The name that `--device` takes.
+    """
 
     name: str
+
+    @abstractmethod
+    def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
+        """Return the command that starts the runner, and its environment.
+
+        Raises:
+            DeviceError: A part of the device is missing.
+        """
 
     def run(
         self,
@@ -37,7 +50,17 @@ class Device(Protocol):
         runs: int = 0,
     ) -> tuple[np.ndarray[Any, Any], Timing]:
         """Run models in turn on one input; see `distillc.runtime.runner.run_models`."""
-        ...
+        command, environment = self.launcher(threads)
+        return run_models(
+            command,
+            environment,
+            models,
+            x,
+            output_shape,
+            warmup=warmup,
+            runs=runs,
+            timeout_s=TIMEOUT_S,
+        )
 
 
 def _environment(runtime: Path, threads: int) -> dict[str, str]:
@@ -49,36 +72,18 @@ def _environment(runtime: Path, threads: int) -> dict[str, str]:
     }
 
 
-class Host:
+class Host(Device):
     """This machine, with the TVM runtime that is installed."""
 
     name = "host"
 
-    def run(
-        self,
-        models: Sequence[Path],
-        x: np.ndarray[Any, Any],
-        output_shape: Sequence[int],
-        *,
-        threads: int,
-        warmup: int = 0,
-        runs: int = 0,
-    ) -> tuple[np.ndarray[Any, Any], Timing]:
-        """See `Device.run`."""
+    def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
+        """See `Device.launcher`."""
         runtime = Path(tvm_ffi.__file__).parents[1]
-        return run_models(
-            [str(build_runner(None, runtime))],
-            _environment(runtime, threads),
-            models,
-            x,
-            output_shape,
-            warmup=warmup,
-            runs=runs,
-            timeout_s=TIMEOUT_S,
-        )
+        return [str(build_runner(None, runtime))], _environment(runtime, threads)
 
 
-class Emulator:
+class Emulator(Device):
     """A 64-bit Arm machine under qemu, with the real aarch64 TVM runtime. Its times mean nothing.
 
     On an aarch64 machine qemu is left out and the code runs natively.
@@ -86,17 +91,8 @@ class Emulator:
 
     name = "emulator"
 
-    def run(
-        self,
-        models: Sequence[Path],
-        x: np.ndarray[Any, Any],
-        output_shape: Sequence[int],
-        *,
-        threads: int,
-        warmup: int = 0,
-        runs: int = 0,
-    ) -> tuple[np.ndarray[Any, Any], Timing]:
-        """See `Device.run`."""
+    def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
+        """See `Device.launcher`."""
         if missing := missing_parts():
             raise DeviceError(
                 f"the emulator is not complete: {', '.join(missing)} missing",
@@ -105,22 +101,12 @@ class Emulator:
         runtime = aarch64_runtime()
         runner = str(build_runner(AARCH64_TRIPLE, runtime))
         environment = _environment(runtime, threads)
-        command = [runner]
-        if platform.machine() != "aarch64":
-            qemu = shutil.which("qemu-aarch64") or "qemu-aarch64"
-            paths = environment.pop("LD_LIBRARY_PATH")
-            command = [qemu, "-cpu", "max", "-L", str(AARCH64_SYSTEM)]
-            command += ["-E", f"LD_LIBRARY_PATH={paths}", runner]
-        return run_models(
-            command,
-            environment,
-            models,
-            x,
-            output_shape,
-            warmup=warmup,
-            runs=runs,
-            timeout_s=TIMEOUT_S,
-        )
+        if platform.machine() == "aarch64":
+            return [runner], environment
+        paths = environment.pop("LD_LIBRARY_PATH")
+        qemu = shutil.which("qemu-aarch64") or "qemu-aarch64"
+        command = [qemu, "-cpu", "max", "-L", str(AARCH64_SYSTEM)]
+        return [*command, "-E", f"LD_LIBRARY_PATH={paths}", runner], environment
 
 
 def aarch64_runtime() -> Path:

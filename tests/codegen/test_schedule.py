@@ -72,7 +72,9 @@ def test_rule_that_fails_gives_way_to_the_next(
     mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
     taken = {f.attrs[SCHEDULED] for f in kernels(schedule_module(mod, SSE)).values()}
     assert taken == {"schedule_contraction"}
-    assert "broken could not schedule conv2d" in caplog.text
+    assert "broken could not schedule conv2d; a simpler schedule takes over" in caplog.text
+    schedule_module(mod, SSE)
+    assert caplog.text.count("broken could not schedule") == 1  # however often it happens
 
 
 def test_scheduled_module_runs_twice_alike() -> None:

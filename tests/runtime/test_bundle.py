@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from distillc.errors import StorageError, UsageError, VerificationError
-from distillc.runtime.bundle import FORMAT, Bundle, summarise
+from distillc.runtime.benchmark import summarise
+from distillc.runtime.bundle import FORMAT, Bundle
 
 from .conftest import toy_hybrid
 

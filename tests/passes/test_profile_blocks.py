@@ -1,0 +1,144 @@
+"""ProfileBlocks: every block and candidate gets a latency, equal ones are built once, all kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from distillc.codegen.compile import LibraryInfo
+from distillc.errors import PreconditionError
+from distillc.network import Cost, Network
+from distillc.passes import profile_blocks
+from distillc.passes.profile_blocks import ProfileBlocks
+from distillc.pipeline import Context
+from distillc.runtime.runner import Timing
+from distillc.workdir import WorkDir
+
+from .toy import toy_network
+
+PROFILE = ProfileBlocks(threads=1, runs=3)
+
+
+class Machine:
+    """In place of compiler and device: a module takes as many ms as it has parameters."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.built: list[nn.Module] = []
+        self.runs: list[list[Path]] = []
+        self.sizes: dict[Path, int] = {}
+        monkeypatch.setattr(profile_blocks, "build_library", self.build)
+        monkeypatch.setattr(profile_blocks, "get_device", lambda name: self)
+
+    def build(self, module: nn.Module, target: Any, shape: Any, path: Path) -> LibraryInfo:
+        self.built.append(module)
+        self.sizes[path] = sum(each.numel() for each in module.parameters())
+        return LibraryInfo(tuple(shape), tuple(shape), 1, 0.1)
+
+    def run(
+        self, models: Sequence[Path], x: Any, output_shape: Any, **_: Any
+    ) -> tuple[Any, Timing]:
+        self.runs.append(list(models))
+        ms = tuple((float(self.sizes[path]),) * 3 for path in models)
+        return np.zeros(output_shape, np.float32), Timing(ms, 1)
+
+
+def network() -> Network:
+    net = toy_network()
+    blocks = tuple(
+        replace(block, cost=Cost(1, 100), attention_cost=Cost(1, 75)) for block in net.blocks
+    )
+    return net.with_(blocks=blocks)
+
+
+def test_everything_gets_a_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(monkeypatch)
+    net = network()
+    result = PROFILE(net)
+    convolution = 6 * 6 * 9 + 6
+    assert [block.latency_ms for block in result.blocks] == [convolution] * 2
+    for found in result.candidates.values():
+        whole, attention = found
+        assert whole.latency_ms == convolution
+        assert attention.latency_ms == pytest.approx(1.25 * convolution)  # and the block's rest
+    profile = result.metrics["profile"]
+    total = sum(each.numel() for each in net.module.parameters())
+    assert profile["network_ms"] == total
+    assert profile["rest_ms"] == total - 2 * convolution
+    assert (profile["device"], profile["threads"]) == ("host", 1)
+    assert net.blocks[0].latency_ms is None
+
+
+def test_equal_structures_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    PROFILE(network())
+    # The network, one block of two, and one of two candidates of each scope.
+    assert len(machine.built) == 4
+    assert [len(models) for models in machine.runs] in ([1, 3], [3, 1])
+
+
+def test_modules_that_differ_without_weights_are_built_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine(monkeypatch)
+    net = network()
+    (first, *_) = net.candidates["blocks.0"]
+    pools = tuple(
+        replace(first, spec=f"pool{size}", module=nn.AvgPool2d(size, 1, size // 2))
+        for size in (3, 5)
+    )
+    PROFILE(net.with_(candidates={"blocks.0": pools}))
+    assert sum(isinstance(module, nn.AvgPool2d) for module in machine.built) == 2
+
+
+def test_other_weights_are_not_timed_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine, ctx = Machine(monkeypatch), Context(WorkDir(tmp_path))
+    first = PROFILE(network(), ctx)
+    count = len(machine.built)
+    other = network()
+    with torch.no_grad():
+        next(other.module.parameters()).add_(1)
+    second = PROFILE(other, ctx)
+    assert len(machine.built) == count
+    assert first.metrics == second.metrics
+    assert [each.latency_ms for each in first.blocks] == [each.latency_ms for each in second.blocks]
+    replace(PROFILE, threads=2)(network(), ctx)
+    assert len(machine.built) == 2 * count
+
+
+def test_killed_profile_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine, ctx = Machine(monkeypatch), Context(WorkDir(tmp_path))
+    run = machine.run
+
+    def killed(models: Sequence[Path], *args: Any, **options: Any) -> tuple[Any, Timing]:
+        if machine.runs:
+            raise KeyboardInterrupt
+        return run(models, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            PROFILE(network(), ctx)
+    PROFILE(network(), ctx)
+    assert len(machine.runs) == 2
+
+
+def test_real_times() -> None:
+    result = PROFILE(network())
+    assert all(0 < (block.latency_ms or 0) < 1000 for block in result.blocks)
+    assert all(
+        0 < (each.latency_ms or 0) < 1000 for found in result.candidates.values() for each in found
+    )
+    assert result.metrics["profile"]["network_ms"] > 0
+    assert "timed on this machine, 1 threads" in result.log[-1].notes[0]
+
+
+def test_what_it_requires() -> None:
+    with pytest.raises(PreconditionError, match="no blocks are known"):
+        PROFILE(network().with_(blocks=(), candidates={}))

@@ -1,0 +1,103 @@
+"""The tables say what they should, at any width and with odd names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from distillc.network import Cost
+from distillc.report.tables import block_tree, millions, stats_table, summary, verification_table
+from distillc.runtime.bundle import Stats
+from distillc.runtime.verify import Verification
+from tests.passes.toy import toy_network
+
+from .test_html import FULL
+
+MANIFEST: dict[str, Any] = {**FULL, "params": {"teacher": 1_100_000, "hybrid": 64_000}}
+
+
+def show(what: RenderableType, width: int = 160) -> str:
+    console = Console(width=width, record=True, force_terminal=False)
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0.0 k"), (950, "0.9 k"), (31_300, "31.3 k"), (999_999, "1000.0 k"), (1e6, "1.00 M")],
+)
+def test_millions(count: float, text: str) -> None:
+    assert millions(count) == text
+
+
+def test_tree_of_blocks() -> None:
+    net = toy_network()
+    blocks = tuple(
+        type(each)(each.name, each.attention, each.kind, each.shape, each.shape, cost, cost)
+        for each, cost in zip(net.blocks, (Cost(2000, 10**6), Cost(4000, 3 * 10**6)), strict=True)
+    )
+    text = show(block_tree(net.with_(blocks=blocks, name="toy")))
+    assert "toy" in text
+    assert "2 blocks, 0.00 GMACs in them" in text
+    assert text.count("blocks\n") == 1 or "blocks" in text
+    assert "25%" in text
+    assert "75%" in text
+    assert "6x16x16" in text
+
+
+def test_tree_takes_any_name_and_no_costs() -> None:
+    text = show(block_tree(toy_network().with_(name="net[/x] [red]v2[/]")))
+    assert "net[/x] [red]v2[/]" in text
+    assert "0 blocks" in show(block_tree(toy_network().with_(blocks=())))
+
+
+def test_statistics() -> None:
+    text = show(stats_table(Stats(12.345, 11.0, 14.0, 50 * 2**20, 20, 2, "host")))
+    for word in ("12.35 ms" if "12.35" in text else "12.34 ms", "11.00 ms", "50 MiB", "host"):
+        assert word in text
+
+
+def test_verification() -> None:
+    found = Verification("emulator", 2, 3e-7, 146.4, 2e-7, 31.42, 0.88)
+    text = show(verification_table(found))
+    for word in ("verified", "emulator", "3.00e-07", "146.4 dB", "31.42 dB", "0.8800"):
+        assert word in text
+    without = show(verification_table(Verification("host", 0, 3e-7, 146.4, 2e-7, None, None)))
+    assert "clean" not in without
+
+
+def test_summary() -> None:
+    text = show(summary(MANIFEST, Path("out/restormer.distillc")))
+    for word in (
+        "out/restormer.distillc",
+        "31.50 dB",
+        "31.40 dB",
+        "-0.100 dB",
+        "2.00 times as fast",
+        "1.10 M",
+        "64.0 k",
+        "scan2:state=2",
+        "keep",
+        "verified on emulator: largest difference from torch 3.0e-07 over 2 images",
+    ):
+        assert word in text
+    assert "slower" not in text
+
+
+def test_slower_hybrid_is_said() -> None:
+    latency = {**FULL["metrics"]["latency"], "speedup": 0.8}
+    manifest = {**MANIFEST, "metrics": {**FULL["metrics"], "latency": latency}}
+    assert "slower than its teacher" in show(summary(manifest, Path("x")))
+
+
+def test_summary_takes_any_path() -> None:
+    assert "odd [/] name" in show(summary(MANIFEST, Path("odd [/] name")))
+
+
+def test_narrow_terminal() -> None:
+    lines = show(summary(MANIFEST, Path("x")), width=60).splitlines()
+    assert all(len(line) <= 60 for line in lines)
