@@ -21,6 +21,7 @@ from distillc.frontend.load import load
 from distillc.network import KEEP, Network
 from distillc.passes import (
     ApplyReplacements,
+    AuditOperators,
     DistillBlocks,
     FindAttention,
     Heal,
@@ -34,6 +35,7 @@ from distillc.pipeline import Context, Pass, Pipeline, dump_data
 from distillc.report.html import write_report
 from distillc.runtime.benchmark import compare
 from distillc.runtime.bundle import Bundle
+from distillc.runtime.devices import get_device
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
 from distillc.surrogates.registry import parse_label
 from distillc.targets.base import Target, get_target
@@ -70,6 +72,7 @@ def road(
     """Return the passes of a conversion, in order."""
     passes: list[Pass] = [
         Trace(),
+        AuditOperators(),
         FindAttention(),
         SynthesizeSurrogates(budget.families),
         DistillBlocks(data, task, budget.distill_steps, budget.distill_batch, budget.patch),
@@ -170,6 +173,7 @@ def convert(
     folder = Path(data) if data is not None else None
     net = load(checkpoint, arch=arch, arch_args=arch_args, trust_pickle=trust_pickle).at(size)
     check_scale(parsed, net.scale)
+    get_device(chosen.devices[0]).launcher(THREADS)  # verification will need it
     images = open_data(folder, parsed, net.in_channels)
 
     pipeline = Pipeline(

@@ -1,6 +1,7 @@
 """The passes, in the road's order. Each file holds one."""
 
 from distillc.passes.apply_replacements import ApplyReplacements
+from distillc.passes.audit_operators import AuditOperators
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.find_attention import FindAttention
 from distillc.passes.heal import Heal
@@ -11,6 +12,7 @@ from distillc.passes.trace import Trace
 
 __all__ = [
     "ApplyReplacements",
+    "AuditOperators",
     "DistillBlocks",
     "FindAttention",
     "Heal",

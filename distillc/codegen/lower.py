@@ -19,12 +19,14 @@ from distillc.targets.base import Target
 SCAN = "selective_scan.default"
 
 
-def audit(program: torch.export.ExportedProgram) -> None:
-    """Check that every operator of a program can be imported.
+def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Return the program in core operators, once every one of them is known to the importer.
 
     Raises:
         LoweringError: Some cannot; the message lists all of them with module path and source line.
     """
+    with torch.no_grad():
+        program = program.run_decompositions()
     known = {*ExportedProgramImporter().convert_map, SCAN}
     missing: dict[str, list[str]] = {}
     for node in program.graph.nodes:
@@ -36,6 +38,7 @@ def audit(program: torch.export.ExportedProgram) -> None:
             "operators that cannot be compiled yet:\n    " + "\n    ".join(sorted(lines)),
             hint="rewrite these lines with other operators, or report the network",
         )
+    return program
 
 
 def _place(node: fx.Node) -> str:
@@ -63,9 +66,7 @@ def lower(program: torch.export.ExportedProgram, target: Target) -> tvm.IRModule
     Raises:
         LoweringError: An operator cannot be imported; all of them are listed.
     """
-    with torch.no_grad():
-        program = program.run_decompositions()
-    audit(program)
+    program = audit(program)
     try:
         mod = from_exported_program(
             program,

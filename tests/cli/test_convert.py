@@ -112,7 +112,8 @@ def test_stop_after_writes_no_bundle(tiny_checkpoint: Path, run: Run, tmp_path: 
     assert not out.exists()
     assert sorted(path.name for path in (tmp_path / "dumps").glob("*.txt")) == [
         "00_trace.txt",
-        "01_find_attention.txt",
+        "01_audit_operators.txt",
+        "02_find_attention.txt",
     ]
 
 
