@@ -13,6 +13,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from distillc.budgets import Budget, get_budget
+from distillc.codegen.measure import time_modules
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
@@ -33,7 +34,6 @@ from distillc.passes import (
 from distillc.passes.plot_front import plot_front
 from distillc.pipeline import Context, Pass, Pipeline, dump_data
 from distillc.report.html import write_report
-from distillc.runtime.benchmark import compare
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
@@ -199,7 +199,7 @@ def convert(
             shown.update(1, "library built")
             quality = _quality(teacher, net, images, effort)
             shown.update(2, "quality measured")
-            latency = _latency(teacher, net, size, scratch)
+            latency = _latency(teacher, net)
             shown.update(3, "latency measured")
             _check_promises(quality, latency, max_drop, min_speedup)
             verification = verify_bundle(bundle, verification_images(bundle, folder, 2))
@@ -246,15 +246,10 @@ def _quality(
     }
 
 
-def _latency(
-    teacher: Network, net: Network, size: tuple[int, int], scratch: Path
-) -> dict[str, Any]:
+def _latency(teacher: Network, net: Network) -> dict[str, Any]:
     """Compile teacher and hybrid for this machine and time them in turn, in one run."""
-    bundles = [
-        compile_bundle(each, "host", size, directory=scratch / name)
-        for name, each in (("teacher", teacher), ("hybrid", net))
-    ]
-    slow, fast = compare(bundles, threads=THREADS)
+    modules = [teacher.module, net.hybrid()]
+    slow, fast = time_modules(modules, net.input_shape, THREADS)
     replaced = sum(label != KEEP for label in net.decisions.values())
     return {
         "device": "host",

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from distillc.errors import QualityError
 from distillc.network import SearchPoint
 
+KNEE_DROP = 1.0
+"""Nobody who asks for no limit wants to lose more than this, dB."""
+
 
 def pareto_set(points: Iterable[SearchPoint]) -> tuple[SearchPoint, ...]:
     """Return the points that no other beats in both PSNR and cost, cheapest first."""
@@ -27,7 +30,8 @@ def choose_point(
 
     1. With both limits, or `max_drop` alone: the cheapest point that meets them.
     2. With `min_speedup` alone: the best PSNR that meets it.
-    3. With neither: the knee, the point furthest above the chord of the front.
+    3. With neither: of the points that lose at most `KNEE_DROP`, the knee, which is the one
+       furthest above the chord between their ends.
 
     Args:
         front: Pareto set, cheapest first; not empty.
@@ -39,7 +43,8 @@ def choose_point(
         QualityError: No point meets the limits; the message names the nearest one.
     """
     if max_drop is None and min_speedup is None:
-        return _knee(front)  # rule 3
+        close = [point for point in front if teacher.psnr - point.psnr <= KNEE_DROP]
+        return _knee(close or front[-1:])  # rule 3
     drop_limit = float("inf") if max_drop is None else max_drop
     speedup_limit = 0.0 if min_speedup is None else min_speedup
     feasible = [

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from distillc.codegen.compile import build_library
+from distillc.codegen.measure import time_modules
 from distillc.network import Network
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.pipeline import Context, Pass, PassResult, require
-from distillc.runtime.devices import get_device
 from distillc.targets.base import get_target
 from distillc.workdir import digest, write_json
 
@@ -96,25 +92,10 @@ class ProfileBlocks(Pass):
         return each.module, block.shape if each.scope == "block" else block.attention_shape
 
     def _time(self, modules: Mapping[str, tuple[nn.Module, tuple[int, ...]]]) -> dict[str, float]:
-        """Compile modules of one input shape and time them in turn: structure -> milliseconds."""
-        target = get_target("host")
-        with tempfile.TemporaryDirectory(prefix="distillc-profile-") as folder:
-            paths = []
-            for index, (module, shape) in enumerate(modules.values()):
-                path = Path(folder) / f"{index}.so"
-                info = build_library(module, target, shape, path)
-                paths.append((path, info))
-            x = np.random.default_rng(0).random(paths[0][1].input_shape, dtype=np.float32)
-            _, timing = get_device("host").run(
-                [path for path, _ in paths],
-                x,
-                paths[0][1].output_shape,
-                threads=self.threads,
-                warmup=3,
-                runs=self.runs,
-            )
-        medians = [float(np.median(ms)) for ms in timing.ms]
-        return dict(zip(modules, medians, strict=True))
+        """Time modules of one input shape: structure -> milliseconds."""
+        shape = next(iter(modules.values()))[1]
+        stats = time_modules([each for each, _ in modules.values()], shape, self.threads, self.runs)
+        return {name: each.median_ms for name, each in zip(modules, stats, strict=True)}
 
     def _result(self, net: Network, times: Mapping[str, float]) -> PassResult:
         blocks = tuple(

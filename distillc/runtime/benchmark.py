@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,7 +63,7 @@ def compare(
             f"{runs} runs after {warmup} on {threads} threads make no sense",
             hint="at least one run and one thread are needed",
         )
-    chosen = get_device(device)
+    get_device(device)
     for bundle in bundles:
         if device not in bundle.manifest["devices"]:
             raise UsageError(
@@ -73,13 +74,42 @@ def compare(
     shapes = {tuple(bundle.manifest["input_shape"]) for bundle in bundles}
     if len(shapes) > 1:
         raise UsageError(f"bundles of different input shapes cannot be compared: {sorted(shapes)}")
-    x = np.random.default_rng(0).random(shapes.pop(), dtype=np.float32)
-    _, timing = chosen.run(
+    return time_libraries(
         [bundle.library for bundle in bundles],
-        x,
+        shapes.pop(),
         bundles[0].manifest["output_shape"],
-        threads=threads,
-        warmup=warmup,
-        runs=runs,
+        device,
+        threads,
+        runs,
+        warmup,
+    )
+
+
+def time_libraries(
+    libraries: Sequence[Path],
+    input_shape: tuple[int, ...],
+    output_shape: Sequence[int],
+    device: str = "host",
+    threads: int = 2,
+    runs: int = 20,
+    warmup: int = 3,
+) -> list[Stats]:
+    """Time compiled libraries of equal input shape in turn on random input; see `compare`.
+
+    Args:
+        libraries: Compiled networks.
+        input_shape: Shape of their float32 input.
+        output_shape: Shape of the first one's output.
+        device: Where.
+        threads: Threads.
+        runs: Timed rounds.
+        warmup: Rounds that are not timed.
+
+    Raises:
+        DeviceError: Running fails.
+    """
+    x = np.random.default_rng(0).random(input_shape, dtype=np.float32)
+    _, timing = get_device(device).run(
+        libraries, x, output_shape, threads=threads, warmup=warmup, runs=runs
     )
     return [summarise(ms, timing.peak_bytes, threads, device) for ms in timing.ms]

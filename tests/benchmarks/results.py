@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import distillc
+from distillc.codegen.measure import time_modules
 from distillc.data.images import open_data
 from distillc.data.tasks import parse_task
 from distillc.network import KEEP, Network
-from distillc.runtime.benchmark import compare
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
 
@@ -63,15 +62,13 @@ def main() -> None:
     teacher = distillc.load(arguments.teacher)
     networks = [teacher, *(load_hybrid(bundle, teacher) for bundle in bundles)]
     names = ["teacher", *(path.stem for path in arguments.bundles)]
-    pairs = open_data(arguments.data, task, teacher.in_channels).test_images(None, teacher.multiple)
+    pairs = open_data(arguments.data, task, teacher.in_channels, held_out=1.0).test_images(
+        None, teacher.multiple
+    )
 
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        compiled = [
-            distillc.compile(net, "host", size, directory=Path(folder) / str(index))
-            for index, net in enumerate(networks)
-        ]
-        stats = compare(compiled, threads=2)
+    modules = [net.module for net in networks]
+    stats = time_modules(modules, (1, teacher.in_channels, *size), threads=2, runs=40)
     for index, (name, net) in enumerate(zip(names, networks, strict=True)):
         row: dict[str, Any] = {"name": name, **restoration_quality(net.module, pairs)}
         row["params"] = sum(parameter.numel() for parameter in net.module.parameters())

@@ -63,7 +63,14 @@ def test_a_speedup_buys_the_best() -> None:
 
 def test_the_knee_lies_above_the_chord() -> None:
     assert choose_point(FRONT, TEACHER) is FRONT[1]
-    assert choose_point(FRONT[:1], TEACHER) is FRONT[0]
+    assert choose_point(FRONT[1:2], TEACHER) is FRONT[1]
+
+
+def test_without_limits_little_is_lost() -> None:
+    """Below a front that bends the wrong way there is no knee worth having."""
+    bent = (SearchPoint({}, 24.0, 20.0), SearchPoint({}, 25.0, 90.0), TEACHER)
+    assert choose_point(bent, TEACHER) is TEACHER
+    assert choose_point(bent[:1], TEACHER) is bent[0]
 
 
 def test_the_nearest_point_is_named_with_the_option_that_takes_it() -> None:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from distillc.codegen.compile import LibraryInfo
 from distillc.errors import PreconditionError
 from distillc.network import Cost, Network
 from distillc.passes import profile_blocks
 from distillc.passes.profile_blocks import ProfileBlocks
 from distillc.pipeline import Context
-from distillc.runtime.runner import Timing
+from distillc.runtime.benchmark import Stats
 from distillc.workdir import WorkDir
 
 from .toy import toy_network
@@ -31,22 +28,14 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.built: list[nn.Module] = []
-        self.runs: list[list[Path]] = []
-        self.sizes: dict[Path, int] = {}
-        monkeypatch.setattr(profile_blocks, "build_library", self.build)
-        monkeypatch.setattr(profile_blocks, "get_device", lambda name: self)
+        self.runs: list[list[nn.Module]] = []
+        monkeypatch.setattr(profile_blocks, "time_modules", self.time)
 
-    def build(self, module: nn.Module, target: Any, shape: Any, path: Path) -> LibraryInfo:
-        self.built.append(module)
-        self.sizes[path] = sum(each.numel() for each in module.parameters())
-        return LibraryInfo(tuple(shape), tuple(shape), 1, 0.1)
-
-    def run(
-        self, models: Sequence[Path], x: Any, output_shape: Any, **_: Any
-    ) -> tuple[Any, Timing]:
-        self.runs.append(list(models))
-        ms = tuple((float(self.sizes[path]),) * 3 for path in models)
-        return np.zeros(output_shape, np.float32), Timing(ms, 1)
+    def time(self, modules: Sequence[nn.Module], *_: object) -> list[Stats]:
+        self.built.extend(modules)
+        self.runs.append(list(modules))
+        sizes = [float(sum(each.numel() for each in module.parameters())) for module in modules]
+        return [Stats(size, size, size, 1, 3, 1, "host") for size in sizes]
 
 
 def network() -> Network:
@@ -114,15 +103,14 @@ def test_other_weights_are_not_timed_again(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_killed_profile_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     machine, ctx = Machine(monkeypatch), Context(WorkDir(tmp_path))
-    run = machine.run
 
-    def killed(models: Sequence[Path], *args: Any, **options: Any) -> tuple[Any, Timing]:
+    def killed(modules: Sequence[nn.Module], *rest: object) -> list[Stats]:
         if machine.runs:
             raise KeyboardInterrupt
-        return run(models, *args, **options)
+        return machine.time(modules, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(machine, "run", killed)
+        patch.setattr(profile_blocks, "time_modules", killed)
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)

@@ -1,0 +1,38 @@
+"""How long modules take on this machine, as compiled code."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from distillc.codegen.compile import build_library
+from distillc.runtime.benchmark import Stats, time_libraries
+from distillc.targets.base import get_target
+
+
+def time_modules(
+    modules: Sequence[nn.Module], shape: tuple[int, ...], threads: int, runs: int = 20
+) -> list[Stats]:
+    """Compile modules for this machine and time them in turn, in one process.
+
+    Args:
+        modules: Each takes one float32 tensor of `shape`.
+        shape: Shape of the input.
+        threads: Threads.
+        runs: Timed rounds; each runs every module once.
+
+    Raises:
+        LoweringError: A module cannot be compiled.
+        DeviceError: Running fails.
+    """
+    target = get_target("host")
+    with tempfile.TemporaryDirectory(prefix="distillc-measure-") as folder:
+        paths = [Path(folder) / f"{index}.so" for index in range(len(modules))]
+        built = [
+            build_library(module, target, shape, path)
+            for module, path in zip(modules, paths, strict=True)
+        ]
+        return time_libraries(paths, shape, built[0].output_shape, threads=threads, runs=runs)
