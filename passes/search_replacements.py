@@ -90,7 +90,7 @@ class SearchReplacements(Pass):
         )
         require(distilled, "the candidates are not distilled", "DistillBlocks")
         if self.objective == "latency":
-            timed = all(block.latency_ms is not None for block in net.blocks)
+            timed = all(net.block(name).latency_ms is not None for name in net.candidates)
             require(timed, "the blocks are not timed", "ProfileBlocks")
         check_scale(parse_task(self.task), net.scale)
 
