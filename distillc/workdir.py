@@ -75,7 +75,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.close(handle)
         try:
             write(Path(name))
-            os.chmod(name, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
+            # mkstemp's files are for their owner alone; what `write` made executable stays so.
+            executable = os.stat(name).st_mode & 0o111
+            os.chmod(name, (0o666 | executable) & ~_umask())
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)

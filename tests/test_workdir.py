@@ -17,6 +17,7 @@ from distillc.workdir import (
     weights_digest,
     write_json,
     write_tensors,
+    write_text,
     write_whole,
 )
 
@@ -33,6 +34,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_whole(path, fail)
     assert path.read_text() == "first"
     assert [each.name for each in tmp_path.iterdir()] == ["result.txt"]
+
+
+def test_files_are_for_everyone_and_programs_stay_programs(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "x")
+    write_whole(tmp_path / "program", lambda temporary: temporary.chmod(0o755))
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert (tmp_path / "text").stat().st_mode == plain.stat().st_mode
+    assert (tmp_path / "program").stat().st_mode & 0o111 == 0o111
 
 
 def test_a_full_disk_says_so_and_what_next(tmp_path: Path) -> None:

@@ -22,16 +22,16 @@ from distillc.codegen.measure import time_modules
 from distillc.data.images import open_data
 from distillc.data.tasks import parse_task
 from distillc.network import KEEP, Network
+from distillc.passes import FindAttention, Trace
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
+from distillc.surrogates.registry import build_surrogate, parse_label
+from distillc.workdir import read_tensors
 
 
 def load_hybrid(bundle: Bundle, teacher: Network) -> Network:
     """Return the network a bundle holds, runnable at any size, rebuilt from its decisions."""
-    from distillc.surrogates.registry import build_surrogate, parse_label
-    from distillc.workdir import read_tensors
-
-    net = distillc.Pipeline([distillc.passes.Trace(), distillc.passes.FindAttention()]).run(
+    net = distillc.Pipeline([Trace(), FindAttention()]).run(
         teacher.at(tuple(bundle.manifest["size"]))
     )
     module = net.hybrid({})
