@@ -52,7 +52,9 @@ class Verification:
 def restoration_quality(module: nn.Module, pairs: Sequence[Pair]) -> dict[str, float]:
     """Return mean PSNR (dB) and SSIM of a module's output on (degraded, clean) pairs."""
     with torch.no_grad():
-        outputs = [(module(degraded), clean) for degraded, clean in pairs]
+        # Torch's CPU convolutions are several times as fast with channels innermost.
+        last = torch.channels_last
+        outputs = [(module(degraded.to(memory_format=last)), clean) for degraded, clean in pairs]
     return {
         "psnr": statistics.fmean(psnr(output, clean) for output, clean in outputs),
         "ssim": statistics.fmean(ssim(output, clean) for output, clean in outputs),
