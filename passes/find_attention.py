@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
+
+import torch
 from torch.fx import Node
 
 from distillc.errors import PassError
@@ -9,14 +13,16 @@ from distillc.frontend.attention_graph import (
     AttentionSite,
     activations,
     boundary,
+    calls,
     enclosing,
     find_sites,
     is_residual,
     modules,
     shape,
 )
+from distillc.frontend.axes import channel_axis, counts_channels, follow_axes
 from distillc.frontend.cost import count_costs
-from distillc.network import Block, Cost, Network
+from distillc.network import Block, Network
 from distillc.passes.trace import Trace
 from distillc.pipeline import Context, Pass, PassResult, require
 
@@ -27,13 +33,15 @@ class FindAttention(Pass):
     1. An attention is a product of two activations, normalised by a softmax (scales, biases, masks
        and reshapes may stand between), multiplied with a third activation; or a fused operator.
        A softmax over anything else (a gate, a pooling) is none.
-    2. Its module is the innermost one whose call made all three.
-    3. Its block is the innermost module around that with one activation in and one out, of equal
-       shape, and a residual connection: the input reaches the output through additions.
-    4. The network itself is never a block; of nested blocks the outer one stays, and several
-       attentions in one block are one block.
-    5. The kind is `channel` when the matrix is channels x channels (the product sums over
-       pixels), `global` when its rows are all pixels of the block, `window` otherwise.
+    2. A surrogate can stand in for a module that takes one activation and returns one of equal
+       shape, (B, C, H, W) or (B, L, C), in each of its calls.
+    3. An attention's block is the innermost such module around it with a residual connection: the
+       input reaches the output through additions.
+    4. What maps image to image is a network, never a block. Of nested blocks the outer one stays,
+       and several attentions in one block are one block.
+    5. Its attention is the innermost module as in rule 2 that holds all attentions of the block.
+    6. The kind is `channel` when the q k product sums over positions (the matrix is channels x
+       channels), else `global` when its rows are all positions of the block, else `window`.
 
     Given:   %softmax = softmax(matmul(%q, %k) * %temperature); matmul(%softmax, %v)
              in encoder_level1.0.attn
@@ -41,7 +49,7 @@ class FindAttention(Pass):
 
     Raises:
         PassError: There is no attention, or none in a block that could be replaced; the message
-            says what was seen.
+            says what was looked for, what was seen, and why each was refused.
     """
 
     after = (Trace,)
@@ -51,108 +59,139 @@ class FindAttention(Pass):
 
     def run(self, net: Network, ctx: Context) -> PassResult:
         assert net.program is not None
-        live = activations(net.program)
-        sites, refused = find_sites(net.program, live)  # rule 1
+        graph = _Modules(net.program, net.input_shape)
+        sites, refused = find_sites(net.program, graph.live)  # rule 1
         if not sites:
-            seen = "; ".join(
-                f"softmax in {(modules(node) or ('the network',))[-1]}: {reason}"
-                for node, reason in refused[:4]
-            )
-            raise PassError(
-                "the network holds no attention: no softmax(q k) v was found"
-                + (f" ({seen})" if seen else ""),
-                where=net.name,
-                hint="there is nothing to replace; `distillc.compile` compiles it as it is",
-            )
-        members = _members(net.program.graph.nodes)
-        costs = count_costs(net.module, net.input_shape)
-        blocks: dict[str, Block] = {}
-        homeless = []
+            raise _no_attention(net, refused)
+        held: dict[str, list[AttentionSite]] = defaultdict(list)
+        homeless: dict[str, str] = {}
         for site in sites:
-            attention = _common(site)  # rule 2
-            block = self._block(site, attention, members, live, costs)
-            if block is None:
-                homeless.append(attention or "the network")
-            elif block.name not in blocks:
-                blocks[block.name] = block
-        outer = tuple(  # rule 4
-            block
-            for name, block in blocks.items()
-            if not any(around in blocks for around in enclosing(name.rpartition(".")[0]))
-        )
+            around = [path for path in enclosing(_common([site])) if path in graph.calls]
+            home = next((path for path in around if graph.is_block(path)), None)  # rule 3
+            if home:
+                held[home].append(site)
+            else:
+                path = around[0] if around else ""
+                homeless[path or "the network"] = graph.why_not(path)
+        outer = [  # rule 4
+            path for path in held if not any(each in held for each in list(enclosing(path))[1:])
+        ]
         if not outer:
             raise PassError(
                 "attention was found, but none inside a residual block with one input and one "
-                f"output of equal shape: {', '.join(dict.fromkeys(homeless))}",
+                "output of equal shape: "
+                + "; ".join(f"{path} {reason}" for path, reason in homeless.items()),
                 where=net.name,
                 hint="wrap attention and its residual in a module of their own",
             )
-        notes = [f"{len(outer)} blocks"]
-        notes += [f"{path}: attention outside any residual block" for path in homeless]
-        notes += [f"a softmax in {modules(node)[-1:]} is no attention" for node, _ in refused]
-        return PassResult(net.with_(blocks=outer), outer != net.blocks, tuple(notes))
-
-    def _block(
-        self,
-        site: AttentionSite,
-        attention: str,
-        members: dict[str, set[Node]],
-        live: set[Node],
-        costs: dict[str, Cost],
-    ) -> Block | None:
-        """Apply rules 3 and 5."""
-        for path in enclosing(attention):
-            if path not in members:  # a list of modules is never called itself
-                continue
-            nodes = members[path]
-            entering, leaving = boundary(nodes, live)
-            if len(entering) != 1 or len(leaving) != 1:
-                continue
-            extent = shape(entering[0])
-            same = extent == shape(leaving[0]) and len(extent) in (3, 4)
-            if not same or not is_residual(entering[0], leaving[0], nodes):
-                continue
-            _, inner = boundary(members[attention], live)
-            return Block(
-                path,
-                attention,
-                _kind(site, extent),
-                extent,
-                shape(inner[0]) if inner else extent,
-                costs[path],
-                costs[attention],
+        costs = count_costs(net.module, net.input_shape)
+        blocks = []
+        for path in outer:
+            inside = [each for home in held for each in held[home] if path in enclosing(home)]
+            extent = graph.extent(path)
+            attention = next(  # rule 5
+                each for each in enclosing(_common(inside)) if graph.is_unit(each)
             )
-        return None
+            kind = _kind(inside[0], extent, graph)
+            inner = graph.extent(attention)
+            blocks.append(
+                Block(path, attention, kind, extent, inner, costs[path], costs[attention])
+            )
+        notes = [f"{len(blocks)} blocks"]
+        notes += [f"{path}: attention outside any block: {why}" for path, why in homeless.items()]
+        notes += [f"{_place(node)}: a softmax, but {reason}" for node, reason in refused]
+        found = tuple(blocks)
+        return PassResult(net.with_(blocks=found), found != net.blocks, tuple(notes))
 
 
-def _members(nodes: object) -> dict[str, set[Node]]:
-    """Return the nodes that each module's call made."""
-    members: dict[str, set[Node]] = {}
-    for node in nodes:  # type: ignore[attr-defined]
-        for path in modules(node):
-            members.setdefault(path, set()).add(node)
-    return members
+class _Modules:
+    """The modules of a program as a surrogate sees them: what goes in and out.
+
+    Attributes:
+        live: Nodes whose value depends on the image.
+        calls: Module path -> the nodes that each of its calls made.
+        axes: What the axes of an activation count.
+    """
+
+    def __init__(self, program: torch.export.ExportedProgram, image: tuple[int, ...]) -> None:
+        self.live = activations(program)
+        self.calls = calls(program)
+        self.axes = follow_axes(program)
+        self._image = image
+
+    def why_not(self, path: str) -> str:
+        """Say why a module is no block, `""` when it is one."""
+        if path not in self.calls:
+            return "is not inside any module"
+        for nodes in self.calls[path]:
+            entering, leaving = boundary(nodes, self.live)
+            if len(entering) != 1 or len(leaving) != 1:
+                return f"takes {len(entering)} activations and returns {len(leaving)}"
+            before, after = shape(entering[0]), shape(leaving[0])
+            if before != after or len(before) not in (3, 4):
+                return f"maps {before} to {after}"
+            if before != self.extent(path):
+                return "is called with different shapes"
+            channels = channel_axis(self.axes.get(entering[0], ()))
+            if channels not in (None, 1 if len(before) == 4 else 2):
+                return f"has channels on axis {channels} of {before}"
+            if before == self._image:
+                return "maps the image to an image"
+        if not all(self._adds(nodes) for nodes in self.calls[path]):
+            return _NO_RESIDUAL
+        return ""
+
+    def is_unit(self, path: str) -> bool:
+        """Whether a surrogate can stand in for a module (rule 2)."""
+        return path in self.calls and self.why_not(path) in ("", _NO_RESIDUAL)
+
+    def is_block(self, path: str) -> bool:
+        """Whether it also has a residual connection (rule 3)."""
+        return not self.why_not(path)
+
+    def extent(self, path: str) -> tuple[int, ...]:
+        """Return the shape of a module's first input in its first call."""
+        return shape(boundary(self.calls[path][0], self.live)[0][0])
+
+    def _adds(self, nodes: set[Node]) -> bool:
+        (entering,), (leaving,) = boundary(nodes, self.live)
+        return is_residual(entering, leaving, nodes)
 
 
-def _common(site: AttentionSite) -> str:
-    """Return the innermost module that made all nodes of an attention, `""` for the network."""
-    stacks = [modules(node) for node in site.nodes]
-    common = ""
-    for path in stacks[0]:
-        if all(path in stack for stack in stacks):
-            common = path
-    return common
+_NO_RESIDUAL = "has no residual connection"
 
 
-def _kind(site: AttentionSite, extent: tuple[int, ...]) -> str:
-    """Apply rule 5 to a block on (B, C, H, W) or (B, L, C)."""
-    channels = extent[1] if len(extent) == 4 else extent[2]
-    pixels = extent[2] * extent[3] if len(extent) == 4 else extent[1]
-    rows = site.matrix[-2]
-    heads = site.matrix[-3] if len(site.matrix) > 2 else 1
-    if rows == pixels:
-        return "global"
-    if site.contraction == pixels:
+def _no_attention(net: Network, refused: list[tuple[Node, str]]) -> PassError:
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for node, reason in refused:
+        reasons[reason].append(_place(node))
+    seen = "".join(
+        f"; {len(places)} refused, {reason}: {', '.join(places[:4])}"
+        + (", ..." if len(places) > 4 else "")
+        for reason, places in reasons.items()
+    )
+    return PassError(
+        "the network holds no attention: looked for softmax(q k) v of activations and for fused "
+        f"attention, saw {len(refused)} softmaxes{seen}",
+        where=net.name,
+        hint="there is nothing to replace; `distillc.compile` compiles it as it is",
+    )
+
+
+def _place(node: Node) -> str:
+    return (modules(node) or ("the network",))[-1]
+
+
+def _common(sites: list[AttentionSite]) -> str:
+    """Return the innermost module that made all nodes of some attentions, `""` for the network."""
+    first, *rest = [modules(node) for site in sites for node in site.nodes]
+    return next((path for path in reversed(first) if all(path in each for each in rest)), "")
+
+
+def _kind(site: AttentionSite, extent: tuple[int, ...], graph: _Modules) -> str:
+    """Apply rule 6 to a block on (B, C, H, W) or (B, L, C)."""
+    operand, axis = site.contracted
+    if operand in graph.axes and not counts_channels(graph.axes[operand][axis]):
         return "channel"
-    tokens = channels in (site.contraction * heads, site.contraction)
-    return "channel" if not tokens and channels in (rows * heads, rows) else "window"
+    positions = math.prod(extent) // extent[1 if len(extent) == 4 else 2]
+    return "global" if site.matrix[-2] == positions else "window"

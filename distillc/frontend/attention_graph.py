@@ -17,7 +17,7 @@ FUSED = {
 }
 THROUGH = {
     # scale, bias and mask
-    "add", "sub", "mul", "div", "masked_fill", "where", "clamp", "clamp_min", "neg",
+    "add", "sub", "rsub", "mul", "div", "masked_fill", "where", "clamp", "clamp_min", "neg",
     # shape
     "reshape", "view", "_unsafe_view", "permute", "transpose", "expand", "unsqueeze", "squeeze",
     "flatten", "unflatten", "contiguous", "clone", "slice", "select", "t", "movedim",
@@ -33,21 +33,22 @@ class AttentionSite:
     Attributes:
         nodes: The q k product, the softmax and the product with v (one fused node stands alone).
         matrix: Shape of the attention matrix, (..., rows, columns).
-        contraction: Length that the q k product sums over.
+        contracted: The operand of the q k product that holds queries (or keys), and the axis of it
+            that the product sums over, counted from the end.
     """
 
     nodes: tuple[Node, ...]
     matrix: tuple[int, ...]
-    contraction: int
+    contracted: tuple[Node, int]
 
 
 def operator(node: Node) -> str:
-    """Return the operator's name without namespace and overload, `""` for what is no call."""
+    """Return the operator's name without namespace, overload and the `_` of in-place ones."""
     if node.op != "call_function":
         return ""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
-        return target._schema.name.split("::")[1]
+        return target._schema.name.split("::")[1].removesuffix("_")
     return getattr(target, "__name__", "")
 
 
@@ -60,9 +61,10 @@ def modules(node: Node) -> tuple[str, ...]:
 
 
 def shape(node: Node) -> tuple[int, ...]:
-    """Return the shape of a node's tensor, `()` when it is none."""
+    """Return the shape of a node's tensor, `()` for none and for one that depends on values."""
     value = node.meta.get("val")
-    return tuple(int(extent) for extent in value.shape) if isinstance(value, torch.Tensor) else ()
+    extents = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
+    return extents if all(isinstance(extent, int) for extent in extents) else ()
 
 
 def activations(program: torch.export.ExportedProgram) -> set[Node]:
@@ -95,7 +97,7 @@ def find_sites(
             assert isinstance(q, Node)
             assert isinstance(k, Node)
             matrix = (*shape(q)[:-1], shape(k)[-2])
-            sites.append(AttentionSite((node,), matrix, shape(q)[-1]))
+            sites.append(AttentionSite((node,), matrix, (q, -1)))
         elif name in SOFTMAXES and node in live:
             scores = _scores(node, live)
             if scores is None:
@@ -105,8 +107,8 @@ def find_sites(
             if mixed is None:
                 refused.append((node, "its result is not multiplied with a third activation"))
                 continue
-            contraction = _contraction(scores)
-            sites.append(AttentionSite((scores, node, mixed), shape(scores), contraction))
+            site = AttentionSite((scores, node, mixed), shape(scores), _contracted(scores))
+            sites.append(site)
     return sites, refused
 
 
@@ -145,18 +147,25 @@ def _mixed(softmax: Node, live: set[Node]) -> Node | None:
     return None
 
 
-def _contraction(product: Node) -> int:
-    operands = [each for each in product.all_input_nodes if shape(each)]
-    first = shape(operands[0])
+def operands(product: Node) -> tuple[Node, Node]:
+    """Return what a product multiplies."""
+    args = product.args
+    pair = args[1] if operator(product) == "einsum" else args[operator(product) == "baddbmm" :]
+    assert isinstance(pair, list | tuple)
+    first, second = pair[:2]
+    assert isinstance(first, Node)
+    assert isinstance(second, Node)
+    return first, second
+
+
+def _contracted(product: Node) -> tuple[Node, int]:
+    first = operands(product)[0]
     if operator(product) != "einsum":
-        return first[-1]
-    rest = list(shape(product))
-    for extent in first:  # what does not appear in the result is summed over
-        if extent in rest:
-            rest.remove(extent)
-        else:
-            return extent
-    return first[-1]
+        return first, -1
+    inputs, _, output = str(product.args[0]).replace(" ", "").partition("->")
+    labels, others = inputs.split(",")[:2]
+    summed = [each for each in labels if each in others and each not in output]
+    return first, labels.index(summed[-1]) - len(labels) if summed else -1
 
 
 def boundary(nodes: set[Node], live: set[Node]) -> tuple[list[Node], list[Node]]:
@@ -191,3 +200,14 @@ def enclosing(path: str) -> Iterator[str]:
     while path:
         yield path
         path = path.rpartition(".")[0]
+
+
+def calls(program: torch.export.ExportedProgram) -> dict[str, list[set[Node]]]:
+    """Return for each module path the nodes that each of its calls made, in order."""
+    found: dict[str, dict[str, set[Node]]] = {}
+    for node in program.graph.nodes:
+        # The key tells calls of one module apart, the path in the value does not.
+        for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
+            plain = str(path).partition("@")[0]
+            found.setdefault(plain, {}).setdefault(str(key), set()).add(node)
+    return {path: list(each.values()) for path, each in found.items() if path}

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -148,6 +149,133 @@ def test_a_gate_beside_attention_is_left_out() -> None:
 def test_attention_inside_a_block_inside_a_block() -> None:
     net = find(around(Residual(nn.Sequential(Residual(PixelAttention(8)), Gate()))))
     assert [block.name for block in net.blocks] == ["1.inner.0"]
+
+
+@pytest.mark.parametrize(("dim", "size"), [(8, (64, 64)), (16, (32, 32)), (48, (48, 64))])
+def test_as_many_pixels_as_channels_in_a_head(dim: int, size: tuple[int, int]) -> None:
+    heads = (1, 1, 1, 1) if dim == 8 else (1, 2, 4, 8)
+    module = Restormer(dim=dim, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1, heads=heads)
+    latent = find(module, (1, 3, *size)).block("latent.0")
+    assert latent.shape[2] * latent.shape[3] == latent.shape[1] // heads[-1]
+    assert latent.kind == "channel"
+
+
+class LastChannels(nn.Module):
+    """Works on (B, H, W, C), as SCUNet's window attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(1, 2).chunk(3, 2)
+        return x + ((q @ k.transpose(1, 2)).softmax(-1) @ v).view(x.shape)
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = LastChannels()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.tokens(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def test_a_module_with_channels_last_is_left_for_the_one_around_it() -> None:
+    (block,) = find(around(Branches()), (1, 3, 8, 8)).blocks  # 8 channels, 8 rows
+    assert (block.name, block.attention, block.kind) == ("1", "1", "global")
+    assert block.attention_shape == (1, 8, 8, 8)
+
+
+class Halves(nn.Module):
+    """Two attentions side by side, each on half of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([PixelAttention(4), PixelAttention(4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, 1)
+        return torch.cat((self.branches[0](first), self.branches[1](second)), 1)
+
+
+def test_the_attention_of_a_block_is_all_of_it() -> None:
+    (block,) = find(around(Residual(Halves()))).blocks
+    assert (block.name, block.attention) == ("1", "1.inner")
+    assert block.attention_shape == block.shape == (1, 8, 32, 32)
+
+
+def test_several_attentions_in_one_block_are_one_block() -> None:
+    inner = nn.Sequential(Residual(PixelAttention(8)), PixelAttention(8))
+    (block,) = find(around(Residual(inner))).blocks
+    assert (block.name, block.attention) == ("1", "1.inner")
+
+
+def test_what_maps_image_to_image_is_no_block() -> None:
+    with pytest.raises(PassError, match=r"1\.inner\.1 has no residual connection"):
+        find(nn.Sequential(nn.Identity(), Residual(around(PixelAttention(8)))))
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = PixelAttention(8)
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        return x + self.attention(x * guide)
+
+
+class Guided(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.guide = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1)
+        self.block = TwoInputs()
+        self.tail = nn.Conv2d(8, 3, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.tail(self.block(self.head(image), self.guide(image)))
+
+
+def test_a_block_with_two_inputs_is_named() -> None:
+    with pytest.raises(PassError, match=r"block\.attention has no residual connection"):
+        find(Guided())
+
+
+def test_a_block_called_twice_is_one_block_that_costs_both() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.tail = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)
+            self.block = Residual(PixelAttention(8))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.tail(self.block(self.block(self.head(image))))
+
+    (twice,) = find(Twice()).blocks
+    (once,) = find(around(Residual(PixelAttention(8)))).blocks
+    assert twice.name == "block"
+    assert twice.cost.params == once.cost.params
+    assert twice.cost.macs == 2 * once.cost.macs
+
+
+def test_an_addition_in_place_is_a_residual_too() -> None:
+    class InPlace(Residual):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.inner(x)
+            y += x
+            return y
+
+    (block,) = find(around(InPlace(PixelAttention(8)))).blocks
+    assert block.name == "1"
+
+
+def test_every_softmax_that_was_refused_is_accounted_for() -> None:
+    with pytest.raises(PassError) as caught:
+        find(around(nn.Sequential(Gate(), Gate())))
+    assert "saw 2 softmaxes; 2 refused" in str(caught.value)
+    assert "1.0, 1.1" in str(caught.value)
+    with pytest.raises(PassError, match="saw 0 softmaxes"):
+        find(around(nn.Identity()))
 
 
 def test_nothing_changes_the_second_time(tiny_restormer: nn.Module) -> None:

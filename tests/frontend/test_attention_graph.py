@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distillc.frontend.attention_graph import (
+    AttentionSite,
+    activations,
+    calls,
+    enclosing,
+    find_sites,
+    operator,
+    shape,
+)
+
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Attends(nn.Module):
+    """q, k, v (B, 16, 6) from an image (B, 3, 4, 4), mixed by a function."""
+
+    def __init__(self, mix: Mix) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(3, 18, 1)
+        self.latent = nn.Parameter(torch.zeros(1, 16, 6))
+        self.mix = mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(2).transpose(1, 2).chunk(3, 2)
+        return self.mix(q, k, v)
+
+
+def export(module: nn.Module) -> torch.export.ExportedProgram:
+    return torch.export.export(module.eval(), (torch.zeros(1, 3, 4, 4),))
+
+
+def sites(module: nn.Module) -> tuple[list[AttentionSite], list[str]]:
+    program = export(module)
+    found, refused = find_sites(program, activations(program))
+    return found, [reason for _, reason in refused]
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.transpose(1, 2)).softmax(-1) @ v
+
+
+def scaled_and_masked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = (q @ k.transpose(1, 2)).mul_(0.4) + torch.ones(16, 16)
+    scores = scores.masked_fill_(torch.eye(16) > 0, -1e9).view(1, 1, 16, 16)
+    return F.dropout(scores.softmax(-1), 0.1).squeeze(1) @ v
+
+
+def top_half(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.transpose(1, 2)
+    kept = scores >= scores.topk(8, -1).values[..., -1:]
+    return torch.where(kept, scores, torch.full_like(scores, -1e9)).softmax(-1) @ v
+
+
+def by_einsum(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.einsum("b i j, b j d -> b i d", torch.einsum("bid,bjd->bij", q, k).softmax(-1), v)
+
+
+def by_baddbmm(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = torch.baddbmm(torch.zeros(1, 16, 16), q, k.transpose(1, 2), beta=0, alpha=0.4)
+    return torch.bmm(scores.softmax(-1), v)
+
+
+def in_half_precision(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (q @ k.transpose(1, 2)).double().softmax(-1).to(v.dtype) @ v
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        plain,
+        scaled_and_masked,
+        top_half,
+        by_einsum,
+        by_baddbmm,
+        in_half_precision,
+        F.scaled_dot_product_attention,
+    ],
+)
+def test_a_product_normalised_and_multiplied_is_attention(mix: Mix) -> None:
+    (site,), refused = sites(Attends(mix))
+    assert not refused
+    assert site.matrix[-2:] == (16, 16)
+    operand, axis = site.contracted
+    assert shape(operand)[axis] == 6
+
+
+def test_channels_that_attend_to_channels() -> None:
+    (site,), _ = sites(Attends(lambda q, k, v: (q.transpose(1, 2) @ k).softmax(-1) @ v.mT))
+    assert site.matrix == (1, 6, 6)
+    operand, axis = site.contracted
+    assert shape(operand)[axis] == 16
+
+
+def test_the_summed_axis_of_an_einsum_need_not_be_the_last() -> None:
+    (site,), _ = sites(
+        Attends(lambda q, k, v: torch.einsum("bic,bid->bcd", q, k).softmax(-1) @ v.mT)
+    )
+    operand, axis = site.contracted
+    assert (axis, shape(operand)[axis]) == (-2, 16)
+
+
+@pytest.mark.parametrize(
+    ("mix", "reason"),
+    [
+        (lambda q, k, v: q.softmax(-1) * v, "no product of two activations"),
+        (lambda q, k, v: q @ (k.softmax(1).transpose(1, 2) @ v), "no product of two activations"),
+        (lambda q, k, v: (q @ k.transpose(1, 2)).softmax(-1).sum(-1), "not multiplied with"),
+    ],
+)  # fmt: skip
+def test_other_softmaxes_are_refused(mix: Mix, reason: str) -> None:
+    found, refused = sites(Attends(mix))
+    assert not found
+    assert [reason in each for each in refused] == [True]
+
+
+def test_a_softmax_over_a_product_with_a_weight_is_a_gate() -> None:
+    class Gate(Attends):
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.qkv(x).flatten(2).transpose(1, 2)[..., :6]
+            return (tokens @ self.latent.transpose(1, 2)).softmax(-1) @ tokens
+
+    found, refused = sites(Gate(plain))
+    assert not found
+    assert "no product of two activations" in refused[0]
+
+
+def test_in_place_operators_have_the_plain_name() -> None:
+    names = [operator(node) for node in export(Attends(scaled_and_masked)).graph.nodes]
+    assert {"mul", "masked_fill"} <= set(names)
+    assert not any(name.endswith("_") for name in names)
+
+
+def test_calls_of_one_module_are_told_apart() -> None:
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.conv(x)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(self.inner(x).relu())
+
+    found = calls(export(Outer()))
+    assert [len(nodes) for nodes in found["inner"]] == [2, 2]
+    assert [len(nodes) for nodes in found["inner.conv"]] == [1, 1]
+    assert "" not in found
+
+
+def test_enclosing_modules() -> None:
+    assert list(enclosing("a.0.b")) == ["a.0.b", "a.0", "a"]
+    assert list(enclosing("")) == []
