@@ -63,9 +63,9 @@ def choose_point(
     )
     drop, speedup = teacher.psnr - nearest.psnr, teacher.cost / nearest.cost
     options = []
-    if max_drop is not None:
-        options.append(f"--max-drop {max(drop, 0) + 0.005:.2f}")
-    if min_speedup is not None:
+    if max_drop is not None and drop > max_drop:
+        options.append(f"--max-drop {drop + 0.005:.2f}")
+    if min_speedup is not None and speedup < min_speedup:
         options.append(f"--min-speedup {speedup - 0.005:.2f}")
     raise QualityError(
         f"no hybrid meets the limits; the nearest loses {drop:.3f} dB at {speedup:.2f} times "

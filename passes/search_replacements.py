@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
@@ -24,9 +26,12 @@ from distillc.passes.plot_front import OBJECTIVES, plot_front
 from distillc.passes.profile_blocks import ProfileBlocks
 from distillc.passes.training import mean_psnr
 from distillc.pipeline import Context, Pass, PassResult, require
-from distillc.workdir import weights_digest, write_json
+from distillc.workdir import storage_errors, weights_digest, write_json
 
 POPULATION = 24
+
+LOCK_SECONDS = 3
+"""How long a killed search's lock on the journal is waited for."""
 
 Decisions = Mapping[str, str]
 
@@ -64,6 +69,7 @@ class SearchReplacements(Pass):
     Raises:
         UsageError: Unknown objective.
         QualityError: No point meets the limits.
+        StorageError: The journal cannot be written; what it holds is kept.
     """
 
     data: Path | None = None
@@ -99,7 +105,8 @@ class SearchReplacements(Pass):
         stage = ctx.work.stage("search", self._key(net, data, ctx)) if ctx.work else None
         cost = cost_function(net, self.objective)
         teacher_choice = dict.fromkeys((block.name for block in net.blocks), KEEP)
-        points = self._search(net, data, cost, stage, ctx)
+        with storage_errors(stage) if stage else nullcontext():
+            points = self._search(net, data, cost, stage, ctx)
         teacher = next(point for point in points if point.decisions == teacher_choice)
         front = pareto_set(points)
         search: dict[str, Any] = {
@@ -149,7 +156,14 @@ class SearchReplacements(Pass):
             "data": data.fingerprint,
             "options": [self.objective, self.trials, self.images, self.crop],
             "seed": ctx.seed,
-        }
+        } | (
+            {
+                "blocks": [[block.name, block.latency_ms] for block in net.blocks],
+                "rest_ms": net.metrics["profile"]["rest_ms"],
+            }
+            if timed
+            else {}
+        )
 
     def _search(
         self,
@@ -161,12 +175,9 @@ class SearchReplacements(Pass):
     ) -> list[SearchPoint]:
         """Run the trials that are missing and return every distinct point, in order."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = None
-        if stage:
-            storage = JournalStorage(JournalFileBackend(str(stage / "journal.log")))
         study = optuna.create_study(
             study_name="ens",
-            storage=storage,
+            storage=_open_journal(stage / "journal.log") if stage else None,
             directions=["maximize", "minimize"],
             load_if_exists=True,
         )
@@ -179,8 +190,16 @@ class SearchReplacements(Pass):
         fixed = first_trials(net, cost)
         evaluate = Evaluator(net, data, self.images, self.crop, ctx.device)
         with ctx.task("search", self.trials) as shown:
-
-            def objective(trial: optuna.Trial) -> tuple[float, float]:
+            for number in range(len(finished), self.trials):
+                # Seeded anew, so that a killed search goes on to the same result.
+                study.sampler = optuna.samplers.NSGAIISampler(
+                    population_size=POPULATION, seed=(ctx.seed * 100_003 + number) % 2**32
+                )
+                # A kill between queueing a trial and starting it leaves it queued.
+                waiting = study.get_trials(False, (optuna.trial.TrialState.WAITING,))
+                if number < len(fixed) and not waiting:
+                    study.enqueue_trial(fixed[number])
+                trial = study.ask()
                 decisions = {
                     block.name: trial.suggest_categorical(block.name, _choices(net, block.name))
                     for block in net.blocks
@@ -189,18 +208,23 @@ class SearchReplacements(Pass):
                 if name not in seen:
                     seen[name] = SearchPoint(decisions, evaluate(decisions), cost(decisions))
                 trial.set_user_attr("decisions", json.dumps(decisions))
-                return seen[name].psnr, seen[name].cost
-
-            for number in range(len(finished), self.trials):
-                # Seeded anew, so that a killed search goes on to the same result.
-                study.sampler = optuna.samplers.NSGAIISampler(
-                    population_size=POPULATION, seed=(ctx.seed * 100_003 + number) % 2**32
-                )
-                if number < len(fixed):
-                    study.enqueue_trial(dict(fixed[number]))
-                study.optimize(objective, n_trials=1)
+                study.tell(trial, (seen[name].psnr, seen[name].cost))
                 shown.update(number + 1, f"{len(pareto_set(seen.values()))} on the front")
         return list(seen.values())
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    """Open a search's journal, or begin one.
+
+    A full disk or a power cut can tear its last line; Optuna appends to what is there and then
+    cannot read the journal ever again, so the torn line is cut off first.
+    """
+    if path.exists():
+        whole = path.read_bytes().rfind(b"\n") + 1
+        if whole < path.stat().st_size:
+            os.truncate(path, whole)
+    lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_SECONDS)
+    return JournalStorage(JournalFileBackend(str(path), lock))
 
 
 def _name(decisions: Decisions) -> str:

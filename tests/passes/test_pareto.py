@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,3 +79,22 @@ def test_the_nearest_point_is_named_with_the_option_that_takes_it() -> None:
     with pytest.raises(QualityError, match=r"loses 2.000 dB at 5.00 times") as caught:
         choose_point(FRONT, TEACHER, min_speedup=6.0)
     assert "--min-speedup 5.00" in str(caught.value) or "--min-speedup 4.99" in str(caught.value)
+
+
+@given(points, st.floats(0, 5), st.floats(1, 50))
+def test_the_named_options_take_a_point(
+    found: list[SearchPoint], drop: float, speedup: float
+) -> None:
+    front = pareto_set([*found, TEACHER])
+    limits = {"max_drop": drop, "min_speedup": speedup}
+    try:
+        choose_point(front, TEACHER, **limits)
+    except QualityError as error:
+        options = dict(re.findall(r"--(max-drop|min-speedup) (\S+?)(?=[ ,])", f"{error.hint} "))
+        assert options
+        named = {name.replace("-", "_"): float(value) for name, value in options.items()}
+        assert all(
+            value > limits[name] if name == "max_drop" else value < limits[name]
+            for name, value in named.items()
+        ), "an option that the nearest point meets already is not named"
+        choose_point(front, TEACHER, **(limits | named))

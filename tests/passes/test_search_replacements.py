@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from distillc.data.images import open_data
-from distillc.errors import PreconditionError, QualityError, UsageError
+from distillc.errors import PreconditionError, QualityError, StorageError, UsageError
 from distillc.network import KEEP, Cost, Network
 from distillc.passes import search_replacements as search_module
 from distillc.passes.search_replacements import (
@@ -127,6 +129,65 @@ def test_killed_search_goes_on(
     first = [dict(each) for each in first_trials(net, cost_function(net, "macs"))]
     assert all(each in evaluated for each in first)
     assert outcome(resumed) == outcome(search(net))
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_search_goes_on_wherever_its_journal_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between any two records, or within one by a power cut."""
+    monkeypatch.setattr(search_module, "plot_front", lambda *_: None)
+    net, ctx = distilled(), Context(WorkDir(tmp_path))
+    wanted = outcome(SEARCH(net, ctx))
+    (journal,) = tmp_path.glob("search-*/journal.log")
+    whole = journal.read_bytes()
+    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
+    cuts = [0, *ends[:10], *ends[10::16], ends[4] - 1, ends[20] + 1, ends[30] - 9]
+    for cut in cuts:
+        journal.write_bytes(whole[:cut])
+        assert outcome(SEARCH(net, ctx)) == wanted, f"cut to {cut} bytes"
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_full_disk_is_said_and_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, ctx = distilled(), Context(WorkDir(tmp_path))
+    append = search_module.JournalFileBackend.append_logs
+    written = 0
+
+    def full(self: object, logs: list[dict[str, object]]) -> None:
+        nonlocal written
+        written += 1
+        if written < 40:
+            return append(self, logs)
+        (journal,) = tmp_path.glob("search-*/journal.log")
+        with journal.open("ab") as stream:
+            stream.write(b'{"op_code":')  # what still fitted
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search_module.JournalFileBackend, "append_logs", full)
+        with pytest.raises(StorageError, match="the disk is full"):
+            SEARCH(net, ctx)
+    assert outcome(SEARCH(net, ctx)) == outcome(SEARCH(net))
+
+
+def test_other_latencies_are_another_search(
+    tmp_path: Path, evaluated: list[dict[str, str]]
+) -> None:
+    net, ctx = distilled(), Context(WorkDir(tmp_path))
+    net = net.with_(
+        candidates={
+            name: tuple(replace(each, latency_ms=1.0) for each in found)
+            for name, found in net.candidates.items()
+        }
+    )
+    for block_ms, rest_ms in ((4.0, 2.0), (5.0, 2.0), (5.0, 3.0)):
+        blocks = tuple(replace(block, latency_ms=block_ms) for block in net.blocks)
+        timed = net.with_(blocks=blocks, metrics={"profile": {"rest_ms": rest_ms}})
+        result = replace(SEARCH, objective="latency")(timed, ctx)
+        assert result.metrics["search"]["teacher"][0] == 2 * block_ms + rest_ms
 
 
 def test_finished_search_is_read_back(tmp_path: Path, evaluated: list[dict[str, str]]) -> None:
