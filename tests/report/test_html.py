@@ -21,6 +21,7 @@ FULL: dict[str, Any] = {
     **LEAST,
     "task": "denoise:sigma=25",
     "seed": 3,
+    "budget": {"name": "quick", "families": ["conv", "scan1"], "trials": 60},
     "source": {"path": "restormer.pth", "sha256": "ab" * 32},
     "versions": {"torch": "2.9"},
     "blocks": [
@@ -31,12 +32,23 @@ FULL: dict[str, Any] = {
             "params": 31300,
             "macs": 2_500_000,
             "latency_ms": latency,
+            "candidates": [
+                {"label": "conv", "latency_ms": 0.25},
+                {"label": "scan2:state=2", "latency_ms": 0.75},
+            ],
         }
         for index, latency in enumerate((1.25, 1.5))
     ],
     "decisions": {"latent.0": "scan2:state=2", "latent.1": "keep"},
     "log": [{"name": "trace", "seconds": 2.1, "modified": True, "notes": ["955 nodes"]}],
     "metrics": {
+        "search": {
+            "objective": "latency",
+            "points": [[10.0, 31.0], [20.0, 31.5]],
+            "front": [[10.0, 31.0], [20.0, 31.5]],
+            "teacher": [20.0, 31.5],
+            "chosen": [10.0, 31.0],
+        },
         "quality": {
             "teacher": {"psnr": 31.5, "ssim": 0.89},
             "hybrid": {"psnr": 31.4, "ssim": 0.88},
@@ -118,6 +130,13 @@ def test_everything_is_in_one_file(tmp_path: Path) -> None:
     for figure in ("2.00x", "-0.100 dB", "1 of 2", "31.500", "0.8800", "31,300", "955 nodes"):
         assert figure in text
     assert "scan2:state=2" in text
+    assert re.search(r"scan2:state=2</td><td class=\"n\">0\.75</td>", text)
+    assert re.search(r"keep</td><td class=\"n\"></td>", text)
+    assert "2 hybrids evaluated" in text
+    assert "lost 0.500 dB there, at 0.50 of" in text
+    assert "families=conv,scan1" in text
+    assert "verified</span> on the emulator" in text
+    assert "slower than its teacher" not in text
 
 
 @pytest.mark.parametrize("absent", ["quality", "latency", "verification"])
@@ -127,7 +146,16 @@ def test_absent_metrics_are_left_out(tmp_path: Path, absent: str) -> None:
     assert absent.capitalize() not in page.headings
 
 
-@pytest.mark.parametrize("absent", ["task", "seed", "source", "blocks", "decisions", "log"])
+def test_a_slower_hybrid_is_said(tmp_path: Path) -> None:
+    latency = {**FULL["metrics"]["latency"], "speedup": 0.8}
+    text, _ = render(tmp_path, {**FULL, "metrics": {"latency": latency}})
+    assert "slower than its teacher" in text
+    assert "verified" not in text
+
+
+@pytest.mark.parametrize(
+    "absent", ["task", "seed", "source", "blocks", "decisions", "log", "budget", "versions"]
+)
 def test_absent_entries_are_left_out(tmp_path: Path, absent: str) -> None:
     render(tmp_path, {name: value for name, value in FULL.items() if name != absent})
 
@@ -136,6 +164,7 @@ def test_nothing_but_the_name(tmp_path: Path) -> None:
     text, page = render(tmp_path, LEAST, plot=tmp_path / "absent.png")
     assert page.headings == ["restormer"]
     assert "64x96" in text
+    assert "verified" not in text
 
 
 def test_blocks_that_were_not_timed_have_no_empty_column(tmp_path: Path) -> None:
