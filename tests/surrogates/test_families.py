@@ -1,0 +1,204 @@
+"""What each family computes: its directions, its residual, its price."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from distillc.frontend.cost import count_cost
+from distillc.surrogates.conv import ConvSurrogate
+from distillc.surrogates.registry import FAMILIES, build_surrogate
+from distillc.surrogates.scan import ScanDirection, ScanSurrogate
+
+HEAD = 4
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """Draw every parameter anew, since a new surrogate's zeroed output hides all the others."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for each in module.parameters():
+            each.copy_(torch.randn(each.shape, generator=generator) * 0.5)
+    return module.eval()
+
+
+def image(channels: int, height: int = 5, width: int = 7) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, channels, height, width, generator=generator)
+
+
+def reached(module: nn.Module, channels: int, row: int, column: int) -> Tensor:
+    """Return which pixels (H, W) of the output depend on one pixel of the input."""
+    x = image(channels)
+    changed = x.clone()
+    changed[:, 0, row, column] += 3.0  # one channel: a norm takes out what all have in common
+    with torch.no_grad():
+        return (module(changed) != module(x)).any(1)[0]
+
+
+def after(row: int, column: int, *, rows_first: bool, reverse: bool) -> Tensor:
+    """Return the pixels (H, W) that a scan reads at or after one pixel."""
+    order = torch.arange(35).reshape(5, 7) if rows_first else torch.arange(35).reshape(7, 5).T
+    return order <= order[row, column] if reverse else order >= order[row, column]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("head", [None, HEAD])
+def test_a_direction_reaches_what_it_reads_later(
+    reverse: bool, columns: bool, head: int | None
+) -> None:
+    module = shaken(ScanDirection(8, 2, reverse, columns, head))
+    wanted = after(2, 3, rows_first=not columns, reverse=reverse)
+    assert torch.equal(reached(module, 8, 2, 3), wanted)
+
+
+@pytest.mark.parametrize("head", [None, HEAD])
+def test_columns_are_rows_of_the_transposed_image(head: int | None) -> None:
+    rows, columns = (shaken(ScanDirection(8, 2, False, turned, head)) for turned in (False, True))
+    x = image(8)
+    with torch.no_grad():
+        torch.testing.assert_close(columns(x), rows(x.mT.contiguous()).mT)
+
+
+@pytest.mark.parametrize("head", [None, HEAD])
+def test_reverse_is_the_image_turned_by_half(head: int | None) -> None:
+    forth, back = (shaken(ScanDirection(8, 2, turned, False, head)) for turned in (False, True))
+    x = image(8)
+    with torch.no_grad():
+        torch.testing.assert_close(back(x), forth(x.flip(2, 3)).flip(2, 3))
+
+
+def test_step_sizes_start_between_a_thousandth_and_a_tenth() -> None:
+    for head in (None, HEAD):
+        steps = F.softplus(ScanDirection(64, 1, False, False, head).delta_bias)
+        assert steps.min() >= 0.999e-3
+        assert steps.max() <= 0.1001
+        assert len(steps) == (16 if head else 64)
+
+
+def test_a_direction_by_the_recurrence() -> None:
+    """One pixel after the other: h = exp(dt A) h + dt B u,  y = C h + skip u."""
+    module = shaken(ScanDirection(4, 3, False, False))
+    assert isinstance(module, ScanDirection)
+    assert module.project_steps is not None
+    x = image(4, 3, 4)
+    with torch.no_grad():
+        rank, B, C = module.project(x).flatten(2).split([module.rank, 3, 3], 1)
+        steps = module.project_steps(rank[..., None])[..., 0] + module.delta_bias[:, None]
+        dt, u, h = F.softplus(steps)[0], x.flatten(2)[0], torch.zeros(4, 3)
+        for t in range(12):
+            decay = torch.exp(-dt[:, t, None] * torch.exp(module.log_rates))
+            h = decay * h + dt[:, t, None] * B[0, :, t] * u[:, t, None]
+            wanted = h @ C[0, :, t] + module.skip * u[:, t]
+            torch.testing.assert_close(module(x).flatten(2)[0, :, t], wanted)
+
+
+def test_channels_of_a_head_share_step_and_decay() -> None:
+    """Mamba-2 is Mamba with what a head shares written out for each of its channels."""
+    shared = shaken(ScanDirection(8, 2, False, False, HEAD))
+    own = ScanDirection(8, 2, False, False)
+    assert isinstance(shared, ScanDirection)
+    repeat = torch.eye(2).repeat_interleave(HEAD, 0)
+    # The steps of the heads take the place of the low rank that all channels' steps come from.
+    own.rank = 2
+    own.project, own.project_steps = shared.project, nn.Conv2d(2, 8, 1, bias=False)
+    own.skip = shared.skip
+    own.project_steps.weight = nn.Parameter(repeat[:, :, None, None])
+    own.delta_bias = nn.Parameter(repeat @ shared.delta_bias)
+    own.log_rates = nn.Parameter((repeat @ shared.log_rates).expand(-1, 2).clone())
+    x = image(8)
+    with torch.no_grad():
+        torch.testing.assert_close(own(x), shared(x))
+
+
+@pytest.mark.parametrize(("directions", "whole"), [(1, False), (2, True), (4, True)])
+def test_more_directions_reach_the_whole_image(directions: int, whole: bool) -> None:
+    module = shaken(ScanSurrogate(4, True, directions, 1, 1))
+    assert bool(reached(module, 4, 2, 3).all()) is whole
+
+
+def test_a_convolution_reaches_its_window() -> None:
+    hit = reached(shaken(ConvSurrogate(4, True)), 4, 2, 3)
+    window = torch.zeros(5, 7, dtype=torch.bool)
+    window[1:4, 2:5] = True
+    assert torch.equal(hit, window)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_whole_block_normalises_and_adds_its_input(name: str) -> None:
+    """It is the attention's surrogate on the normalised input, beside the residual."""
+    block = shaken(build_surrogate(name, 4, "block"))
+    inner = build_surrogate(name, 4, "attention")
+    inner.load_state_dict(
+        {key: value for key, value in block.state_dict().items() if not key.startswith("norm.")}
+    )
+    assert isinstance(block, ConvSurrogate | ScanSurrogate)
+    assert block.norm is not None
+    x = image(4)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), x + inner(block.norm(x)))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from(sorted(FAMILIES)),
+    st.integers(1, 3),
+    st.sampled_from([1, 3, 8]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+)
+def test_every_size_keeps_its_shape_and_images_stay_apart(
+    name: str, batch: int, channels: int, height: int, width: int
+) -> None:
+    module = shaken(build_surrogate(name, channels))
+    x = torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        y = module(x)
+        assert y.shape == x.shape
+        torch.testing.assert_close(y[-1:], module(x[-1:]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_convolution_priced_by_hand() -> None:
+    channels, pixels = 6, 7 * 9
+    weights = channels * 2 * channels + 9 * 2 * channels + channels * channels
+    cost = count_cost(ConvSurrogate(channels, True), (1, channels, 7, 9))
+    assert cost.params == weights + 2 * channels
+    assert cost.macs == weights * pixels
+
+
+@pytest.mark.parametrize(("directions", "state", "expansion"), [(1, 1, 1), (2, 4, 1), (4, 2, 2)])
+def test_a_scan_priced_by_hand(directions: int, state: int, expansion: int) -> None:
+    channels, pixels = 16, 7 * 9
+    inner = channels * expansion
+    rank = inner // 16
+    outside = channels * 2 * inner + 9 * inner + inner * channels
+    projections = inner * (rank + 2 * state) + rank * inner
+    vectors = inner + inner * state + inner  # step bias, rates, skip
+    cost = count_cost(
+        ScanSurrogate(channels, False, directions, state, expansion), (1, channels, 7, 9)
+    )
+    assert cost.params == outside + inner + directions * (projections + vectors)
+    assert cost.macs == (outside + directions * (projections + 3 * inner * state)) * pixels
+
+
+def test_the_ceiling_costs_most() -> None:
+    shape = (1, 16, 16, 16)
+    macs = {name: count_cost(build_surrogate(name, 16), shape).macs for name in FAMILIES}
+    assert max(macs, key=lambda name: macs[name]) == "ss2d"
+    assert macs["scan1"] < macs["scan2"]
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_autocast_keeps_the_state_in_float32(name: str) -> None:
+    module, x = shaken(build_surrogate(name, 8)), image(8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        y = module(x)
+    with torch.no_grad():
+        wanted = module(x)
+    assert y.dtype is torch.float32
+    assert (y - wanted).abs().max() < 0.05 * wanted.abs().max()
