@@ -39,7 +39,8 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--trust-pickle",
             is_flag=True,
-            help="Load a pickled module. It can run any code: only for files you made yourself.",
+            help="Load a pickled module, or whatever a .pt2 file holds. It can run any code: only "
+            "for files you made yourself.",
         ),
     ]
     for option in reversed(options):

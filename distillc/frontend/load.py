@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, UsageError
 from distillc.frontend.formats import read_checkpoint
+from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
 from distillc.frontend.trace import trace
 from distillc.network import Network
@@ -42,7 +43,8 @@ def load(
         path: `.pth`, `.pt`, `.safetensors` or `.pt2`.
         arch: `package.module:Class`, importable from here.
         arch_args: Keyword arguments of that class.
-        trust_pickle: Accept a pickled module. Loading one can run any code.
+        trust_pickle: Accept a pickled module, and a `.pt2` file that holds more than a graph and
+            tensors. Loading one can run any code.
 
     Raises:
         CheckpointError: Unreadable, unsafe, or no architecture fits.
@@ -50,7 +52,7 @@ def load(
     """
     path = Path(path)
     if path.suffix == ".pt2" and path.exists():
-        net, name = _load_program(path), "exported program"  # rule 2
+        net, name = _load_program(path, trust_pickle), "exported program"  # rule 2
     else:
         content = read_checkpoint(path, trust_pickle)
         if isinstance(content, nn.Module):  # rule 3
@@ -77,15 +79,8 @@ def _wrap(module: nn.Module) -> Network:
     return trace(module, torch.zeros(1, channels, *SIZE))
 
 
-def _load_program(path: Path) -> Network:
-    try:
-        program = torch.export.load(path)
-    except Exception as error:
-        raise CheckpointError(
-            f"the exported program cannot be read: {str(error).splitlines()[0][:200]}",
-            where=str(path),
-            hint="save it again with torch.export.save and this version of torch",
-        ) from error
+def _load_program(path: Path, trust: bool) -> Network:
+    program = read_program(path, trust)
     arguments: tuple[Any, ...] = program.example_inputs[0] if program.example_inputs else ()
     if len(arguments) != 1 or arguments[0].dim() != 4:
         raise CheckpointError(
