@@ -22,6 +22,9 @@ FORMAT = 1
 
 LIBRARY = "model.so"
 MANIFEST = "manifest.json"
+PARTS = (LIBRARY, "hybrid.pt2", "weights.safetensors", "model.onnx", "reference.safetensors")
+"""What every bundle has; a report and a plot may come on top."""
+
 PACKAGES = ("distillc", "torch", "apache-tvm", "onnx", "onnxruntime")
 
 
@@ -44,7 +47,8 @@ class Bundle:
 
         Raises:
             UsageError: There is no bundle.
-            VerificationError: A file is missing or was changed, or the bundle is too new.
+            VerificationError: A file is missing, was changed or lies outside the folder, or the
+                bundle is too new.
         """
         path = Path(path)
         if not (path / MANIFEST).is_file():
@@ -57,6 +61,9 @@ class Bundle:
             manifest = json.loads((path / MANIFEST).read_text())
             files = dict(manifest["files"])
             newer = manifest["format"] > FORMAT
+            complete = all(name in files for name in PARTS) and all(
+                manifest[key] for key in ("target", "devices", "scale", *_SHAPES)
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise VerificationError(
                 "the bundle's manifest is damaged", where=str(path / MANIFEST), hint=_AGAIN
@@ -67,15 +74,11 @@ class Bundle:
                 where=str(path),
                 hint="upgrade distillc",
             )
-        for name, wanted in files.items():
-            if not (path / name).is_file():
-                raise VerificationError("a file is missing", where=str(path / name), hint=_AGAIN)
-            if file_digest(path / name) != wanted:
-                raise VerificationError(
-                    "a file was changed after the bundle was made",
-                    where=str(path / name),
-                    hint=_AGAIN,
-                )
+        if not complete:
+            raise VerificationError(
+                "the bundle's manifest is not complete", where=str(path / MANIFEST), hint=_AGAIN
+            )
+        _check_files(path, files)
         return cls(path, manifest)
 
     def run(
@@ -129,15 +132,31 @@ class Bundle:
         return str(self.manifest["devices"][0])
 
     def annotate(self, entries: Mapping[str, Any]) -> Bundle:
-        """Return the bundle with further entries in its manifest, written to disk."""
+        """Return the bundle with further entries in its manifest, written to disk.
+
+        Files that are new in the folder are taken in.
+
+        Raises:
+            VerificationError: A file is missing or was changed; nothing is written.
+            StorageError: The manifest cannot be written.
+        """
+        _check_files(self.path, self.manifest["files"])
         return create_bundle(self.path, {**self.manifest, **entries})
+
+    def unmark(self) -> None:
+        """Take away the mark of a verified bundle, on disk too, whatever its files are now."""
+        if self.manifest.get("verified"):
+            self.manifest["verified"] = False
+            write_json(self.path / MANIFEST, self.manifest)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Bundle:
         """Move the bundle to its final name.
 
         Raises:
-            VerificationError: It was not verified.
+            VerificationError: It was not verified, or a file was changed since.
             StorageError: The name is taken, or cannot be written.
+
+        What has the name now stays until the new bundle is whole and checked.
         """
         path = Path(path)
         if not self.manifest.get("verified"):
@@ -165,8 +184,10 @@ class Bundle:
                 shutil.rmtree(left, ignore_errors=True)
             try:
                 partial.mkdir()
-                for name in (*self.manifest["files"], MANIFEST):
+                for name in self.manifest["files"]:
                     shutil.copy2(self.path / name, partial)
+                write_json(partial / MANIFEST, self.manifest)
+                _check_files(partial, self.manifest["files"], self.path)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
@@ -178,6 +199,22 @@ class Bundle:
 
 
 _AGAIN = "convert again: `distillc convert` goes on from its work directory"
+_SHAPES = ("size", "input_shape", "output_shape")
+
+
+def _check_files(path: Path, files: Mapping[str, str], named: Path | None = None) -> None:
+    """Compare a folder's files with their SHA-256; messages name the folder `named`."""
+    for name, wanted in files.items():
+        where = str((named or path) / name)
+        # A manifest may come from anywhere; what it names is hashed, copied and run.
+        if name != Path(name).name:
+            raise VerificationError("a file lies outside the bundle", where=where, hint=_AGAIN)
+        if not (path / name).is_file():
+            raise VerificationError("a file is missing", where=where, hint=_AGAIN)
+        if file_digest(path / name) != wanted:
+            raise VerificationError(
+                "a file was changed after the bundle was made", where=where, hint=_AGAIN
+            )
 
 
 def create_bundle(path: Path, entries: Mapping[str, Any]) -> Bundle:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distillc.errors import UsageError
@@ -22,6 +24,15 @@ def test_two_bundles_in_turn(verified: Bundle, other: Bundle) -> None:
 
 def test_one_bundle(verified: Bundle) -> None:
     assert verified.benchmark(threads=1, runs=3).runs == 3
+
+
+def test_memory_is_the_networks_own(verified: Bundle) -> None:
+    """A process inherits the peak of the one that starts it."""
+    ballast = np.ones(1 << 29, np.uint8)
+    own = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * 1024
+    assert own > ballast.nbytes
+    peak = verified.benchmark(threads=1, runs=1).peak_bytes
+    assert 4 << 20 < peak < 300 << 20
 
 
 def test_what_a_device_cannot_run() -> None:

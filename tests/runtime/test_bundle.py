@@ -16,6 +16,7 @@ import torch
 from distillc.errors import StorageError, UsageError, VerificationError
 from distillc.runtime.benchmark import summarise
 from distillc.runtime.bundle import FORMAT, Bundle
+from distillc.workdir import file_digest
 
 from .conftest import toy_hybrid
 
@@ -101,10 +102,20 @@ def test_damaged_manifest(bundle: Bundle, text: str) -> None:
         Bundle.open(bundle.path)
 
 
-@pytest.mark.parametrize("name", ["../copy/manifest.json", "/etc/hostname"])
+@pytest.mark.parametrize("name", ["../secret", "sub/../../secret", "/etc/hostname", "..", ""])
 def test_files_outside_the_folder_are_refused(bundle: Bundle, name: str) -> None:
-    rewrite(bundle, files={name: "0" * 64})
-    with pytest.raises(VerificationError):
+    secret = bundle.path.with_name("secret")
+    secret.write_text("of somebody else")
+    rewrite(bundle, files={**bundle.manifest["files"], name: file_digest(secret)})
+    with pytest.raises(VerificationError, match="outside the bundle|a file is missing"):
+        Bundle.open(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["model.so", "weights.safetensors"])
+def test_files_without_a_hash_are_refused(bundle: Bundle, name: str) -> None:
+    """What is run must be what was made."""
+    rewrite(bundle, files={k: v for k, v in bundle.manifest["files"].items() if k != name})
+    with pytest.raises(VerificationError, match="not complete"):
         Bundle.open(bundle.path)
 
 
@@ -194,6 +205,19 @@ def test_failed_overwrite_keeps_the_old_bundle(
     assert Bundle.open(path).manifest == before
 
 
+@pytest.mark.parametrize("name", ["model.so", "hybrid.pt2"])
+def test_a_changed_bundle_replaces_nothing(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "toy.distillc"
+    before = bundle.save(path).manifest
+    with (bundle.path / name).open("ab") as stream:
+        stream.write(b"changed")
+    with pytest.raises(VerificationError, match="changed after") as caught:
+        bundle.save(path, overwrite=True)
+    assert str(bundle.path / name) == caught.value.where
+    assert Bundle.open(path).manifest == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["copy", "toy.distillc"]
+
+
 def test_place_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
@@ -216,6 +240,15 @@ def test_annotations_are_on_disk(bundle: Bundle) -> None:
     assert noted.manifest["seed"] == 7
     assert "report.html" in noted.manifest["files"]
     assert noted.manifest["verified"] is True
+
+
+def test_annotations_do_not_bless_a_changed_file(bundle: Bundle) -> None:
+    manifest = (bundle.path / "manifest.json").read_bytes()
+    with (bundle.path / "model.so").open("ab") as stream:
+        stream.write(b"changed")
+    with pytest.raises(VerificationError, match="changed after"):
+        bundle.annotate({"seed": 7})
+    assert (bundle.path / "manifest.json").read_bytes() == manifest
 
 
 def test_statistics() -> None:
