@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from distillc.data.metrics import psnr
-from distillc.errors import DataError, UsageError, VerificationError
+from distillc.errors import DataError, DeviceError, UsageError, VerificationError
 from distillc.runtime import verify as verify_module
 from distillc.runtime.bundle import Bundle, create_bundle
 from distillc.runtime.verify import (
@@ -21,8 +22,12 @@ from distillc.runtime.verify import (
     verification_images,
     verify_bundle,
 )
+from distillc.workdir import read_tensors, write_tensors
+from tests.frontend.test_programs import example_inputs, members_of, write
 
 from .conftest import pairs, toy_hybrid
+
+Array = np.ndarray[Any, Any]
 
 
 def swap(bundle: Bundle, other: Bundle, name: str) -> Bundle:
@@ -74,6 +79,7 @@ def test_arm_bundle_under_the_emulator(arm: Bundle, tmp_path: Path) -> None:
         ("reference.safetensors", 0, "exported program"),
         ("hybrid.pt2", 0, "exported program"),
         ("hybrid.pt2", 1, "exported program"),
+        ("weights.safetensors", 0, "weights.safetensors"),
     ],
 )
 def test_parts_of_other_weights(
@@ -88,10 +94,83 @@ def test_parts_of_other_weights(
         mixed.save(bundle.path.with_name("named"))
 
 
-def test_not_a_number_fails(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bundle, "run", lambda self, x, device: np.full_like(x, np.nan))
-    with pytest.raises(VerificationError, match="differs from torch by nan"):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_what_is_not_finite_fails_wherever_it_is(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, value: float, case: int
+) -> None:
+    """`max` drops a NaN that is not the first."""
+    run, count = Bundle.run, iter(range(9))
+
+    def spoiled(self: Bundle, x: Array, device: str) -> Array:
+        y = run(self, x, device)
+        if next(count) == case:
+            y[0, 0, 3, 5] = value
+        return y
+
+    monkeypatch.setattr(Bundle, "run", spoiled)
+    with pytest.raises(VerificationError, match="compiled library or torch .* not finite"):
+        verify_bundle(bundle, pairs())
+    assert bundle.manifest["verified"] is False
+    assert Bundle.open(bundle.path).manifest["verified"] is False
+
+
+def test_another_shape_fails(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bundle, "run", lambda self, x, device: x[:, :1])  # would broadcast
+    with pytest.raises(VerificationError, match=r"returns \(1, 1, 16, 16\), torch"):
         verify_bundle(bundle)
+
+
+def test_a_library_that_crashes_costs_the_mark(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise DeviceError("running the network failed: exit code -11")
+
+    monkeypatch.setattr(Bundle, "run", crash)
+    with pytest.raises(DeviceError, match="-11"):
+        verify_bundle(bundle)
+    assert Bundle.open(bundle.path).manifest["verified"] is False
+
+
+def test_a_device_that_is_missing_does_not(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distillc.runtime.devices.missing_parts", lambda: ["qemu"])
+    with pytest.raises(DeviceError, match="qemu missing"):
+        verify_bundle(bundle, device="emulator")
+    assert Bundle.open(bundle.path).manifest["verified"] is True
+
+
+@pytest.mark.parametrize("change", ["value", "name"])
+def test_weights_are_those_of_the_program(bundle: Bundle, change: str) -> None:
+    path = bundle.path / "weights.safetensors"
+    weights = read_tensors(path)
+    name = sorted(weights)[0]
+    if change == "value":
+        weights[name].view(-1)[0] += 1e-6
+    else:
+        weights["of another"] = weights.pop(name)
+    write_tensors(path, weights)
+    with pytest.raises(VerificationError, match=r"weights\.safetensors is not what") as caught:
+        verify_bundle(create_bundle(bundle.path, bundle.manifest))
+    assert name in caught.value.what
+    assert Bundle.open(bundle.path).manifest["verified"] is False
+
+
+@pytest.mark.parametrize("name", ["hybrid.pt2", "model.onnx", "reference.safetensors"])
+def test_a_file_that_is_something_else(bundle: Bundle, name: str) -> None:
+    (bundle.path / name).write_bytes(b"something else")
+    with pytest.raises(VerificationError, match=f"{name} cannot be used"):
+        verify_bundle(create_bundle(bundle.path, bundle.manifest))
+    assert Bundle.open(bundle.path).manifest["verified"] is False
+
+
+def test_a_hostile_program_runs_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    members, marker = members_of(bundle.path / "hybrid.pt2"), tmp_path / "ran"
+    example_inputs(members, marker)
+    write(members, bundle.path / "hybrid.pt2")
+    with pytest.raises(VerificationError, match="can run any code"):
+        verify_bundle(create_bundle(bundle.path, bundle.manifest))
+    assert not marker.exists()
 
 
 def test_unknown_device(bundle: Bundle) -> None:
