@@ -29,6 +29,13 @@ static inline float log1p_unit(float t) {
            0.00523243522f))))))));
 }
 
+// The derivative of softplus. From the step size it would be 1 - exp(-dt), which loses all digits
+// of a small one.
+static inline float sigmoid(float x) {
+    const float e = exp_negative(x < 0.0f ? x : -x);
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
 static void step_sizes(const float *delta, const float *bias, float *dt, int D, int softplus) {
     if (!softplus) {
         for (int d = 0; d < D; d++) dt[d] = delta[d] + bias[d];
@@ -139,9 +146,8 @@ int scan_backward(const float *u, const float *delta, const float *A, const floa
                 gB[t * N + n] = sum_b;
                 gC[t * N + n] = sum_c;
             }
-            // d softplus(x) = sigmoid(x) = 1 - exp(-softplus(x))
             if (softplus)
-                for (int d = 0; d < D; d++) gdt[d] *= 1.0f - exp_negative(-dtt[d]);
+                for (int d = 0; d < D; d++) gdt[d] *= sigmoid(delta[t * D + d] + bias[d]);
         }
     }
     free(borders), free(inside), free(gh), free(dt);

@@ -24,7 +24,15 @@ FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
+    """Return the compiled kernel.
+
+    Raises:
+        LoweringError: It cannot be compiled.
+        StorageError: It cannot be kept.
+        OSError: It cannot be loaded.
+    """
+
     def build(temporary: Path) -> None:
         command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(temporary), str(SOURCE)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -36,10 +44,10 @@ def _library() -> ctypes.CDLL:
             )
 
     key = SOURCE.read_bytes() + " ".join((*FLAGS, *_cpu())).encode()
-    library = ctypes.CDLL(str(cached_file("scan_kernel.so", key, build)))
-    for function in (library.scan_forward, library.scan_backward):
+    loaded = ctypes.CDLL(str(cached_file("scan_kernel.so", key, build)))
+    for function in (loaded.scan_forward, loaded.scan_backward):
         function.restype = ctypes.c_int
-    return library
+    return loaded
 
 
 def _cpu() -> tuple[str, ...]:
@@ -83,7 +91,7 @@ def forward(
         softplus: False takes delta + bias as it is.
         reverse: Scan from the last position to the first.
     """
-    library = _library()
+    kernel = library()
     sequences, length, channels = u.shape
     groups, states, _ = A.shape
     y = torch.empty_like(u)
@@ -92,7 +100,7 @@ def forward(
     def run(s: int) -> int:
         g = s % groups
         tensors = (u[s], delta[s], A[g], B[s], C[s], skip[g], bias[g], y[s])
-        return library.scan_forward(*map(_pointer, tensors), *sizes)
+        return kernel.scan_forward(*map(_pointer, tensors), *sizes)
 
     _each_sequence(sequences, run)
     return y
@@ -114,7 +122,7 @@ def backward(
 
     Shapes as in `forward`; gA is (S, N, D) and gskip (S, D), one per sequence.
     """
-    library = _library()
+    kernel = library()
     sequences, length, channels = u.shape
     groups, states, _ = A.shape
     y, gu, gdelta = (torch.empty_like(u) for _ in range(3))
@@ -127,7 +135,7 @@ def backward(
         g = s % groups
         inputs = (u[s], delta[s], A[g], B[s], C[s], skip[g], bias[g], gy[s])
         outputs = (y[s], gu[s], gdelta[s], gA[s], gB[s], gC[s], gskip[s])
-        return library.scan_backward(*map(_pointer, (*inputs, *outputs)), *sizes)
+        return kernel.scan_backward(*map(_pointer, (*inputs, *outputs)), *sizes)
 
     _each_sequence(sequences, run)
     return y, gu, gdelta, gA, gB, gC, gskip

@@ -2,11 +2,14 @@
 
 Semantics are those of mamba-ssm's `selective_scan_ref` (Mamba, arXiv 2312.00752, algorithm 2),
 with a direction added. On a CPU a compiled kernel runs it; on CUDA mamba-ssm's kernel where it is
-installed; elsewhere plain torch. No path holds a (B, D, L, N) tensor at image size.
+installed; elsewhere, and where the kernel cannot be compiled, plain torch. No path holds a
+(B, D, L, N) tensor at image size.
 """
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from distillc.errors import DistillcError, UsageError
 from distillc.surrogates import scan_kernel, scan_reference
 
 
@@ -47,7 +51,11 @@ def selective_scan(
 
     Returns:
         (B, D, L) float32, channels innermost in memory.
+
+    Raises:
+        UsageError: An operand has another shape, type or device.
     """
+    _check(u, delta, A, B, C, D, z, delta_bias)
     if u.is_cuda and find_spec("mamba_ssm"):
         return _mamba_ssm(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
     packed = _pack(u, delta, A, B, C, D, delta_bias)
@@ -56,7 +64,19 @@ def selective_scan(
 
 
 @selective_scan.register_fake
-def _(u: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    _check(u, delta, A, B, C, D, z, delta_bias)
     return _channels_innermost(u)
 
 
@@ -75,6 +95,7 @@ def selective_scan_backward(
     reverse: bool,
 ) -> list[Tensor]:
     """Return the gradients of u, delta, A, B, C, D, z; empty ones for what was not given."""
+    _check(u, delta, A, B, C, D, z, delta_bias, grad)
     packed = _pack(u, delta, A, B, C, D, delta_bias)
     groups, states = packed[2].shape[:2]
     gate = None if z is None else torch.sigmoid(z)
@@ -147,6 +168,54 @@ def _flops(u_shape: Any, delta_shape: Any, A_shape: Any, *args: Any, **kwargs: A
     return 2 * 3 * batch * length * A_shape[0] * A_shape[1]
 
 
+def _check(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    grad: Tensor | None = None,
+) -> None:
+    """Check the operands: the kernel takes bare addresses and would read past what is too short."""
+    if u.dim() != 3 or A.dim() != 2:
+        raise _unfit(f"u must be (B, D, L) and A (D, N), not {tuple(u.shape)}, {tuple(A.shape)}")
+    batch, channels, length = u.shape
+    states = A.shape[1]
+    groups = B.shape[1:2] if B.dim() == 4 else ()
+    if any(channels % each for each in groups):
+        raise _unfit(f"{channels} channels do not divide into {groups[0]} groups")
+    weights = (batch, *groups, states, length)
+    for name, tensor, shape in (
+        ("u", u, u.shape),
+        ("delta", delta, u.shape),
+        ("A", A, (channels, states)),
+        ("B", B, weights),
+        ("C", C, weights),
+        ("D", D, (channels,)),
+        ("z", z, u.shape),
+        ("delta_bias", delta_bias, (channels,)),
+        ("grad", grad, u.shape),
+    ):
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != tuple(shape):
+            raise _unfit(f"{name} must be {tuple(shape)}, not {tuple(tensor.shape)}")
+        if tensor.dtype != torch.float32 or tensor.device != u.device:
+            given = f"{tensor.dtype} on {tensor.device}"
+            raise _unfit(f"{name} must be torch.float32 on {u.device}, not {given}")
+
+
+def _unfit(what: str) -> UsageError:
+    return UsageError(
+        f"the operands of a selective scan do not fit: {what}",
+        where="torch.ops.distillc.selective_scan",
+        hint="its docstring in distillc/surrogates/selective_scan.py lists the shapes",
+    )
+
+
 def _channels_innermost(like: Tensor) -> Tensor:
     """Return an empty (B, D, L) tensor laid out as (B, L, D), as the kernels write it."""
     batch, channels, length = like.shape
@@ -191,7 +260,20 @@ def _unpack(y: Tensor, like: Tensor) -> Tensor:
 
 def _kernel(u: Tensor) -> Any:
     """Return what computes on this tensor's device: the compiled kernel, or plain torch."""
-    return scan_kernel if u.device.type == "cpu" else scan_reference
+    return scan_kernel if u.device.type == "cpu" and _has_kernel() else scan_reference
+
+
+@cache
+def _has_kernel() -> bool:
+    try:
+        scan_kernel.library()
+    except (DistillcError, OSError) as error:
+        warnings.warn(
+            f"the selective scan runs in plain torch, which is many times slower: {error}",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def _mamba_ssm(

@@ -4,6 +4,7 @@ import sys
 import types
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from distillc.errors import LoweringError, UsageError
 from distillc.surrogates import scan_kernel, scan_reference
+from distillc.surrogates import selective_scan as selective_scan_module
 from distillc.surrogates.selective_scan import selective_scan
 
 
@@ -151,6 +154,103 @@ def test_the_kernel_equals_plain_torch() -> None:
         wanted = scan_reference.backward(*packed, True, reverse, grad)
         for own, other in zip(ours, wanted, strict=True):
             agree(own, other, 1e-4)
+
+
+def gradients(values: list[Tensor | None], softplus: bool = True) -> list[Tensor | None]:
+    own = [None if each is None else each.clone().requires_grad_() for each in values]
+    selective_scan(*own, softplus, False).square().sum().backward()
+    return [None if each is None else each.grad for each in own]
+
+
+def test_training_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device that has none; more positions than a chunk."""
+    values: list[Tensor | None] = list(operands(2, 6, 150, 3, 2, 7))
+    wanted = gradients(values)
+    monkeypatch.setattr(selective_scan_module, "_kernel", lambda u: scan_reference)
+    for own, other in zip(gradients(values), wanted, strict=True):
+        agree(own, other, 1e-4)
+
+
+def test_the_reference_gradient_equals_autograds() -> None:
+    u, delta, A, B, C, D, _, bias = (each.double() for each in operands(4, 6, 130, 3, None, 3))
+    leaves = [
+        *(each.transpose(1, 2).contiguous() for each in (u, delta)),
+        A.T.contiguous()[None],
+        *(each.transpose(1, 2).contiguous() for each in (B, C)),
+        D[None],
+    ]
+    for reverse in (False, True):
+        tensors = [each.requires_grad_() for each in leaves]
+        y = scan_reference.forward(*tensors, bias[None], True, reverse)
+        grad = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))
+        wanted = torch.autograd.grad(y, tensors, grad)
+        with torch.no_grad():
+            ours = scan_reference.backward(*tensors, bias[None], True, reverse, grad)
+        torch.testing.assert_close(ours[0], y)
+        for own, other in zip(ours[1:], wanted, strict=True):
+            own = own if own.shape == other.shape else own.sum(0, keepdim=True)
+            torch.testing.assert_close(own, other)
+
+
+def test_tiny_steps_have_a_gradient() -> None:
+    """1 - exp(-dt) is 0 in float32 where the step is 1e-9."""
+    u, delta, A, B, C, *_ = operands(1, 3, 20, 2, None, 0)
+    values: list[Tensor | None] = [u, delta - 20, A, B, C, None, None, torch.zeros(3)]
+    exact = [None if each is None else each.double().requires_grad_() for each in values]
+    plain_loop(*exact, True, False).square().sum().backward()  # type: ignore[arg-type]
+    assert exact[1] is not None
+    own = gradients(values)[1]
+    assert own is not None
+    torch.testing.assert_close(own, exact[1].grad, rtol=1e-4, atol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("index", "change", "said"),
+    [
+        (0, lambda x: x[0], r"u must be \(B, D, L\)"),
+        (1, lambda x: x[..., :1], r"delta must be \(2, 4, 30\), not \(2, 4, 1\)"),
+        (1, lambda x: x[:1], "delta must be"),
+        (2, lambda x: x[:2], "A must be"),
+        (3, lambda x: x[:, :, :1], "B must be"),
+        (4, lambda x: x[..., :7], "C must be"),
+        (5, lambda x: x[:1], "D must be"),
+        (6, lambda x: x[:, :1], "z must be"),
+        (7, lambda x: x[:3], "delta_bias must be"),
+        (0, Tensor.double, "u must be torch.float32 on cpu, not torch.float64"),
+        (1, Tensor.half, "delta must be torch.float32"),
+        (3, lambda x: x.to("meta"), "B must be torch.float32 on cpu, not torch.float32 on meta"),
+    ],
+)
+@pytest.mark.parametrize("groups", [None, 2])
+def test_operands_that_do_not_fit(index: int, change: Any, said: str, groups: int | None) -> None:
+    values = operands(2, 4, 30, 3, groups, 0)
+    values[index] = change(values[index])
+    with pytest.raises(UsageError, match=said):
+        selective_scan(*values, True, False)
+
+
+def test_groups_that_do_not_divide_the_channels() -> None:
+    values = operands(1, 4, 30, 3, 3, 0)
+    with pytest.raises(UsageError, match="4 channels do not divide into 3 groups"):
+        selective_scan(*values, True, False)
+
+
+def test_without_a_compiler_it_is_slow_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise LoweringError("cannot be compiled")
+
+    values = operands(1, 4, 30, 3, None, 0)
+    wanted = selective_scan(*values, True, False)
+    monkeypatch.setattr(scan_kernel, "library", fail)
+    selective_scan_module._has_kernel.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=r"plain torch.*\n?.*cannot be compiled") as warned:
+            slow = [selective_scan(*values, True, False) for _ in range(2)]
+    finally:
+        selective_scan_module._has_kernel.cache_clear()
+    assert len(warned) == 1
+    for each in slow:
+        agree(each, wanted)
 
 
 def test_a_full_image_needs_no_tensor_of_all_states() -> None:
