@@ -109,7 +109,7 @@ def test_what_is_not_finite_fails_wherever_it_is(
         return y
 
     monkeypatch.setattr(Bundle, "run", spoiled)
-    with pytest.raises(VerificationError, match="compiled library or torch .* not finite"):
+    with pytest.raises(VerificationError, match=r"compiled library or torch .* not finite"):
         verify_bundle(bundle, pairs())
     assert bundle.manifest["verified"] is False
     assert Bundle.open(bundle.path).manifest["verified"] is False
