@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors.torch import load_file
@@ -59,7 +61,7 @@ def _read_torch(path: Path, trust_pickle: bool) -> Any:
     with path.open("rb") as stream:
         head = stream.read(16)
     zipped = head.startswith(b"PK\x03\x04")
-    if zipped and not zipfile.is_zipfile(path):
+    if zipped and not _is_zip(path):
         raise CheckpointError(
             "the checkpoint is truncated", where=str(path), hint="copy or download it again"
         )
@@ -72,7 +74,8 @@ def _read_torch(path: Path, trust_pickle: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
-        if trust_pickle or ("Unsupported" not in str(error) and "GLOBAL" not in str(error)):
+        names_code = "Unsupported" in str(error) or "GLOBAL" in str(error)
+        if trust_pickle or not names_code or not _is_whole(path, zipped):
             raise CheckpointError(
                 f"the checkpoint is damaged: {_first_line(error)}",
                 where=str(path),
@@ -91,6 +94,31 @@ def _read_torch(path: Path, trust_pickle: bool) -> Any:
             where=str(path),
             hint="copy or download it again",
         ) from error
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
+
+
+def _is_whole(path: Path, zipped: bool) -> bool:
+    """Whether what a file pickles is whole: damage can look like the name of some code."""
+    pickles = 1 if zipped else 4  # the older layout: magic number, version, system, content
+    try:
+        with path.open("rb") as file:
+            stream: IO[bytes] = file
+            if zipped:
+                with zipfile.ZipFile(file) as archive:
+                    (name,) = (each for each in archive.namelist() if each.endswith("/data.pkl"))
+                    stream = io.BytesIO(archive.read(name))  # compares its checksum
+            for _ in range(pickles):
+                for _ in pickletools.genops(stream):
+                    pass
+    except Exception:
+        return False
+    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,9 @@ def _load_own(
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
         module = cls(**arguments)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # the user's code may raise anything
         raise UsageError(
-            f"--arch {arch} cannot be built: {error}",
+            f"--arch {arch} cannot be built: {type(error).__name__}: {error}",
             hint="write package.module:Class, importable from here, and its keyword arguments "
             "as --arch-args JSON",
         ) from error
@@ -169,9 +169,30 @@ def _load_spandrel(state: dict[str, Tensor], path: Path) -> tuple[Network, str]:
     multiple = max(1, requirements.multiple_of)
     edge = max(SIZE[0], requirements.minimum)
     edge = -(-edge // multiple) * multiple
-    module = found.model.eval()
+    module: nn.Module = found.model
+    # The default, a plain call, is spandrel's own.
+    if found._call_fn.__module__ != ImageModelDescriptor.__module__:
+        module = _Called(module, found._call_fn)
+    module = module.eval()
     net = Network(module, (edge, edge), found.input_channels, scale=found.scale, multiple=multiple)
     return net, found.architecture.name
+
+
+class _Called(nn.Module):
+    """A network with what spandrel does around it: a noise map, a range, the first of its results.
+
+    Args:
+        network: The network.
+        call: (network, image) -> image.
+    """
+
+    def __init__(self, network: nn.Module, call: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self.call = call
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.call(self.network, image)
 
 
 def _nothing_fits(state: Mapping[str, Tensor], path: Path) -> CheckpointError:

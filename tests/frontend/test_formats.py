@@ -117,6 +117,38 @@ def test_cut_anywhere_it_is_an_error_of_ours(
     assert caught.value.exit_code == 3
 
 
+@settings(max_examples=150, deadline=None)
+@given(where=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_damaged_file_is_not_to_be_trusted(
+    tmp_path_factory: pytest.TempPathFactory, where: float, bits: int
+) -> None:
+    """A torn name looks like other code; only a whole pickle may be one of the user's."""
+    path = tmp_path_factory.mktemp("damaged") / "x.pth"
+    torch.save(STATE, path)
+    content = bytearray(path.read_bytes())
+    begin, end = content.index(b"data.pkl") + 8, content.index(b"body.0.bias") + 60
+    content[begin + int(where * (end - begin))] ^= bits
+    path.write_bytes(content)
+    said = ""
+    try:
+        read_checkpoint(path)
+    except CheckpointError as error:
+        said = str(error)
+    assert "--trust-pickle" not in said
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_whole_pickle_of_code_may_be_trusted(zipped: bool, protocol: int, tmp_path: Path) -> None:
+    options = {"_use_new_zipfile_serialization": zipped, "pickle_protocol": protocol}
+    torch.save(nn.Conv2d(3, 3, 1), tmp_path / "x.pth", **options)
+    with pytest.raises(CheckpointError, match="can run any code") as caught:
+        read_checkpoint(tmp_path / "x.pth")
+    assert "--trust-pickle" in str(caught.value)
+    assert isinstance(read_checkpoint(tmp_path / "x.pth", trust_pickle=True), nn.Conv2d)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=64), st.sampled_from([b"", b"\x80\x02", b"PK\x03\x04"]))
 def test_any_bytes_are_an_error_of_ours(

@@ -28,6 +28,12 @@ class Own(nn.Module):
         return self.last(self.first(image).relu())
 
 
+class Raising(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        {}["weights_dir"]
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -87,6 +93,38 @@ def test_a_network_that_spandrel_knows(tmp_path: Path) -> None:
     assert net.scale == 2
 
 
+def noise_map() -> nn.Module:
+    from spandrel.architectures.DRUNet import DRUNet
+
+    return DRUNet(nc=[4, 4, 4, 4], nb=3)
+
+
+def several_results() -> nn.Module:
+    from spandrel.architectures.FBCNN import FBCNN
+
+    return FBCNN(nc=[4, 4, 4, 512], nb=2)  # its quality estimate is 512 wide
+
+
+@pytest.mark.parametrize("build", [noise_map, several_results])
+def test_a_network_that_spandrel_calls_in_its_own_way(
+    build: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    from spandrel import ImageModelDescriptor, ModelLoader
+
+    from distillc.passes import Trace
+
+    torch.manual_seed(0)
+    torch.save(build().state_dict(), tmp_path / "x.pth")
+    net = load(tmp_path / "x.pth")
+    found = ModelLoader(device="cpu").load_from_file(tmp_path / "x.pth")
+    assert isinstance(found, ImageModelDescriptor)
+    image = torch.rand(net.input_shape)
+    with torch.no_grad():
+        torch.testing.assert_close(net.module(image).clamp(0, 1), found(image))
+        hybrid = Trace()(net).hybrid()
+        torch.testing.assert_close(hybrid(image).clamp(0, 1), found(image))
+
+
 def test_real_checkpoints_of_others(shared: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -109,6 +147,8 @@ def test_a_users_own_class(tmp_path: Path) -> None:
         ("nowhere.models:Net", {}, UsageError, "nowhere"),
         (f"{__name__}:Nothing", {}, UsageError, "Nothing"),
         (f"{__name__}:Own", {"depth": 3}, UsageError, "depth"),
+        (f"{__name__}:Own", {"width": -1}, UsageError, "RuntimeError: .*negative"),
+        (f"{__name__}:Raising", {}, UsageError, "KeyError: 'weights_dir'"),
         (f"{__name__}:Own", {"width": 5}, CheckpointError, "wrong shape"),
         ("torch.nn:Identity", {}, CheckpointError, "unexpected"),
     ],
