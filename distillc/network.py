@@ -33,7 +33,8 @@ class Block:
 
     Attributes:
         name: Qualified module path, say `"encoder_level1.0"`.
-        attention: Module path of the attention inside it, say `"encoder_level1.0.attn"`.
+        attention: Module path of the attention inside it, say `"encoder_level1.0.attn"`; the
+            block's own where no module holds the attention and nothing of the residual.
         kind: `"channel"`, `"window"` or `"global"`.
         shape: Shape of the block's input and output at `Network.size`, (B, C, H, W) or (B, L, C).
         attention_shape: The same for the attention module.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from distillc.errors import PassError
+from distillc.frontend.cost import output_shape
 from distillc.network import KEEP, Network
 from distillc.passes.search_replacements import SearchReplacements
 from distillc.pipeline import Context, Pass, PassResult, require
@@ -53,6 +54,17 @@ class ApplyReplacements(Pass):
 
     def ensures(self, net: Network) -> None:
         hybrid = net.hybrid()
+        teacher = output_shape(net.module, net.input_shape)
+        try:
+            shape = output_shape(hybrid, net.input_shape)
+        except Exception as error:
+            raise PassError(f"the hybrid does not run: {error}", where=net.name) from error
+        if shape != teacher:
+            raise PassError(
+                f"the hybrid's output is {shape}, the teacher's {teacher}",
+                where=net.name,
+                hint="a surrogate must keep the shape of its block",
+            )
         for name, label in net.decisions.items():
             if label == KEEP:
                 continue

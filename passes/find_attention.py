@@ -39,7 +39,8 @@ class FindAttention(Pass):
        input reaches the output through additions.
     4. What maps image to image is a network, never a block. Of nested blocks the outer one stays,
        and several attentions in one block are one block.
-    5. Its attention is the innermost module as in rule 2 that holds all attentions of the block.
+    5. Its attention is the innermost module as in rule 2 that holds all attentions of the block
+       and has no residual connection, parallel branches included; the block where there is none.
     6. The kind is `channel` when the q k product sums over positions (the matrix is channels x
        channels), else `global` when its rows are all positions of the block, else `window`.
 
@@ -89,9 +90,8 @@ class FindAttention(Pass):
         for path in outer:
             inside = [each for home in held for each in held[home] if path in enclosing(home)]
             extent = graph.extent(path)
-            attention = next(  # rule 5
-                each for each in enclosing(_common(inside)) if graph.is_unit(each)
-            )
+            within = [each for each in enclosing(_common(inside)) if path in enclosing(each)]
+            attention = next((each for each in within if graph.is_part(each)), path)  # rule 5
             kind = _kind(inside[0], extent, graph)
             inner = graph.extent(attention)
             blocks.append(
@@ -141,12 +141,12 @@ class _Modules:
             return _NO_RESIDUAL
         return ""
 
-    def is_unit(self, path: str) -> bool:
-        """Whether a surrogate can stand in for a module (rule 2)."""
-        return path in self.calls and self.why_not(path) in ("", _NO_RESIDUAL)
+    def is_part(self, path: str) -> bool:
+        """Whether a surrogate can stand in for a module (rule 2) that lies beside a residual."""
+        return self.why_not(path) == _NO_RESIDUAL
 
     def is_block(self, path: str) -> bool:
-        """Whether it also has a residual connection (rule 3)."""
+        """Whether a surrogate can stand in for a module that has a residual (rules 2 and 3)."""
         return not self.why_not(path)
 
     def extent(self, path: str) -> tuple[int, ...]:

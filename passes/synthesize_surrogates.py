@@ -18,6 +18,8 @@ class SynthesizeSurrogates(Pass):
 
     1. A block on images (B, C, H, W) gets one surrogate per label.
     2. A block on tokens (B, L, C) gets none, and a note.
+    3. `@attention` needs a module of its own, beside the residual, on images; a block without one
+       gets the other labels, and a note.
 
     Given:   Block("refinement.0", shape=(1, 32, 256, 256))
     Result:  candidates["refinement.0"] = (Surrogate("conv"), Surrogate("scan1"), ...)
@@ -49,14 +51,21 @@ class SynthesizeSurrogates(Pass):
             if len(block.shape) != 4:  # rule 2
                 notes.append(f"{block.name}: works on tokens {block.shape}, kept")
                 continue
-            candidates[block.name] = tuple(  # rule 1
-                self._build(block, spec, scope, ctx.seed) for spec, scope in self.choices
-            )
+            choices = self.choices
+            if why := _why_whole(block):  # rule 3
+                choices = tuple(each for each in choices if each[1] == "block")
+                if choices != self.choices:
+                    notes.append(f"{block.name}: no @attention, {why}")
+            if choices:
+                candidates[block.name] = tuple(  # rule 1
+                    self._build(block, spec, scope, ctx.seed) for spec, scope in choices
+                )
         if not candidates:
             raise PassError(
-                "no block can take a surrogate: all work on tokens (B, L, C)",
+                "no block can take a surrogate: " + "; ".join(notes),
                 where=net.name,
-                hint="only blocks on images (B, C, H, W) are supported so far",
+                hint="only blocks on images (B, C, H, W) are supported so far; labels without "
+                "@attention replace a whole block",
             )
         count = sum(map(len, candidates.values()))
         notes.append(f"{count} candidates for {len(candidates)} blocks")
@@ -68,3 +77,12 @@ class SynthesizeSurrogates(Pass):
         own = zlib.crc32(f"{seed}/{block.name}/{spec}@{scope}".encode())
         module = build_surrogate(spec, shape[1], scope, own)
         return Surrogate(block.name, spec, scope, module, count_cost(module, shape))
+
+
+def _why_whole(block: Block) -> str:
+    """Say why a block's attention cannot be replaced alone, `""` when it can."""
+    if block.attention == block.name:
+        return "its attention has no module of its own beside the residual"
+    if len(block.attention_shape) != 4:
+        return f"its attention works on tokens {block.attention_shape}"
+    return ""

@@ -1,4 +1,4 @@
-"""Static costs of modules: parameters, and multiply-accumulates of one inference.
+"""Static facts of modules: parameters, multiply-accumulates of one inference, shapes.
 
 Counted by torch's `FlopCounterMode` on meta tensors, so nothing is computed and image size does
 not matter. Elementwise work is not counted, as is usual for these networks.
@@ -22,8 +22,7 @@ def count_costs(module: nn.Module, *shapes: tuple[int, ...]) -> dict[str, Cost]:
         module: Called with one float32 tensor per shape.
         shapes: Shapes of the inputs.
     """
-    twin = copy.deepcopy(module).to("meta").eval()
-    inputs = [torch.empty(shape, device="meta") for shape in shapes]
+    twin, inputs = _on_meta(module, shapes)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         twin(*inputs)
@@ -40,3 +39,17 @@ def count_costs(module: nn.Module, *shapes: tuple[int, ...]) -> dict[str, Cost]:
 def count_cost(module: nn.Module, *shapes: tuple[int, ...]) -> Cost:
     """Return the cost of a module as a whole; see `count_costs`."""
     return count_costs(module, *shapes)[""]
+
+
+def output_shape(module: nn.Module, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a module's result; arguments as in `count_costs`."""
+    twin, inputs = _on_meta(module, shapes)
+    with torch.no_grad():
+        return tuple(twin(*inputs).shape)
+
+
+def _on_meta(
+    module: nn.Module, shapes: tuple[tuple[int, ...], ...]
+) -> tuple[nn.Module, list[torch.Tensor]]:
+    twin = copy.deepcopy(module).to("meta").eval()
+    return twin, [torch.empty(shape, device="meta") for shape in shapes]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from distillc.frontend.cost import count_cost, count_costs
+from distillc.frontend.cost import count_cost, count_costs, output_shape
 from distillc.frontend.restormer import Restormer
 
 
@@ -33,3 +33,8 @@ def test_full_size_costs_no_computation() -> None:
 def test_the_module_is_left_alone(tiny_restormer: nn.Module) -> None:
     count_cost(tiny_restormer, (1, 3, 64, 64))
     assert next(tiny_restormer.parameters()).device.type == "cpu"
+
+
+def test_shape_of_a_result(tiny_restormer: nn.Module) -> None:
+    assert output_shape(tiny_restormer, (2, 3, 64, 8)) == (2, 3, 64, 8)
+    assert output_shape(nn.PixelShuffle(2), (1, 8, 3, 5)) == (1, 2, 6, 10)

@@ -183,6 +183,7 @@ class Branches(nn.Module):
 
 def test_a_module_with_channels_last_is_left_for_the_one_around_it() -> None:
     (block,) = find(around(Branches()), (1, 3, 8, 8)).blocks  # 8 channels, 8 rows
+    # No module holds the attention and nothing of the residual, so the block stands for it.
     assert (block.name, block.attention, block.kind) == ("1", "1", "global")
     assert block.attention_shape == (1, 8, 8, 8)
 
@@ -203,6 +204,51 @@ def test_the_attention_of_a_block_is_all_of_it() -> None:
     (block,) = find(around(Residual(Halves()))).blocks
     assert (block.name, block.attention) == ("1", "1.inner")
     assert block.attention_shape == block.shape == (1, 8, 32, 32)
+
+
+class Parallel(nn.Module):
+    """Attention beside a convolution, as in DAT, RGT and GRL."""
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention, self.conv = attention, nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x) + self.conv(x)
+
+
+def test_attention_in_one_of_two_branches() -> None:
+    """A branch that is a module of its own is the attention, else both branches together."""
+    (block,) = find(around(Residual(Parallel(PixelAttention(8))))).blocks
+    assert (block.name, block.attention) == ("1", "1.inner.attention")
+
+    class Inline(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.conv = nn.Conv2d(8, 24, 1), nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = (each.flatten(2).transpose(1, 2) for each in self.qkv(x).chunk(3, 1))
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+            return y + self.conv(x)
+
+    (block,) = find(around(Residual(Inline()))).blocks
+    assert (block.name, block.attention) == ("1", "1.inner")
+
+
+def test_a_residual_is_no_part_of_the_attention() -> None:
+    """A surrogate of the attention starts as zero: what is added must stay beside it."""
+    (block,) = find(around(Residual(Parallel(Residual(PixelAttention(8)))))).blocks
+    assert (block.name, block.attention) == ("1.inner.attention", "1.inner.attention.inner")
+
+    class Two(Parallel):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.attention(x) + PixelAttention.forward(self.conv, x)
+
+    two = Two(PixelAttention(8))
+    two.conv = PixelAttention(8)
+    (block,) = find(around(two)).blocks
+    assert (block.name, block.attention) == ("1", "1")
 
 
 def test_several_attentions_in_one_block_are_one_block() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -54,8 +57,29 @@ def test_blocks_on_tokens_are_left_with_a_note(found: Network) -> None:
     net = SynthesizeSurrogates(("conv",))(found.with_(blocks=(tokens, *found.blocks)))
     assert "tokens" not in net.candidates
     assert "tokens: works on tokens" in net.log[-1].notes[0]
-    with pytest.raises(PassError, match="all work on tokens"):
+    with pytest.raises(PassError, match="no block can take a surrogate: tokens: works on tokens"):
         SynthesizeSurrogates(("conv",))(found.with_(blocks=(tokens,)))
+
+
+@pytest.mark.parametrize(
+    ("attention", "shape", "why"),
+    [
+        ("latent.0.attn", (1, 16, 64), r"its attention works on tokens \(1, 16, 64\)"),
+        ("latent.0", (1, 64, 4, 4), "no module of its own"),
+    ],
+)
+def test_attention_that_cannot_be_replaced_alone(
+    found: Network, attention: str, shape: tuple[int, ...], why: str
+) -> None:
+    block = replace(found.block("latent.0"), attention=attention, attention_shape=shape)
+    net = SynthesizeSurrogates(("conv@attention", "conv"))(found.with_(blocks=(block,)))
+    assert [each.label for each in net.candidates["latent.0"]] == ["conv"]
+    assert re.match(rf"latent\.0: no @attention, .*{why}", net.log[-1].notes[0])
+    net = SynthesizeSurrogates(("conv",))(found.with_(blocks=(block,)))
+    assert len(net.log[-1].notes) == 1
+    with pytest.raises(PassError, match=why) as caught:
+        SynthesizeSurrogates(("conv@attention",))(found.with_(blocks=(block,)))
+    assert "without @attention" in str(caught.value)
 
 
 def test_unknown_families_are_refused_at_once() -> None:
@@ -108,6 +132,25 @@ def test_wrong_decisions_list_the_known(synthesized: Network) -> None:
         ApplyReplacements({"latent.0": "ssd"})(synthesized)
     with pytest.raises(PassError, match="known blocks"):
         ApplyReplacements({"latent.9": "conv"})(synthesized)
+
+
+class Half(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[..., ::2, ::2]
+
+
+def test_the_hybrid_keeps_the_teachers_shape(synthesized: Network) -> None:
+    wrong = replace(synthesized.surrogate("latent.0", "conv"), module=Half())
+    net = synthesized.with_(candidates={**synthesized.candidates, "latent.0": (wrong,)})
+    with pytest.raises(PassError, match="the hybrid does not run"):
+        ApplyReplacements({"latent.0": "conv"})(net)
+    shape, cost = (1, 3, 32, 32), Cost(0, 0)
+    net = Network(nn.Sequential(nn.Identity()), (32, 32)).with_(
+        blocks=(Block("0", "0", "window", shape, shape, cost, cost),),
+        candidates={"0": (replace(wrong, block="0"),)},
+    )
+    with pytest.raises(PassError, match=r"is \(1, 3, 16, 16\), the teacher's \(1, 3, 32, 32\)"):
+        ApplyReplacements({"0": "conv"})(net)
 
 
 def test_it_needs_decisions(synthesized: Network) -> None:
