@@ -49,12 +49,17 @@ _HOME = {
     "trace": "frontend.trace",
 }
 
+# Programs that `load` reads may call our operator, which the front end does not know of.
+_ALSO = {"load": "surrogates.selective_scan"}
+
 __all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'distillc' has no attribute {name!r}")
+    if name in _ALSO:
+        import_module(f"distillc.{_ALSO[name]}")
     return getattr(import_module(f"distillc.{_HOME[name]}"), name)
 
 

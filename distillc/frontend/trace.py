@@ -79,7 +79,7 @@ def _find_multiple(module: nn.Module, example: Tensor) -> int:
                 output = module(image)
         except Exception:
             continue
-        if output.shape[2] % edges[0] == 0:
+        if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] % edges[0] == 0:
             return multiple
     return 1
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +177,19 @@ def test_an_exported_program_keeps_its_blocks(tiny_restormer: nn.Module, tmp_pat
     assert len(net.blocks) == 8
     with pytest.raises(TraceError, match="32x40"):
         net.at((64, 64))
+
+
+def test_a_hybrid_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """Nothing but `distillc.load` has registered the selective scan there."""
+    from distillc.surrogates.registry import build_surrogate
+
+    image = torch.rand(1, 3, 8, 8)
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), build_surrogate("scan1", 8), nn.Conv2d(8, 3, 1))
+    torch.export.save(torch.export.export(module.eval(), (image,)), tmp_path / "hybrid.pt2")
+    code = f"import distillc; print(distillc.load({str(tmp_path / 'hybrid.pt2')!r}).size)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(8, 8)"
 
 
 def save_text(path: Path) -> None:

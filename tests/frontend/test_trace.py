@@ -41,6 +41,15 @@ def test_a_network_that_returns_no_image() -> None:
         distillc.trace(nn.Flatten(), torch.rand(1, 3, 8, 8))
 
 
+def test_a_wrong_size_of_a_network_that_returns_no_image() -> None:
+    class Pair(nn.Module):
+        def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+            return nn.functional.pixel_unshuffle(image, 2), image
+
+    with pytest.raises(TraceError, match="does not run"):
+        distillc.trace(Pair(), torch.rand(1, 3, 7, 8))
+
+
 def test_every_operator_knows_its_module(tiny_restormer: nn.Module) -> None:
     program = export_program(tiny_restormer, (1, 3, 16, 16))
     paths = {
