@@ -26,7 +26,9 @@ def verify(bundle: Path, device: str | None, data: Path | None, images: int, as_
     """Run BUNDLE on real images and compare it with torch.
 
     Reports the largest difference, the PSNR between the two, and PSNR and SSIM against the clean
-    images. Exits with 8 when the difference is above 1e-4 or a file is damaged.
+    images; beside them what teacher and hybrid had when the bundle was made. Exits with 8 when the
+    difference is above 1e-4 or a file is damaged. It runs the bundle's code: only for bundles
+    whose maker you trust.
     """
     from distillc.report.tables import verification_table
     from distillc.runtime.bundle import Bundle
@@ -34,7 +36,8 @@ def verify(bundle: Path, device: str | None, data: Path | None, images: int, as_
 
     opened = Bundle.open(bundle)
     result = verify_bundle(opened, verification_images(opened, data, images), device=device)
+    quality = opened.manifest.get("metrics", {}).get("quality")
     if as_json:
-        echo_json(asdict(result))
+        echo_json({**asdict(result), "quality": quality})
         return
-    Console().print(verification_table(result))
+    Console().print(verification_table(result, quality))

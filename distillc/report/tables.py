@@ -59,8 +59,13 @@ def stats_table(stats: Stats) -> Table:
     return table
 
 
-def verification_table(result: Verification) -> Table:
-    """Return what a verification found."""
+def verification_table(result: Verification, quality: Mapping[str, Any] | None = None) -> Table:
+    """Return what a verification found.
+
+    Args:
+        result: The verification.
+        quality: The manifest's `metrics.quality`: teacher and hybrid on the conversion's images.
+    """
     table = Table("check", "result", title="verified", title_style="bold green")
     table.add_row("ran on", result.device)
     table.add_row("real images", str(result.images))
@@ -70,6 +75,12 @@ def verification_table(result: Verification) -> Table:
     if result.psnr is not None and result.ssim is not None:
         table.add_row("PSNR to the clean images", f"{result.psnr:.2f} dB")
         table.add_row("SSIM to the clean images", f"{result.ssim:.4f}")
+    if quality:
+        table.add_section()
+        for who in ("teacher", "hybrid"):  # on the same images, so that the two can be compared
+            psnr, ssim = quality[who]["psnr"], quality[who]["ssim"]
+            name = f"{who} on the conversion's {quality['images']} crops"
+            table.add_row(name, f"{psnr:.2f} dB, SSIM {ssim:.4f}")
     return table
 
 

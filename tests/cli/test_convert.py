@@ -67,6 +67,11 @@ def test_verify_and_bench(converted: Converted, run: Run) -> None:
     code, out, _ = run("verify", converted.bundle, "--images", 1, "--json")
     assert code == 0
     assert json.loads(out)["max_error"] <= 1e-4
+    quality = json.loads((converted.bundle / "manifest.json").read_text())["metrics"]["quality"]
+    assert json.loads(out)["quality"] == quality
+    code, out, _ = run("verify", converted.bundle, "--images", 1)
+    assert "teacher on the conversion's" in out
+    assert f"{quality['teacher']['psnr']:.2f} dB" in out
     code, _, error = run("bench", converted.bundle)
     assert code == 2
     assert "--target host" in error

@@ -68,6 +68,16 @@ def test_verification() -> None:
         assert word in text
     without = show(verification_table(Verification("host", 0, 3e-7, 146.4, 2e-7, None, None)))
     assert "clean" not in without
+    assert "teacher" not in without
+
+
+def test_verification_shows_the_teacher_beside_the_hybrid() -> None:
+    found = Verification("emulator", 2, 3e-7, 146.4, 2e-7, 31.42, 0.88)
+    quality = FULL["metrics"]["quality"]
+    text = show(verification_table(found, quality))
+    assert f"teacher on the conversion's {quality['images']} crops" in text
+    assert "31.50 dB, SSIM 0.8900" in text
+    assert "31.40 dB, SSIM 0.8800" in text
 
 
 def test_summary() -> None:
