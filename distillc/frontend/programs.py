@@ -48,6 +48,9 @@ FORBIDDEN = {
 """Keys that must be absent or empty, and what they would hold."""
 
 PLAIN = re.compile(r"[\w.+-]*")
+FREE = {"as_string", "as_strings", "nn_module_stack", "torch_fn", "source_fn_stack"}
+"""Keys whose strings are more than a dotted name: einsum's equation, say. A stack trace is free."""
+
 WORDS = re.compile(r"[\w .,;:@<>\[\]+>/-]*")
 """No quotes, parentheses or line breaks: never source that does anything, wherever it ends up."""
 
@@ -116,6 +119,7 @@ def _dangers(content: bytes) -> Iterator[str]:
                 yield f"{tensor!r} as a pickle"
             if not re.fullmatch(r"(weight|tensor)_\d+", payload["path_name"]):
                 yield f"{tensor!r} as an object"
+        yield from _in_graph(config)
     sample = reader.get_record("data/sample_inputs/model.pt")
     try:
         torch.load(io.BytesIO(sample), weights_only=True)
@@ -125,7 +129,7 @@ def _dangers(content: bytes) -> Iterator[str]:
 
 
 def _in_graph(value: Any, key: str = "") -> Iterator[str]:
-    """Yield what breaks rules 3 and 4 in a serialised graph."""
+    """Yield what breaks rules 3 and 4 in a serialised graph or table."""
     if key in FORBIDDEN and value:
         yield FORBIDDEN[key]
     elif isinstance(value, dict):
@@ -144,12 +148,8 @@ def _in_graph(value: Any, key: str = "") -> Iterator[str]:
                 yield "inputs or outputs of classes of its own"
         elif key in NAMES and value and not value.isidentifier():
             yield f"the name {value!r}"
-        elif key != "stack_trace" and not (WORDS if key in _FREE else PLAIN).fullmatch(value):
+        elif key != "stack_trace" and not (WORDS if key in FREE else PLAIN).fullmatch(value):
             yield f"the text {value[:60]!r}"
-
-
-_FREE = {"as_string", "as_strings", "nn_module_stack", "torch_fn", "source_fn_stack"}
-"""Keys whose strings are more than a dotted name: einsum's equation, say. A stack trace is free."""
 
 
 def _is_operator(target: str) -> bool:

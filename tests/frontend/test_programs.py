@@ -120,6 +120,14 @@ def symbolic_size(members: Members, marker: Path) -> None:
     edit(members, MODEL, change)
 
 
+def symbolic_weight(members: Members, marker: Path) -> None:
+    def change(table: Any) -> None:
+        sizes = table["config"]["first.bias"]["tensor_meta"]["sizes"]
+        sizes[0] = {"as_expr": {"expr_str": python(marker), "hint": None}}
+
+    edit(members, WEIGHTS, change)
+
+
 def guard(members: Members, marker: Path) -> None:
     edit(members, MODEL, lambda x: x.update(guards_code=[python(marker)]))
 
@@ -179,6 +187,7 @@ def writes_a_file(members: Members, marker: Path) -> None:
 RUN = [example_inputs, pickled_weight, object_constant, former_weights, former_layout]
 RUN += [symbolic_size, guard, placeholder]
 ALL = [*RUN, shell, default_factory, compiled_library, extra_model, writes_a_file]
+ALL += [symbolic_weight]
 
 
 @pytest.fixture
