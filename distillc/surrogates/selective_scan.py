@@ -184,10 +184,10 @@ def _check(
         raise _unfit(f"u must be (B, D, L) and A (D, N), not {tuple(u.shape)}, {tuple(A.shape)}")
     batch, channels, length = u.shape
     states = A.shape[1]
-    groups = B.shape[1:2] if B.dim() == 4 else ()
-    if any(channels % each for each in groups):
-        raise _unfit(f"{channels} channels do not divide into {groups[0]} groups")
-    weights = (batch, *groups, states, length)
+    groups = B.shape[1] if B.dim() == 4 else 1
+    if groups < 1 or channels % groups:
+        raise _unfit(f"{channels} channels do not divide into {groups} groups")
+    weights = (batch, groups, states, length) if B.dim() == 4 else (batch, states, length)
     for name, tensor, shape in (
         ("u", u, u.shape),
         ("delta", delta, u.shape),
