@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -56,32 +56,36 @@ class InstructionCount:
 
     Attributes:
         library: The compiled network.
-        total: Of the whole process: kernels, TVM's runtime, the C library.
-        code: The network's own, in the order of their offsets.
+        process: Of the whole process: kernels, TVM's runtime, the C library.
     """
 
     library: Path
-    total: int
-    code: tuple[Instruction, ...]
-
-    @property
-    def own(self) -> int:
-        """Executed instructions of the network's own code."""
-        return sum(each.count for each in self.code)
-
-    @property
-    def classes(self) -> dict[str, int]:
-        """The same by class; aarch64 only."""
-        return by_class((each.code, each.count) for each in self.code)
+    process: tuple[Instruction, ...]
 
     @cached_property
-    def functions(self) -> dict[str, tuple[Instruction, ...]]:
-        """The network's own code by kernel."""
-        known = read_functions(self.library)
+    def kernels(self) -> dict[str, tuple[Instruction, ...]]:
+        """The network's own code by kernel, in the order of offsets."""
+        file, known = str(self.library.resolve()), read_functions(self.library)
         found: dict[str, list[Instruction]] = {}
-        for each in self.code:
-            found.setdefault(function_at(known, each.offset), []).append(each)
+        for each in self.process:
+            if each.file == file:
+                found.setdefault(function_at(known, each.offset), []).append(each)
         return {name: tuple(code) for name, code in found.items()}
+
+    @property
+    def code(self) -> tuple[Instruction, ...]:
+        """The network's own code."""
+        return tuple(each for kernel in self.kernels.values() for each in kernel)
+
+
+def total(code: Iterable[Instruction]) -> int:
+    """Return the number of executed instructions."""
+    return sum(each.count for each in code)
+
+
+def classes(code: Iterable[Instruction]) -> dict[str, int]:
+    """Return the number of executed aarch64 instructions by class."""
+    return by_class((each.code, each.count) for each in code)
 
 
 def count_instructions(
@@ -122,10 +126,7 @@ def count_instructions(
             ),
         )
 
-    one = difference(run(2), run(1))
-    file = str(library.resolve())
-    own = tuple(each for each in one if each.file == file)
-    return InstructionCount(library, sum(each.count for each in one), own)
+    return InstructionCount(library, difference(run(2), run(1)))
 
 
 def execute(

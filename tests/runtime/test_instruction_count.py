@@ -10,12 +10,15 @@ import pytest
 from distillc.compilation import compile as compile_bundle
 from distillc.errors import DeviceError
 from distillc.runtime import instruction_count
+from distillc.runtime.aarch64_classes import MULTIPLY_ADD
 from distillc.runtime.bundle import LIBRARY, Bundle
 from distillc.runtime.instruction_count import (
     Instruction,
+    classes,
     count_instructions,
     difference,
     read_counts,
+    total,
 )
 from tests.runtime.conftest import toy_hybrid
 
@@ -25,12 +28,10 @@ SHAPE = (1, 3, 16, 16)
 def test_counts_of_an_arm_network_are_equal_twice(arm: Bundle) -> None:
     first, second = (count_instructions(arm.path / LIBRARY, SHAPE, SHAPE) for _ in range(2))
     assert first == second
-    assert 0 < first.own < first.total
-    assert sum(first.classes.values()) == first.own
-    assert first.classes["vector multiply-add"] > 0
-    parts = {name: sum(each.count for each in code) for name, code in first.functions.items()}
-    assert sum(parts.values()) == first.own
-    assert any("conv2d" in name for name in parts)
+    assert 0 < total(first.code) < total(first.process)
+    assert sum(classes(first.code).values()) == total(first.code)
+    assert classes(first.code)[MULTIPLY_ADD] > 0
+    assert any("conv2d" in name for name in first.kernels)
 
 
 def test_work_grows_with_the_image(arm: Bundle, tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_work_grows_with_the_image(arm: Bundle, tmp_path: Path) -> None:
     shape = (1, 3, 32, 32)
     small = count_instructions(arm.path / LIBRARY, SHAPE, SHAPE)
     large = count_instructions(tmp_path / LIBRARY, shape, shape)
-    ratio = large.classes["vector multiply-add"] / small.classes["vector multiply-add"]
+    ratio = classes(large.code)[MULTIPLY_ADD] / classes(small.code)[MULTIPLY_ADD]
     assert ratio == pytest.approx(4, rel=0.2)
 
 

@@ -1,0 +1,106 @@
+"""Instructions per pixel of aarch64 code under qemu: the teacher, hybrids, and ONNX Runtime.
+
+    python -m tests.benchmarks.aarch64 --json out.json
+
+Everything on one thread, one inference, the whole process: TVM's runtime, ONNX Runtime's and the C
+library count too. Counts are exact and repeatable, but they are not times: see docs/static_cost.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import distillc
+from distillc.codegen.compile import build_library
+from distillc.codegen.onnx_export import export_onnx
+from distillc.frontend.cost import count_cost
+from distillc.network import Network
+from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
+from distillc.runtime.aarch64_classes import CLASSES
+from distillc.runtime.instruction_count import Instruction, classes, count_instructions, total
+from distillc.targets.base import get_target
+from distillc.workdir import write_json
+from tests.benchmarks.arm_onnxruntime import ONNXRUNTIME, count_onnxruntime, prepare
+
+CHECKPOINT = Path(__file__).parents[2] / "examples/checkpoints/restormer_tiny_denoise_sigma25.pth"
+HYBRIDS = ("conv", "scan1")
+TARGET = "snapdragon8elite"
+LANES = 4
+ENGINE = f"ONNX Runtime {ONNXRUNTIME}"
+
+
+def networks(checkpoint: Path, size: int) -> tuple[Network, dict[str, nn.Module]]:
+    """Return the teacher and, by name, the modules: itself, and hybrids of one family each."""
+    passes = [Trace(), FindAttention(), SynthesizeSurrogates(HYBRIDS)]
+    net = distillc.Pipeline(passes).run(distillc.load(checkpoint).at((size, size)))
+    hybrids = {label: net.hybrid({block.name: label for block in net.blocks}) for label in HYBRIDS}
+    return net, {"teacher": net.hybrid({}), **hybrids}
+
+
+def row(engine: str, pixels: int, code: Sequence[Instruction]) -> dict[str, Any]:
+    """Return what an engine executed, per pixel of the input."""
+    parts = {name: count / pixels for name, count in classes(code).items()}
+    return {"engine": engine, "all": total(code) / pixels, **parts}
+
+
+def measure(checkpoint: Path, size: int, arm: Path | None) -> list[dict[str, Any]]:
+    """Count everything; `arm` is the folder of the arm64 Python, None leaves ONNX Runtime out."""
+    net, modules = networks(checkpoint, size)
+    shape, pixels = net.input_shape, size * size
+    rows: list[dict[str, Any]] = []
+    for name, module in modules.items():
+        facts = {"network": name, "macs": count_cost(module, shape).macs / pixels}
+        with tempfile.TemporaryDirectory(prefix="distillc-aarch64-") as folder:
+            library, model = Path(folder) / "model.so", Path(folder) / "model.onnx"
+            info = build_library(module, get_target(TARGET), shape, library)
+            count = count_instructions(library, shape, info.output_shape)
+            own = {"own": total(count.code) / pixels}
+            rows.append(facts | own | row("distillc", pixels, count.process))
+            print(rows[-1], file=sys.stderr, flush=True)
+            if arm:
+                export_onnx(module, shape, model)
+                rows.append(facts | row(ENGINE, pixels, count_onnxruntime(arm, model, shape)))
+                print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [
+        f"| network | engine | MACs | MACs / {LANES} | all | {' | '.join(CLASSES)} |",
+        "|---|---|" + "---:|" * (3 + len(CLASSES)),
+    ]
+    for each in rows:
+        figures = [each["macs"], each["macs"] / LANES, each["all"]]
+        figures += [each[name] for name in CLASSES]
+        cells = " | ".join(f"{figure:,.0f}" for figure in figures)
+        lines.append(f"| {each['network']} | {each['engine']} | {cells} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument(
+        "--arm", type=Path, help="folder for the arm64 Python (filled once); without it no ONNX"
+    )
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.arm:
+        prepare(arguments.arm.resolve())
+    rows = measure(arguments.checkpoint, arguments.size, arguments.arm and arguments.arm.resolve())
+    print(table(rows))
+    if arguments.json:
+        write_json(arguments.json, rows)
+
+
+if __name__ == "__main__":
+    main()
