@@ -1,0 +1,132 @@
+"""Whole networks: ours against ONNX Runtime, OpenVINO, torch and ncnn.
+
+    python -m tests.benchmarks.network --size 128 256 --json network.json
+
+The teacher is Restormer with random weights; in a hybrid every block is replaced by one surrogate.
+Every engine loads its network in a process of its own; they run in turn, never two at once, with
+equal threads. Error is the largest difference from eager torch on the same random image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.engines import ENGINES
+from tests.benchmarks.networks import TEACHER, Artifacts, NetworkSpec, add_network_arguments
+from tests.benchmarks.race import Worker, WorkerError, race
+from tests.benchmarks.report import describe_machine, markdown, percentiles, save
+
+TOLERANCE = 1e-4
+COLUMNS = {
+    "network": "network",
+    "size": "size",
+    "engine": "engine",
+    "median ms": "median_ms:.1f",
+    "p10": "p10_ms:.1f",
+    "p90": "p90_ms:.1f",
+    "speed-up over ONNX Runtime": "over_onnxruntime:.2f",
+    "over the best of it and OpenVINO": "over_best:.2f",
+    "max error": "max_error:.1e",
+    "build s": "build_s:.1f",
+    "load s": "load_s:.1f",
+    "remark": "remark",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", type=int, nargs="+", default=[128, 256])
+    parser.add_argument("--networks", nargs="+", default=[TEACHER, "conv", "scan1", "scan2"])
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        choices=ENGINES,
+        default=[name for name in ENGINES if name != "torch-compile"],
+        help="engines for the teacher; torch-compile takes minutes to compile",
+    )
+    parser.add_argument(
+        "--hybrid-engines", nargs="+", choices=ENGINES, default=["distillc"], help="for hybrids"
+    )
+    add_network_arguments(parser)
+    arguments = parser.parse_args()
+
+    machine = describe_machine(arguments.threads)
+    rows: list[dict[str, Any]] = []
+    for size in arguments.size:
+        plan = [
+            (NetworkSpec(family, arguments.dim, tuple(arguments.blocks)), engine)
+            for family in arguments.networks
+            for engine in (arguments.engines if family == TEACHER else arguments.hybrid_engines)
+        ]
+        rows += measure(plan, size, arguments)
+    print(f"{machine['cpu']}, {arguments.threads} threads, medians of {arguments.runs} rounds\n")
+    print(markdown(COLUMNS, rows))
+    save(arguments.json, machine, rows=rows, runs=arguments.runs)
+    if any(row["engine"] == "distillc" and row["remark"] for row in rows):
+        sys.exit("distillc failed or is wrong; see the remarks")
+
+
+def measure(
+    plan: list[tuple[NetworkSpec, str]], size: int, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Return one row for each network and engine; what fails has its reason in `remark`."""
+    artifacts = Artifacts(arguments.work_dir)
+    rows: list[dict[str, Any]] = []
+    workers: dict[int, Worker] = {}
+    try:
+        for index, (spec, engine) in enumerate(plan):
+            print(f"{size}: preparing {spec.family} for {engine}", file=sys.stderr)
+            row: dict[str, Any] = {"network": spec.family, "size": size, "engine": engine}
+            row |= {"dim": spec.dim, "blocks": spec.blocks, "remark": ""}
+            rows.append(row)
+            try:
+                built = artifacts.file(engine, spec, size)
+                row["build_s"] = built.seconds
+                worker = Worker(engine, built.path, (1, 3, size, size), arguments.threads)
+            except WorkerError as error:
+                row["remark"] = str(error)
+                continue
+            except Exception as error:  # a peer's converter raises anything
+                row["remark"] = f"not built: {str(error).strip().splitlines()[0][:200]}"
+                continue
+            workers[index] = worker
+            row |= _compare(worker, artifacts.reference(spec, size))
+        print(f"{size}: timing", file=sys.stderr)
+        for index, ms in race(workers, arguments.runs).items():
+            rows[index] |= percentiles(ms) | {"ms": ms}
+    finally:
+        for worker in workers.values():
+            worker.close()
+    add_ratios(rows)
+    return rows
+
+
+def _compare(worker: Worker, reference: np.ndarray) -> dict[str, Any]:
+    assert worker.output is not None
+    error = float(np.abs(worker.output - reference).max())
+    remark = "" if error <= TOLERANCE else "WRONG: differs from torch"
+    return {"max_error": error, "load_s": worker.load_s, "remark": remark}
+
+
+def add_ratios(rows: list[dict[str, Any]]) -> None:
+    """Add how many times as fast each row is as the teacher in ONNX Runtime, and in the faster of
+    ONNX Runtime and OpenVINO."""
+    peers = {
+        row["engine"]: row["median_ms"]
+        for row in rows
+        if row["network"] == TEACHER and "median_ms" in row
+    }
+    known = [peers[name] for name in ("onnxruntime", "openvino") if name in peers]
+    for row in rows:
+        if "median_ms" in row and "onnxruntime" in peers:
+            row["over_onnxruntime"] = peers["onnxruntime"] / row["median_ms"]
+        if "median_ms" in row and known:
+            row["over_best"] = min(known) / row["median_ms"]
+
+
+if __name__ == "__main__":
+    main()
