@@ -54,6 +54,15 @@ def test_code_that_was_translated_twice_is_added_up(tmp_path: Path) -> None:
     )
 
 
+def test_an_instruction_cut_at_the_end_of_a_page_is_read_whole(tmp_path: Path) -> None:
+    dump = tmp_path / "counts"
+    dump.write_text("7 ffe 90 48\t/model.so\n6 fff 4889c3\t/model.so\n")
+    assert read_counts(dump) == (
+        Instruction("/model.so", 0xFFE, b"\x90", 7),
+        Instruction("/model.so", 0xFFF, b"\x48\x89\xc3", 6),
+    )
+
+
 def test_difference_leaves_out_what_ran_as_often() -> None:
     start, loop = Instruction("f", 0, b"\0" * 4, 1), Instruction("f", 4, b"\1" * 4, 10)
     new = Instruction("f", 8, b"\2" * 4, 2)
