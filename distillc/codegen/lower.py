@@ -12,6 +12,11 @@ from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from distillc.codegen.rewrites.defer_scales import DeferScales
+from distillc.codegen.rewrites.fold_views import FoldViews
+from distillc.codegen.rewrites.fuse_kernels import FuseKernels
+from distillc.codegen.rewrites.merge_projection import MergeProjection
+from distillc.codegen.rewrites.slice_splits import SliceSplits
 from distillc.codegen.scan_kernel import selective_scan_kernel
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
@@ -74,7 +79,7 @@ def lower(program: torch.export.ExportedProgram, target: Target) -> tvm.IRModule
             run_ep_decomposition=False,
             custom_convert_map={SCAN: functools.partial(_convert_scan, target)},
         )
-        return _fuse(mod)
+        return fuse(mod)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise LoweringError(
@@ -83,18 +88,25 @@ def lower(program: torch.export.ExportedProgram, target: Target) -> tvm.IRModule
         ) from error
 
 
-def _fuse(mod: tvm.IRModule) -> tvm.IRModule:
+def fuse(mod: tvm.IRModule) -> tvm.IRModule:
+    """Rewrite an imported module, lower its operators to TIR and fuse them into kernels."""
     transforms = relax.transform
     return tvm.ir.transform.Sequential(
         [
             transforms.DecomposeOpsForInference(),
             transforms.CanonicalizeBindings(),
+            SliceSplits(),
+            FoldViews(),
+            DeferScales(),
+            MergeProjection(),
+            FoldViews(),
             transforms.FoldConstant(),
             transforms.LegalizeOps(),
             transforms.AnnotateTIROpPattern(),
             transforms.FoldConstant(),
             transforms.FuseOps(),
             transforms.FuseTIR(),
+            FuseKernels(),
             # What is still a plain reshape becomes a view: once scheduled it is a copy like any.
             transforms.RewriteDataflowReshape(),
             transforms.DeadCodeElimination(),

@@ -146,6 +146,10 @@ def inline_elementwise(func: tirx.PrimFunc) -> tirx.PrimFunc:
             continue
         if reused and contains(value, Call, tirx.Div):
             continue
+        if not isinstance(value, TensorLoad) and any(
+            each.reduction and each.size > block.size for each in consumers
+        ):
+            continue  # a product should find its operand in memory
         try:
             sch.compute_inline(rv)
         except s_tir.ScheduleError:
@@ -196,3 +200,36 @@ def binding(sch: s_tir.Schedule, rv: SBlockRV, var: tirx.Var) -> tirx.Expr:
     """Return the expression of loop variables that a block's iteration variable is bound to."""
     pairs = zip(sch.get(rv).iter_vars, _realize(sch, rv).iter_values, strict=True)
     return next(value for iter_var, value in pairs if iter_var.var.same_as(var))
+
+
+def product_operands(block: Block) -> tuple[TensorLoad, TensorLoad] | None:
+    """Return the two loads of a block `C[..] = C[..] + A[..] * B[..]`."""
+    store = block.stmt.body
+    if not block.reduction or not isinstance(store.value, tirx.Add):
+        return None
+    total, product = store.value.a, store.value.b
+    if not isinstance(total, TensorLoad) or not total.source.same_as(store.buffer):
+        return None
+    if not isinstance(product, tirx.Mul):
+        return None
+    first, second = product.a, product.b
+    if not isinstance(first, TensorLoad) or not isinstance(second, TensorLoad):
+        return None
+    return first, second
+
+
+def copy_tile(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, lanes: int) -> list[LoopRV]:
+    """Vectorise the innermost loop of a block that moves a tile; return the other own loops."""
+    own = loops_below(sch, rv, anchor)
+    if lanes > 1:
+        own[-1], inner = sch.split(own[-1], [None, lanes])
+        sch.vectorize(inner)
+    return own
+
+
+def unroll_init(sch: s_tir.Schedule, rv: SBlockRV) -> None:
+    """Unroll the loops that `decompose_reduction` made for the initial values."""
+    for loop in sch.get_loops(rv):
+        stmt = sch.get(loop)
+        if stmt.loop_var.name.endswith("_init") and stmt.kind == tirx.ForKind.SERIAL:
+            sch.unroll(loop)

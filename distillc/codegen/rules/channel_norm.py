@@ -11,21 +11,14 @@ Rows of X lie a power of two apart; without packing, passes after the first woul
 from __future__ import annotations
 
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.rules.base import (
     PARALLEL_MIN,
-    Block,
-    Iter,
-    binding,
-    describe,
     divisors,
     find_blocks,
-    loads,
-    loops_below,
-    variables,
     vector_extent,
 )
+from distillc.codegen.rules.pixels import pixel_axis, shared_inputs, vectorize_pixels
 from distillc.targets.base import Target
 
 
@@ -33,14 +26,14 @@ def schedule_channel_norm(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule
     """Schedule a chain of blocks that share the contiguous axis, which none of them sums over."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
-    pixels = [_pixel_axis(block) for block in blocks]
+    pixels = [pixel_axis(block) for block in blocks]
     if not any(block.reduction for block in blocks) or any(axis is None for axis in pixels):
         return None
     count = pixels[-1].extent if pixels[-1] is not None else 0
     lanes = vector_extent(count, target.lanes)
     if any(axis is None or axis.extent != count for axis in pixels) or lanes == 1:
         return None
-    shared = _shared_inputs(func, blocks)
+    shared = shared_inputs(func, blocks)
     packs = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
     channels = max(block.size // block.spatial_size for block in blocks)
     channels = max(channels, *(block.size // count for block in blocks))
@@ -58,36 +51,8 @@ def schedule_channel_norm(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule
     if sum(block.size for block in blocks) >= PARALLEL_MIN:
         sch.parallel(tile)
     for rv in [*packs, *(block.rv for block in blocks)]:
-        _vectorize_pixels(sch, rv, tile, lanes)
+        vectorize_pixels(sch, rv, tile, lanes)
     return sch
-
-
-def _pixel_axis(block: Block) -> Iter | None:
-    """Return the iteration along the last axis of a block's output and of all its inputs."""
-    axes = {it.var: it for it in block.iters if not it.reduction}
-    inner = axes.get(block.stmt.body.indices[-1])
-    if inner is None or inner.loop is None:
-        return None
-    for load in loads(block.stmt.body.value):
-        vector = load.indices[-1].same_as(inner.var)
-        constant = not any(load.indices[-1].same_as(var) for var in axes)
-        if not vector and not (constant and isinstance(load.indices[-1], tirx.IntImm)):
-            return None
-    return inner
-
-
-def _shared_inputs(func: tirx.PrimFunc, blocks: list[Block]) -> list[tuple[list[SBlockRV], int]]:
-    """Return, for each parameter that several blocks read, those blocks and its read number."""
-    shared = []
-    for param in func.params:
-        users = [
-            block for block in blocks if any(r.source.same_as(param) for r in block.stmt.reads)
-        ]
-        if len(users) > 1:
-            reads = users[0].stmt.reads
-            index = next(i for i, read in enumerate(reads) if read.source.same_as(param))
-            shared.append(([block.rv for block in users], index))
-    return shared
 
 
 def _tile_width(count: int, channels: int, lanes: int, target: Target) -> int:
@@ -98,22 +63,3 @@ def _tile_width(count: int, channels: int, lanes: int, target: Target) -> int:
     limit = min(512, target.l2_kib * 256 // (4 * channels), count // (4 * target.threads))
     limit = max(lanes, limit)
     return next(d for d in divisors(count) if d <= limit and d % lanes == 0)
-
-
-def _vectorize_pixels(sch: s_tir.Schedule, rv: SBlockRV, tile: LoopRV, lanes: int) -> None:
-    """Order a block's loops: runs of pixels, channels, vectors (four stay in registers)."""
-    block = describe(sch, rv)
-    used = variables(binding(sch, rv, block.stmt.body.indices[-1]))
-    pixels = next(lp for lp in loops_below(sch, rv, tile) if sch.get(lp).loop_var in used)
-    width = int(sch.get(pixels).extent)
-    sums = [it.loop for it in block.nest if it.reduction]
-    if not sums:
-        _, lane = sch.split(pixels, [None, lanes])
-        sch.vectorize(lane)
-        return
-    vectors = next(d for d in (4, 2, 1) if (width // lanes) % d == 0)
-    run, vector, lane = sch.split(pixels, [None, vectors, lanes])
-    sch.reorder(run, *sums, vector, lane)
-    sch.vectorize(lane)
-    sch.unroll(vector)
-    sch.decompose_reduction(rv, sums[0])

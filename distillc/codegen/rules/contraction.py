@@ -16,18 +16,22 @@ from dataclasses import dataclass
 from math import prod
 
 from tvm import s_tir, tirx
-from tvm.ir import TensorLoad
-from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.s_tir.schedule import LoopRV
 
 from distillc.codegen.rules.base import (
     Block,
     Iter,
+    copy_tile,
     divisors,
     find_blocks,
     fuse,
-    loops_below,
+    is_padding,
+    product_operands,
+    unroll_init,
     vector_extent,
 )
+from distillc.codegen.rules.pixels import shared_inputs, vectorize_pixels
+from distillc.codegen.rules.stencil import place_stencils
 from distillc.targets.base import Target
 
 
@@ -76,22 +80,6 @@ def find_contraction(block: Block) -> Contraction | None:
     return None
 
 
-def product_operands(block: Block) -> tuple[TensorLoad, TensorLoad] | None:
-    """Return the two loads of a block `C[..] = C[..] + A[..] * B[..]`."""
-    store = block.stmt.body
-    if not block.reduction or not isinstance(store.value, tirx.Add):
-        return None
-    total, product = store.value.a, store.value.b
-    if not isinstance(total, TensorLoad) or not total.source.same_as(store.buffer):
-        return None
-    if not isinstance(product, tirx.Mul):
-        return None
-    first, second = product.a, product.b
-    if not isinstance(first, TensorLoad) or not isinstance(second, TensorLoad):
-        return None
-    return first, second
-
-
 def register_tile(rows: int, columns: int, target: Target) -> tuple[int, int, int]:
     """Return (rows, vectors, lanes) of the accumulator tile that loads least per multiply-add.
 
@@ -122,34 +110,53 @@ def packed_tiles(tiles: int, tile_bytes: int, target: Target) -> int:
 
 
 def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
-    """Schedule one contraction with an optional elementwise epilogue."""
+    """Schedule one contraction; what is computed before it makes its packed operand."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
-    if not 1 <= len(blocks) <= 2 or (len(blocks) == 2 and blocks[1].reduction):
+    number = next((i for i, block in enumerate(blocks) if find_contraction(block)), None)
+    if (
+        number is None
+        or len(blocks) > number + 2
+        or blocks[-1].reduction > (number + 1 == len(blocks))
+    ):
         return None
-    axes = find_contraction(blocks[0])
-    if axes is None:
+    axes = find_contraction(blocks[number])
+    assert axes is not None
+    before, rv = blocks[:number], blocks[number].rv
+    packed = blocks[number].stmt.reads[axes.packed].source
+    pack_block = next((block for block in before if block.output.same_as(packed)), None)
+    if before and pack_block is None:
         return None
-    rv = blocks[0].rv
-    epilogue = blocks[1].rv if len(blocks) == 2 else sch.cache_write(rv, 0, "local")
-    if len(blocks) == 2:
+    epilogue = blocks[-1].rv if len(blocks) == number + 2 else sch.cache_write(rv, 0, "local")
+    if len(blocks) == number + 2:
         sch.set_scope(rv, 0, "local")
-    pack = sch.cache_read(rv, axes.packed, "global", [rv])
+    stencil = any(is_padding(block) for block in before)
+    shared = [] if stencil else shared_inputs(func, before)
+    copies = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
+    pack = pack_block.rv if pack_block else sch.cache_read(rv, axes.packed, "global", [rv])
 
-    loops = [[it.loop for it in group] for group in (axes.batch, axes.columns[:-1])]
     rows = fuse(sch, [it.loop for it in axes.rows])
-    column = axes.columns[-1].loop
+    column = axes.columns[-1]
     sums = [it.loop for it in axes.sums]
-    height, vectors, lanes = register_tile(
-        int(sch.get(rows).extent), int(sch.get(column).extent), target
-    )
-    row_outer, row_inner = sch.split(rows, [None, height])
-    tiles = int(sch.get(column).extent) // (vectors * lanes)
+    height, vectors, lanes = register_tile(int(sch.get(rows).extent), column.extent, target)
     depth = prod(it.extent for it in axes.sums)
-    run = packed_tiles(tiles, depth * vectors * lanes * 4, target)
-    tile, step, vector, lane = sch.split(column, [None, run, vectors, lanes])
-    outer = [loop for group in loops for loop in group]
-    sch.reorder(*outer, tile, row_outer, step, *sums, row_inner, vector, lane)
+    row_outer, row_inner = sch.split(rows, [None, height])
+    tiles = column.extent // (vectors * lanes)
+    image_rows: list[LoopRV] = []
+    outer = [it.loop for it in axes.batch]
+    if stencil:  # whole rows of the image: their neighbours are read once
+        run, step_bytes = tiles, depth * column.extent * 4
+        count = axes.columns[-2].extent
+        limit = max(1, min(4, target.l2_kib * 512 // step_bytes, count // (2 * target.threads)))
+        lines = next(d for d in divisors(count) if d <= limit)
+        above, inside = sch.split(axes.columns[-2].loop, [None, lines])
+        outer += [*[it.loop for it in axes.columns[:-2]], above]
+        image_rows = [inside]
+    else:
+        run = packed_tiles(tiles, depth * vectors * lanes * 4, target)
+        outer += [it.loop for it in axes.columns[:-1]]
+    tile, step, vector, lane = sch.split(column.loop, [None, run, vectors, lanes])
+    sch.reorder(*outer, tile, row_outer, *image_rows, step, *sums, row_inner, vector, lane)
     tile = fuse(sch, [*outer, tile])
     sch.compute_at(pack, tile)
     sch.reverse_compute_at(epilogue, step)
@@ -158,26 +165,20 @@ def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
         sch.vectorize(lane)
     sch.unroll(row_inner)
     sch.unroll(vector)
-    copy_tile(sch, pack, tile, lanes)
     for loop in copy_tile(sch, epilogue, step, lanes):
         # The accumulators stay in registers only if every access has a constant index.
         sch.unroll(loop)
     unroll_init(sch, sch.decompose_reduction(rv, sums[0]))
+    if stencil:
+        place_stencils(sch, before, pack, tile, target)
+    elif before:
+        for block in reversed(before):
+            if block is not pack_block:
+                sch.compute_at(block.rv, tile)
+        for copy in copies:
+            sch.compute_at(copy, tile)
+        for each in [*copies, *(block.rv for block in before)]:
+            vectorize_pixels(sch, each, tile, lanes)
+    else:
+        copy_tile(sch, pack, tile, lanes)
     return sch
-
-
-def copy_tile(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, lanes: int) -> list[LoopRV]:
-    """Vectorise the innermost loop of a block that moves a tile; return the other own loops."""
-    own = loops_below(sch, rv, anchor)
-    if lanes > 1:
-        own[-1], inner = sch.split(own[-1], [None, lanes])
-        sch.vectorize(inner)
-    return own
-
-
-def unroll_init(sch: s_tir.Schedule, rv: SBlockRV) -> None:
-    """Unroll the loops that `decompose_reduction` made for the initial values."""
-    for loop in sch.get_loops(rv):
-        stmt = sch.get(loop)
-        if stmt.loop_var.name.endswith("_init") and stmt.kind == tirx.ForKind.SERIAL:
-            sch.unroll(loop)

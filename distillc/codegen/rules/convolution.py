@@ -11,25 +11,22 @@ Result:  for each tile of rows (depthwise: each channel and tile of rows) in par
 from __future__ import annotations
 
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.s_tir.schedule import LoopRV
 
 from distillc.codegen.rules.base import (
     Iter,
+    copy_tile,
     divisors,
     find_blocks,
     fuse,
     is_padding,
-    loops_below,
+    product_operands,
+    unroll_init,
     variables,
     vector_extent,
-    vectorize_last,
 )
-from distillc.codegen.rules.contraction import (
-    copy_tile,
-    product_operands,
-    register_tile,
-    unroll_init,
-)
+from distillc.codegen.rules.contraction import register_tile
+from distillc.codegen.rules.stencil import place_padding
 from distillc.targets.base import Target
 
 
@@ -126,10 +123,3 @@ def _tile_depthwise(
     if lanes > 1:
         sch.vectorize(lane)
     return shared, column_outer, [*[it.loop for it in sums if it.extent <= 3], row_inner]
-
-
-def place_padding(sch: s_tir.Schedule, pad: SBlockRV, loop: LoopRV, lanes: int) -> None:
-    """Pad tile by tile: fill the tile with zeros, then copy the inside without conditions."""
-    sch.compute_at(pad, loop)
-    sch.decompose_padding(pad, loops_below(sch, pad, loop)[0])
-    vectorize_last(sch, sch.get_loops(pad)[-1], lanes)

@@ -152,7 +152,7 @@ def _leaves(func: tirx.PrimFunc) -> list[_Leaf] | None:
     return leaves
 
 
-def _substitute(expr: tirx.Expr, values: dict[tirx.Var, tirx.Expr]) -> tirx.Expr:
+def substitute(expr: tirx.Expr, values: dict[tirx.Var, tirx.Expr]) -> tirx.Expr:
     return tvm_ffi.structural_map(expr, (tirx.Var, lambda var: values.get(var, var)), order="post")
 
 
@@ -215,7 +215,7 @@ class _Merger:
             }
 
         def indices(buffer: tirx.Var, old: list[tirx.Expr]) -> list[tirx.Expr]:
-            new = [_substitute(index, values) for index in old]
+            new = [substitute(index, values) for index in old]
             if self.merged(buffer) is not None:
                 new = [*new[:-2], new[-2] * int64(self.width) + new[-1]]
             new = [analyzer.simplify(index) for index in new]

@@ -1,82 +1,128 @@
-"""Small products summed over many pixels: queries times keys of channel attention.
+"""Products of two matrices of rows, summed over many pixels: q kT of channel attention.
 
-Given:   C[b, m, n] += Q[b, m, k] * K[b, k, n]              (m, n: channels; k: pixels)
-Result:  for each (chunk of k, b) in parallel:
-           for each block of m and n: partial[chunk, b, m, n] in registers over k
-         C = sum of the partial products over the chunks
+Given:   C[b, m, n] += Q[b, m, p] * K[b, n, p]; C' = epilogue(C)      (p contiguous in Q and K)
+Result:  for each (chunk of p, b) in parallel:
+           for each tile of m and n:
+             acc[m, n, lanes] in registers; for p: acc += Q vector * K vector
+         C = sum over chunks and lanes, then the epilogue
 
-The outputs are too few to feed the cores; the long sum is what is divided.
+Neither operand is transposed, and the outputs being few, it is the long sum that is divided.
 """
 
 from __future__ import annotations
 
-from math import prod
-
 from tvm import s_tir, tirx
+from tvm.s_tir.schedule import SBlockRV
 
-from distillc.codegen.rules.base import describe, divisors, find_blocks, fuse, vectorize_last
-from distillc.codegen.rules.contraction import (
-    copy_tile,
-    find_contraction,
-    register_tile,
+from distillc.codegen.rules.base import (
+    Block,
+    Iter,
+    describe,
+    divisors,
+    find_blocks,
+    fuse,
+    loops_below,
+    product_operands,
     unroll_init,
+    variables,
+    vector_extent,
+    vectorize_last,
 )
 from distillc.targets.base import Target
 
-# Pixels of one chunk: both operands of 48 channels then fit a second-level cache.
-CHUNK = 1024
+CHUNK = 2048
+"""Pixels of one chunk, at most: a tile's rows of Q and K then fit the first-level cache."""
 
 
 def schedule_gram(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
-    """Schedule a lone contraction whose sum is long against its output."""
+    """Schedule a product of rows with at most small elementwise work after it."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
-    axes = find_contraction(blocks[0]) if len(blocks) == 1 else None
-    if axes is None or len(axes.rows) != 1 or len(axes.columns) != 1:
+    axes = _find_rows(blocks[0])
+    if axes is None or any(block.reduction for block in blocks[1:]):
         return None
-    pixels = prod(it.extent for it in axes.sums)
-    if pixels < 4 * axes.rows[0].extent * target.threads or axes.columns[0].extent > 256:
+    pixel = axes[2]
+    lanes = vector_extent(pixel.extent, target.lanes)
+    if lanes == 1 or pixel.extent < 8 * lanes:
         return None
     total = blocks[0].rv
-    total_sum = fuse(sch, [it.loop for it in axes.sums])
-    chunk = next(d for d in divisors(pixels) if d <= CHUNK)
-    chunks, _ = sch.split(total_sum, [None, chunk])
-    partial = sch.rfactor(chunks, 0)
-    output = sch.cache_write(partial, 0, "local")
+    rank = len(blocks[0].stmt.body.indices)
+    limit = max(8 * lanes, min(CHUNK, pixel.extent // (2 * target.threads)))
+    chunk = next(d for d in divisors(pixel.extent // lanes) if d * lanes <= limit)
+    _, _, lane = sch.split(pixel.loop, [None, chunk, lanes])
+    by_lane = sch.rfactor(lane, rank)
+    outer = next(it for it in describe(sch, by_lane).nest if it.reduction)
+    partial = sch.rfactor(outer.loop, 0)
 
-    _schedule_partial(sch, partial, output, target)
-    final = describe(sch, total)
-    outer = [it.loop for it in final.nest if not it.reduction]
-    sums = [it.loop for it in final.nest if it.reduction]
-    sch.reorder(*outer[:-1], *sums, outer[-1])
-    vectorize_last(sch, outer[-1], target.lanes)
-    sch.decompose_reduction(total, sums[0])
+    _schedule_partial(sch, partial, target)
+    _schedule_sums(sch, total, by_lane, target)
+    for block in blocks[1:]:
+        vectorize_last(sch, sch.get_loops(block.rv)[-1], target.lanes)
     return sch
 
 
-def _schedule_partial(
-    sch: s_tir.Schedule,
-    rv: s_tir.schedule.SBlockRV,
-    output: s_tir.schedule.SBlockRV,
-    target: Target,
-) -> None:
-    """Schedule partial[chunk, b.., m, n] += Q * K: registers hold a tile of m and n."""
+def _schedule_partial(sch: s_tir.Schedule, rv: SBlockRV, target: Target) -> None:
+    """Schedule partial[chunk, b.., m, n, lane] += Q * K: registers hold a tile of m and n."""
     block = describe(sch, rv)
-    chunk = next(it for it in block.nest if it.var.same_as(block.stmt.body.indices[0]))
-    rest = [it for it in block.nest if it is not chunk and not it.reduction]
+    by_var = {it.var: it for it in block.iters}
+    axes = [by_var[index] for index in block.stmt.body.indices if isinstance(index, tirx.Var)]
+    chunk, *batch, row_axis, column_axis, lane_axis = [it for it in axes if it.loop is not None]
     sums = [it.loop for it in block.nest if it.reduction]
-    row, column = rest[-2:]
-    height, vectors, lanes = register_tile(row.extent, column.extent, target)
-    row_outer, row_inner = sch.split(row.loop, [None, height])
-    column_outer, vector, lane = sch.split(column.loop, [None, vectors, lanes])
-    outer = [chunk.loop, *[it.loop for it in rest[:-2]]]
-    sch.reorder(*outer, row_outer, column_outer, *sums, row_inner, vector, lane)
+    height, width = tile_shape(row_axis.extent, column_axis.extent, target)
+    output = sch.cache_write(rv, 0, "local")
+    row_outer, row_inner = sch.split(row_axis.loop, [None, height])
+    column_outer, column_inner = sch.split(column_axis.loop, [None, width])
+    outer = [chunk.loop, *[it.loop for it in batch]]
+    sch.reorder(*outer, row_outer, column_outer, *sums, row_inner, column_inner, lane_axis.loop)
     sch.parallel(fuse(sch, outer))
-    if lanes > 1:
-        sch.vectorize(lane)
+    sch.vectorize(lane_axis.loop)
     sch.unroll(row_inner)
-    sch.unroll(vector)
+    sch.unroll(column_inner)
     sch.reverse_compute_at(output, column_outer)
-    for loop in copy_tile(sch, output, column_outer, lanes):
+    own = loops_below(sch, output, column_outer)
+    sch.vectorize(own[-1])
+    for loop in own[:-1]:
         sch.unroll(loop)
     unroll_init(sch, sch.decompose_reduction(rv, sums[0]))
+
+
+def _schedule_sums(sch: s_tir.Schedule, total: SBlockRV, by_lane: SBlockRV, target: Target) -> None:
+    """Add up the chunks in vectors, then the lanes, row by row."""
+    rows = [it.loop for it in describe(sch, total).nest if not it.reduction][:-1]
+    row = fuse(sch, rows)
+    sch.compute_at(by_lane, row)
+    block = describe(sch, by_lane)
+    sums = [it.loop for it in block.nest if it.reduction]
+    lane = sch.get_loops(by_lane)[-1]
+    sch.reorder(*sums, lane)
+    sch.vectorize(lane)
+    sch.parallel(row)
+    sch.decompose_reduction(by_lane, sums[0])
+
+
+def tile_shape(rows: int, columns: int, target: Target) -> tuple[int, int]:
+    """Return the accumulators' rows and columns: the most products for each vector loaded."""
+    best = (0.0, 1, 1)
+    for height in divisors(rows):
+        for width in divisors(columns):
+            if height * width + width + 2 <= target.registers and height <= 8 and width <= 8:
+                best = max(best, (height * width / (height + width), height, width))
+    return best[1], best[2]
+
+
+def _find_rows(block: Block) -> tuple[Iter, Iter, Iter] | None:
+    """Recognise a product summed over the contiguous axis of both operands: (m, n, p)."""
+    operands = product_operands(block)
+    sums = [it for it in block.iters if it.reduction and it.loop is not None]
+    if operands is None or len(sums) != 1:
+        return None
+    first, second = operands
+    if any(not load.indices[-1].same_as(sums[0].var) for load in operands):
+        return None
+    spatial = [it for it in block.iters if not it.reduction and it.loop is not None]
+    own = [[it for it in spatial if it.var in variables(load.indices)] for load in (first, second)]
+    rows = [it for it in own[0] if it not in own[1]]
+    columns = [it for it in own[1] if it not in own[0]]
+    if len(rows) != 1 or len(columns) != 1:
+        return None
+    return rows[0], columns[0], sums[0]

@@ -11,6 +11,7 @@ from torch import nn
 from tvm import relax, tirx
 from tvm.relax.frontend.torch import from_exported_program
 
+from distillc.codegen.lower import fuse
 from distillc.codegen.schedule import schedule_func, schedule_module
 from distillc.targets.base import Target
 
@@ -34,15 +35,7 @@ class Function(nn.Module):
 def lower(module: nn.Module, *inputs: torch.Tensor) -> tvm.IRModule:
     """Import a module and fuse its operators, as the compiler does before it schedules."""
     program = torch.export.export(module.eval(), inputs)
-    mod = from_exported_program(program, unwrap_unit_return_tuple=True)
-    passes = [
-        relax.transform.LegalizeOps(),
-        relax.transform.AnnotateTIROpPattern(),
-        relax.transform.FoldConstant(),
-        relax.transform.FuseOps(),
-        relax.transform.FuseTIR(),
-    ]
-    return tvm.ir.transform.Sequential(passes)(mod)
+    return fuse(from_exported_program(program, unwrap_unit_return_tuple=True))
 
 
 def rules_of(mod: tvm.IRModule, target: Target) -> dict[str, str]:

@@ -79,7 +79,7 @@ def test_channel_attention(pixels) -> None:
 def test_long_sum_is_divided_among_threads() -> None:
     product = Function(torch.matmul)
     inputs = random(1, 16, 4096), random(1, 4096, 16)
-    check(product, *inputs, rule="schedule_gram")
+    check(product, *inputs, rule="schedule_long_sum")
     assert "matmul_rf" in script(product, *inputs)
 
 

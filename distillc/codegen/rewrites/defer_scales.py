@@ -1,0 +1,112 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+"""Divide the product of two matrices instead of its operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import tvm
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from distillc.codegen.rewrites.walk import extents, is_call
+
+VIEWS = ("relax.reshape", "relax.permute_dims", "relax.broadcast_to", "relax.expand_dims")
+
+
+@tvm.transform.module_pass(opt_level=0, name="DeferScales")
+class DeferScales:
+    """Move a division by one number per row out of a long product.
+
+    1. An operand of a matrix product that is `x / s`, with `s` constant along the axis that the
+       product sums over, becomes `x`; the product is divided by `s` instead.
+    2. Reshapes, transpositions and broadcasts between division and product are repeated on `s`.
+    3. Only where the product is smaller than the operand: it saves passes over the operand.
+
+    Channel attention normalises C rows of H * W pixels and multiplies them to C x C numbers.
+
+    Given:   matmul(reshape(divide(q, norm)), k)            q (B, h, C, L), norm (B, h, C, 1)
+    Result:  divide(matmul(reshape(q), k), reshape(norm))
+    """
+
+    def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
+        """Rewrite every Relax function."""
+        visitor = _Deferrer(mod)
+        for name, func in mod.functions_items():
+            if isinstance(func, relax.Function):
+                visitor.builder_.update_func(name, visitor.visit_expr(func))
+        return relax.transform.DeadCodeElimination()(visitor.builder_.get())
+
+
+@mutator
+class _Deferrer(PyExprMutator):
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        call = super().visit_call_(call)
+        if not is_call(call, "relax.matmul") or len(extents(call.args[0])) < 2:
+            return call
+        product, scales = list(call.args), []
+        for index, axis in ((0, -1), (1, -2)):
+            operand = call.args[index]
+            if prod(extents(operand)) <= prod(extents(call)):  # rule 3
+                continue
+            found = self.divided(operand, len(extents(operand)) + axis)
+            if found is not None:
+                product[index], scale = found
+                scales.append(scale)
+        if not scales:
+            return call
+        result = relax.op.matmul(*product, out_dtype=call.attrs.out_dtype)
+        for scale in scales:
+            result = relax.op.divide(self.builder_.emit(result), scale)
+        return result
+
+    def divided(self, expr: relax.Expr, axis: int) -> tuple[relax.Expr, relax.Expr] | None:
+        """Return x and s of an expression that views `x / s`, None when there is no such s."""
+        call = self.lookup_binding(expr) if isinstance(expr, relax.Var) else None
+        if is_call(call, "relax.divide"):
+            x, scale = call.args
+            size = extents(self.narrow(scale))
+            if extents(x) == extents(call) and len(size) == len(extents(x)) and size[axis] == 1:
+                return x, self.narrow(scale)
+        if not is_call(call, *VIEWS):
+            return None
+        before = _axis_before(call, axis)
+        inner = None if before is None else self.divided(call.args[0], before)
+        if inner is None:
+            return None
+        x, scale = inner  # rule 2
+        wanted = list(extents(call))
+        wanted[axis] = 1
+        if is_call(call, "relax.permute_dims"):
+            order = [int(each) for each in call.attrs.axes]
+            views = [relax.op.permute_dims(each, order) for each in (x, scale)]
+        else:
+            views = [
+                relax.op.reshape(x, extents(call)),
+                relax.op.reshape(scale, wanted),
+            ]
+        return self.builder_.emit(views[0]), self.builder_.emit(views[1])
+
+    def narrow(self, scale: relax.Expr) -> relax.Expr:
+        """Return what a broadcast repeats."""
+        call = self.lookup_binding(scale) if isinstance(scale, relax.Var) else None
+        return call.args[0] if is_call(call, "relax.broadcast_to") else scale
+
+
+def _axis_before(call: relax.Call, axis: int) -> int | None:
+    """Return where an axis of a view's result comes from, None where it does not stay whole."""
+    source, result = extents(call.args[0]), extents(call)
+    if is_call(call, "relax.permute_dims"):
+        return int(call.attrs.axes[axis])
+    if prod(source) != prod(result):  # a broadcast that really repeats
+        return None
+    return _same_axis(source, result, axis)
+
+
+def _same_axis(source: Sequence[int], result: Sequence[int], axis: int) -> int | None:
+    inner = prod(result[axis + 1 :])
+    for index, size in enumerate(source):
+        if size == result[axis] and prod(source[index + 1 :]) == inner:
+            return index
+    return None

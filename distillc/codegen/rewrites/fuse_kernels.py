@@ -1,0 +1,170 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
+"""Fuse kernels along the pixels: norms into products, depthwise convolutions into their readers."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import relax
+from tvm.ir import GlobalVar
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from distillc.codegen.rewrites.kernel_kinds import KernelKind, Kind, kernel_kind
+from distillc.codegen.rewrites.walk import is_call
+
+Vars = list[relax.Var]
+
+
+@tvm.transform.module_pass(opt_level=0, name="FuseKernels")
+class FuseKernels:
+    """Merge calls of kernels into one kernel where a tile of pixels can stay in the caches.
+
+    1. A copy that leaves the contiguous axis contiguous (a slice, a reshape) is read in place by
+       every kernel that reads it; so is a transposition, by a product summed over many pixels.
+    2. A kernel that maps pixels to pixels (elementwise over any channels, sums over channels, one
+       matrix product) takes in the kernels before it that do the same without a matrix product,
+       as long as nobody else reads their results.
+    3. It takes in depthwise convolutions likewise, but nothing before those except copies: their
+       windows overlap, so that would be computed again.
+
+    Given:   n = layer_norm(x); y = conv1x1(n)
+    Result:  y = fused(x), for each tile of pixels: normalise, multiply
+    """
+
+    def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
+        """Fuse the calls of `main`; the module was through FuseTIR."""
+        graph = _Graph(mod)
+        fuser = _Fuser(mod, graph)
+        for name, func in mod.functions_items():
+            if isinstance(func, relax.Function):
+                fuser.builder_.update_func(name, fuser.visit_expr(func))
+        mod = relax.transform.DeadCodeElimination()(fuser.builder_.get())
+        return relax.transform.DeadCodeElimination()(relax.transform.FuseTIR()(mod))
+
+
+class _Graph:
+    """The kernel calls of `main`, what they are, and who reads what."""
+
+    def __init__(self, mod: tvm.IRModule) -> None:
+        main = mod["main"]
+        bindings = [b for block in main.body.blocks for b in block.bindings]
+        self.calls = {b.var: b.value for b in bindings if is_call(b.value, "relax.call_tir")}
+        kinds: dict[GlobalVar, KernelKind] = {}
+        for call in self.calls.values():
+            name = call.args[0]
+            if name not in kinds:
+                kinds[name] = kernel_kind(mod[name])
+        self.kinds = {var: kinds[call.args[0]] for var, call in self.calls.items()}
+        self.users: dict[relax.Var, Vars] = {}
+        for binding in bindings:
+            for used in relax.analysis.free_vars(binding.value):
+                self.users.setdefault(used, []).append(binding.var)
+        self.outputs = set(relax.analysis.free_vars(main.body.body))
+        self.groups = self._group()
+
+    def members(self, var: relax.Var) -> Vars:
+        """Return the calls to merge into the one that binds `var`, in order, itself the last."""
+        return self.groups.get(var, [var])
+
+    def _group(self) -> dict[relax.Var, Vars]:
+        groups: dict[relax.Var, Vars] = {}
+        taken: set[relax.Var] = set()
+        order = list(self.calls)
+        for position in range(len(order) - 1, -1, -1):
+            root = order[position]
+            if root in taken:
+                continue
+            members = [root]
+            if self.kinds[root].kind in (Kind.POINTWISE, Kind.PRODUCT):
+                for var in reversed(order[:position]):
+                    if self._joins(var, members):
+                        members.append(var)
+                taken |= set(members)
+            scheduled = self.kinds[root].kind is Kind.SCHEDULED
+            copies = [] if scheduled else self._copies(members)
+            if len(members) + len(copies) > 1:
+                chosen = {*members, *copies}
+                groups[root] = [var for var in order if var in chosen]
+        return groups
+
+    def _joins(self, var: relax.Var, members: Vars) -> bool:
+        """Apply rules 2 and 3."""
+        kind, root = self.kinds[var], self.kinds[members[0]]
+        if kind.kind not in (Kind.POINTWISE, Kind.DEPTHWISE) or kind.pixels != root.pixels:
+            return False
+        readers = self._readers(var)
+        return bool(readers) and all(
+            reader in members and not self._windowed(reader, operand) for reader, operand in readers
+        )
+
+    def _readers(self, var: relax.Var) -> list[tuple[relax.Var, relax.Var]]:
+        """Return (reader, operand) of what reads a variable through copies; none of an output."""
+        if var in self.outputs:
+            return []
+        found = []
+        for user in self.users[var]:
+            through = user in self.calls and self.kinds[user].kind is Kind.COPY
+            more = self._readers(user) if through else [(user, var)]
+            if not more:
+                return []
+            found += more
+        return found
+
+    def _windowed(self, reader: relax.Var, operand: relax.Var) -> bool:
+        """Whether a call reads an operand through a window, which must not be computed there."""
+        number = self.kinds[reader].windowed
+        return number is not None and self.calls[reader].args[1].fields[number].same_as(operand)
+
+    def _copies(self, members: Vars) -> Vars:
+        """Return the copies that members read, and those that these read (rule 1)."""
+        found: dict[relax.Var, None] = {}
+        frontier = list(members)
+        gram = self.kinds[members[0]].kind is Kind.GRAM
+        while frontier:
+            for used in relax.analysis.free_vars(self.calls[frontier.pop()].args[1]):
+                kind = self.kinds[used].kind if used in self.calls else None
+                if kind is Kind.COPY or (kind is Kind.TRANSPOSE and gram):
+                    found[used] = None
+                    frontier.append(used)
+        return [var for var in found if var not in members]
+
+
+@mutator
+class _Fuser(PyExprMutator):
+    def __init__(self, mod: tvm.IRModule, graph: _Graph) -> None:
+        super().__init__(mod)
+        self.graph = graph
+        self.roots = {
+            call: graph.members(var)
+            for var, call in graph.calls.items()
+            if len(graph.members(var)) > 1
+        }
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        members = self.roots.get(call)
+        if members is None:
+            return super().visit_call_(call)
+        function, args = self._function(members)
+        name = self.builder_.add_func(function, "fused")
+        return relax.Call(name, [self.visit_expr(arg) for arg in args])
+
+    def _function(self, members: Vars) -> tuple[relax.Function, list[relax.Expr]]:
+        """Return a primitive function of some calls, and what it is called with."""
+        args: list[relax.Expr] = []
+        params: list[relax.Var] = []
+        inner: dict[relax.Expr, relax.Expr] = {}
+        builder = relax.BlockBuilder()
+        for var in members:
+            for arg in self.graph.calls[var].args[1].fields:
+                if arg not in members and arg not in inner:
+                    args.append(arg)
+                    params.append(relax.Var(f"p{len(params)}", arg.ty))
+                    inner[arg] = params[-1]
+        with builder.function("fused", params, attrs={"Primitive": True}, private=True):
+            with builder.dataflow():
+                for var in members:
+                    call = self.graph.calls[var]
+                    operands = [inner[arg] for arg in call.args[1].fields]
+                    emit = builder.emit_output if var is members[-1] else builder.emit
+                    inner[var] = emit(relax.call_tir(call.args[0], operands, call.ty))
+            builder.emit_func_output(inner[members[-1]])
+        return builder.get()["fused"], args

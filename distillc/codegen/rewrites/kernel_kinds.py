@@ -1,0 +1,119 @@
+"""What a kernel does with its pixels, read off its TIR: what `fuse_kernels.py` decides by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+
+from tvm import s_tir, sym, tirx
+from tvm.ir import TensorLoad
+
+from distillc.codegen.rules.base import (
+    Block,
+    find_blocks,
+    inline_elementwise,
+    loads,
+    simplify,
+)
+from distillc.codegen.rules.contraction import find_contraction
+from distillc.codegen.rules.flatten import merge_axes, static_shape, substitute
+from distillc.codegen.rules.long_sum import is_long
+from distillc.codegen.rules.pixels import pixel_axis
+from distillc.codegen.rules.stencil import is_depthwise
+
+
+class Kind(Enum):
+    """What a kernel does with its pixels (the contiguous axis, image axes merged)."""
+
+    COPY = "moves numbers, contiguous ones stay contiguous"
+    POINTWISE = "maps each pixel's channels to channels of the same pixel"
+    PRODUCT = "the same by a matrix product"
+    DEPTHWISE = "a depthwise convolution, and pixelwise work on its result"
+    TRANSPOSE = "moves numbers, the second last axis becomes the contiguous one"
+    GRAM = "a small matrix product summed over many pixels"
+    SCHEDULED = "brings a schedule of its own"
+    OTHER = "anything else"
+
+
+@dataclass(frozen=True)
+class KernelKind:
+    """What is known of a kernel.
+
+    Attributes:
+        kind: What it does.
+        pixels: How many its output has, 0 for copies and for what does not work pixel by pixel.
+        windowed: Number of the parameter that is read through a window, None without one.
+    """
+
+    kind: Kind
+    pixels: int = 0
+    windowed: int | None = None
+
+
+OTHER = KernelKind(Kind.OTHER)
+
+
+def kernel_kind(func: tirx.PrimFunc) -> KernelKind:
+    """Classify a kernel as it comes from FuseTIR."""
+    if func.attrs is not None and "distillc.scheduled" in func.attrs:
+        return KernelKind(Kind.SCHEDULED)
+    plain = simplify(inline_elementwise(simplify(func)))
+    blocks = find_blocks(s_tir.Schedule(plain))
+    if len(blocks) == 1 and (kind := _copy_kind(blocks[0])):
+        return KernelKind(kind)
+    if is_depthwise(blocks):
+        image = loads(blocks[0].stmt.body.value)[0].source
+        number = next(i for i, param in enumerate(func.params) if param.same_as(image))
+        return KernelKind(Kind.DEPTHWISE, _pixels(func), number)
+    blocks = find_blocks(s_tir.Schedule(merge_axes(plain).func))
+    product = find_contraction(blocks[0])
+    if product and len(product.rows) == len(product.columns) == len(product.sums) == 1:
+        rows, columns, sums = (
+            each[0].extent for each in (product.rows, product.columns, product.sums)
+        )
+        if is_long(sums, rows, columns):
+            return KernelKind(Kind.GRAM)
+    axes = [pixel_axis(block) for block in blocks]
+    if len({axis.extent if axis else 0 for axis in axes}) > 1 or axes[0] is None:
+        return OTHER
+    products = [block for block in blocks if find_contraction(block)]
+    if not products:
+        return KernelKind(Kind.POINTWISE, _pixels(func))
+    rest = blocks[blocks.index(products[0]) + 1 :]
+    if len(products) > 1 or any(block.reduction for block in rest) or len(rest) > 1:
+        return OTHER
+    return KernelKind(Kind.PRODUCT, _pixels(func))
+
+
+def _pixels(func: tirx.PrimFunc) -> int:
+    """Return the pixels of an image (B, C, H, W), or the extent of the contiguous axis."""
+    shape = static_shape(func.params[-1]) or (0,)
+    return prod(shape[2:]) if len(shape) == 4 else shape[-1]
+
+
+def _copy_kind(block: Block) -> Kind | None:
+    """Say which axis of a copy's result follows the contiguous axis of its source."""
+    load = block.stmt.body.value
+    if block.reduction or not isinstance(load, TensorLoad):
+        return None
+    extents = {it.var: it.extent for it in block.iters}
+    flat: tirx.Expr = tirx.const(0, "int64")
+    for index, extent in zip(load.indices, load.source.ty.shape, strict=True):
+        flat = flat * extent + index
+
+    def steps(axis: tirx.Expr) -> bool:
+        """Divisions hide the step from the simplifier: try positions."""
+        if not isinstance(axis, tirx.Var) or extents[axis] < 4:
+            return False
+        values = {var: tirx.const(extent // 2, "int64") for var, extent in extents.items()}
+        found = []
+        for place in (0, 1, 2, extents[axis] - 1):
+            values[axis] = tirx.const(place, "int64")
+            found.append(int(sym.Analyzer().simplify(substitute(flat, values))))
+        return [each - found[0] for each in found] == [0, 1, 2, extents[axis] - 1]
+
+    indices = block.stmt.body.indices
+    if steps(indices[-1]):
+        return Kind.COPY
+    return Kind.TRANSPOSE if len(indices) > 1 and steps(indices[-2]) else None
