@@ -32,9 +32,9 @@ from distillc.targets.base import Target, get_target
 from distillc.workdir import write_json
 
 SIZE = 64
-FILES = ((128, 4), (128, 8), (128, 16), (256, 4), (256, 8), (256, 16), (256, 32))
-"""Register files that targets claim: bits of a register, number of registers (the CPU has 256, 16;
-with 32 accumulators spill)."""
+FILES = ((128, 10), (128, 16), (128, 32), (256, 10), (256, 12), (256, 16), (256, 24), (256, 32))
+"""Register files that targets claim: bits of a register, number of registers. The CPU has 256 and
+16: with more, accumulators spill."""
 
 
 @dataclass(frozen=True)
