@@ -20,6 +20,7 @@ from torch import nn
 import distillc
 from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
+from distillc.codegen.static_cost import static_cost
 from distillc.frontend.cost import count_cost
 from distillc.network import Network
 from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
@@ -50,8 +51,15 @@ def row(engine: str, pixels: int, code: Sequence[Instruction]) -> dict[str, Any]
     return {"engine": engine, "all": total(code) / pixels, **parts}
 
 
-def measure(checkpoint: Path, size: int, arm: Path | None) -> list[dict[str, Any]]:
-    """Count everything; `arm` is the folder of the arm64 Python, None leaves ONNX Runtime out."""
+def measure(checkpoint: Path, size: int, arm: Path | None, cycles: bool) -> list[dict[str, Any]]:
+    """Count everything.
+
+    Args:
+        checkpoint: The teacher.
+        size: Height and width of the image, pixels.
+        arm: Folder of the arm64 Python; None leaves ONNX Runtime out.
+        cycles: Whether to model cycles, with LLVM's analyser.
+    """
     net, modules = networks(checkpoint, size)
     shape, pixels = net.input_shape, size * size
     rows: list[dict[str, Any]] = []
@@ -61,7 +69,14 @@ def measure(checkpoint: Path, size: int, arm: Path | None) -> list[dict[str, Any
             library, model = Path(folder) / "model.so", Path(folder) / "model.onnx"
             info = build_library(module, get_target(TARGET), shape, library)
             count = count_instructions(library, shape, info.output_shape)
-            own = {"own": total(count.code) / pixels}
+            own: dict[str, float] = {"own": total(count.code) / pixels}
+            if cycles:
+                costs = static_cost(count.kernels, get_target(TARGET)).values()
+                modelled = sum(cost.cycles for cost in costs)
+                own["cycles"] = modelled / pixels
+                own["multiply_adds_per_cycle"] = (
+                    sum(cost.multiply_adds for cost in costs) / modelled
+                )
             rows.append(facts | own | row("distillc", pixels, count.process))
             print(rows[-1], file=sys.stderr, flush=True)
             if arm:
@@ -85,6 +100,17 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def cycle_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the modelled cycles as a Markdown table, without the networks that have none."""
+    lines = ["| network | cycles per pixel | multiply-adds per cycle |", "|---|---:|---:|"]
+    lines += [
+        f"| {each['network']} | {each['cycles']:,.0f} | {each['multiply_adds_per_cycle']:.2f} |"
+        for each in rows
+        if "cycles" in each
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
@@ -92,12 +118,16 @@ def main() -> None:
     parser.add_argument(
         "--arm", type=Path, help="folder for the arm64 Python (filled once); without it no ONNX"
     )
+    parser.add_argument("--cycles", action="store_true", help="model cycles too (Debian: llvm-19)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.arm:
         prepare(arguments.arm.resolve())
-    rows = measure(arguments.checkpoint, arguments.size, arguments.arm and arguments.arm.resolve())
+    arm = arguments.arm and arguments.arm.resolve()
+    rows = measure(arguments.checkpoint, arguments.size, arm, arguments.cycles)
     print(table(rows))
+    if arguments.cycles:
+        print(f"\n{cycle_table(rows)}")
     if arguments.json:
         write_json(arguments.json, rows)
 
