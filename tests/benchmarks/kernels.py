@@ -135,7 +135,8 @@ def operator_columns(engines: list[str]) -> dict[str, str]:
         columns |= {f"{engine} us": f"{engine}_us:.0f"}
         columns |= {f"{engine} GFLOP/s": f"{engine}_gflops:.1f"}
         columns |= {f"{engine} GB/s": f"{engine}_gbs:.1f"}
-    return columns | {"speed-up over ONNX Runtime": "over_onnxruntime:.2f"}
+    columns |= {"speed-up over ONNX Runtime": "over_onnxruntime:.2f"}
+    return columns | {"outputs differ by": "max_error:.1e"}
 
 
 if __name__ == "__main__":

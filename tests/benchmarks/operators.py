@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,6 +37,12 @@ class Operator:
     sizes: str
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
+
+    def seeded(self) -> nn.Module:
+        """Return the module with the same random weights every time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.build().eval()
 
 
 def restormer_operators(dim: int, size: int) -> Iterator[Operator]:
@@ -68,40 +76,39 @@ def restormer_operators(dim: int, size: int) -> Iterator[Operator]:
         yield convolution("1x1 convolution", hidden, channels, 1)
         yield convolution("3x3 convolution", channels, channels * 2 if level else channels // 2, 3)
         yield convolution("depthwise 3x3", 3 * channels, 3 * channels, 3, 3 * channels)
-        yield plain(
-            "layer norm", lambda channels=channels: LayerNorm(channels), channels, edge, edge
-        )
+        yield plain("layer norm", partial(LayerNorm, channels), channels, edge, edge)
         yield plain("gelu gate", Gate, 2 * hidden, edge, edge)
         head = channels // heads
-        yield plain("softmax", lambda: nn.Softmax(-1), heads, head, head)
+        yield plain("softmax", partial(nn.Softmax, -1), heads, head, head)
 
 
 def measure_operators(
     operators: list[Operator], engines: list[str], artifacts: Artifacts, threads: int, runs: int
 ) -> list[dict[str, Any]]:
-    """Return one row for each operator: microseconds and GFLOP/s or GB/s of each engine.
+    """Return one row for each operator: microseconds and GFLOP/s or GB/s of each engine,
+    and how far their outputs lie apart.
 
     A round is a burst of runs, of which the first, that wakes threads, does not count.
     """
     rows = []
     for operator in operators:
-        torch.manual_seed(0)
         name = f"{operator.family} {operator.sizes}"
         workers: dict[str, Worker] = {}
         try:
             for engine in engines:
                 make = artifacts.library if engine == "distillc" else artifacts.onnx
-                built = make(name, operator.build, operator.shape)
+                built = make(name, operator.seeded, operator.shape)
                 workers[engine] = Worker(engine, built.path, operator.shape, threads)
             times = race(workers, runs, burst=BURST, pause_s=0.02)
-            sizes = [each.output.size for each in workers.values() if each.output is not None]
+            outputs = [each.output for each in workers.values() if each.output is not None]
         finally:
             for worker in workers.values():
                 worker.close()
         cost = count_cost(operator.build(), operator.shape)
-        moved = 4 * (prod(operator.shape) + sizes[0] + cost.params)
+        moved = 4 * (prod(operator.shape) + outputs[0].size + cost.params)
         row: dict[str, Any] = {"family": operator.family, "sizes": operator.sizes}
         row |= {"flops": 2 * cost.macs, "bytes": moved}
+        row["max_error"] = max(float(np.abs(each - outputs[0]).max()) for each in outputs)
         for engine, ms in times.items():
             seconds = float(torch.tensor(ms).median()) * 1e-3
             row[f"{engine}_us"] = seconds * 1e6

@@ -73,7 +73,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
     """Return what a reader needs to judge the figures: CPU, cores, versions, threads, load."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in info if "model name" in line), "")
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)

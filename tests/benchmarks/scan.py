@@ -47,7 +47,7 @@ def time_scan(length: int, channels: int, states: int, reverse: bool, runs: int)
         random.standard_normal([int(extent) for extent in buffer.shape], dtype=np.float32)
         for buffer in kernel.params
     ]
-    arrays[2] = -np.abs(arrays[2]) - 0.5  # rates of decay
+    arrays[2] = -np.abs(arrays[2]) - np.float32(0.5)  # rates of decay
     tensors = [tvm.runtime.tensor(array) for array in arrays]
     entry = executable["main"]
     ms = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.benchmarks.kernel_work import Work
@@ -11,7 +13,11 @@ from tests.benchmarks.report import fit_exponent, markdown, percentiles
 
 
 def test_table_aligns_numbers_and_leaves_unknown_cells_empty() -> None:
-    rows = [{"name": "ours", "ms": 1.25}, {"name": "a longer name", "ms": None}, {"name": "none"}]
+    rows: list[dict[str, Any]] = [
+        {"name": "ours", "ms": 1.25},
+        {"name": "a longer name", "ms": None},
+        {"name": "none"},
+    ]
     assert markdown({"engine": "name", "ms": "ms:.1f"}, rows).splitlines() == [
         "| engine        |  ms |",
         "|---------------|----:|",
@@ -36,7 +42,7 @@ def test_exponent_of_a_power_law(exponent: float) -> None:
 
 
 def test_ratios_are_to_the_teacher_in_peers() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"network": "teacher", "engine": "distillc", "median_ms": 10.0},
         {"network": "teacher", "engine": "onnxruntime", "median_ms": 20.0},
         {"network": "teacher", "engine": "openvino", "median_ms": 15.0},
@@ -49,7 +55,7 @@ def test_ratios_are_to_the_teacher_in_peers() -> None:
 
 
 def test_ratios_without_a_peer_are_left_out() -> None:
-    rows = [{"network": "teacher", "engine": "distillc", "median_ms": 10.0}]
+    rows: list[dict[str, Any]] = [{"network": "teacher", "engine": "distillc", "median_ms": 10.0}]
     add_ratios(rows)
     assert "over_onnxruntime" not in rows[0]
     assert "over_best" not in rows[0]
