@@ -11,6 +11,7 @@ import logging
 import tvm
 from tvm import s_tir, tirx
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.math import rewrite_math
 from distillc.codegen.rules import RULES
 from distillc.codegen.rules.base import Rule, inline_elementwise, simplify
@@ -62,7 +63,7 @@ def schedule_func(func: tirx.PrimFunc, target: Target, name: str) -> tirx.PrimFu
 def _try_rule(rule: Rule, func: tirx.PrimFunc, target: Target, name: str) -> s_tir.Schedule | None:
     """Apply a rule; one that fails half-way has changed nothing, and the next may do."""
     try:
-        return rule(func, target)
+        return rule(func, target, Knobs())
     except (s_tir.ScheduleError, tvm.error.InternalError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["unknown"]
         reason = next((line for line in lines if "Error message" in line), lines[-1])

@@ -10,6 +10,7 @@ from torch import nn
 from tvm import relax, s_tir, tirx
 
 from distillc.codegen import schedule
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule import SCHEDULED, schedule_func, schedule_module
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
@@ -63,7 +64,7 @@ def test_kernel_that_no_rule_takes_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_rule_that_fails_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule:
+    def broken(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule:
         sch = s_tir.Schedule(func)
         sch.vectorize(sch.get_loops(sch.get_child_blocks(sch.get_sblock("root"))[0])[-1])
         raise s_tir.ScheduleError("Error message: not so")

@@ -1,8 +1,9 @@
 """What the schedule rules share: block analysis, inlining, tile sizes.
 
-A rule is a function `(PrimFunc, Target) -> s_tir.Schedule | None`; None means "not mine". It gets
-the function in the form that `prepare` leaves: simplified, elementwise chains inlined, image axes
-merged, the function's name "main".
+A rule is a function `(PrimFunc, Target, Knobs) -> s_tir.Schedule | None`; None means "not mine". It
+gets the function in the form that `distillc.codegen.schedule` prepares: simplified, elementwise
+chains inlined, image axes merged, the function's name "main". What could be chosen otherwise (the
+size of a tile, a chunk) it asks of the knobs, with its own choice as the default.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from tvm import s_tir, tirx
 from tvm.ir import Call, TensorLoad
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from distillc.codegen.knobs import Knobs
 from distillc.targets.base import Target
 
-Rule = Callable[[tirx.PrimFunc, Target], s_tir.Schedule | None]
+Rule = Callable[[tirx.PrimFunc, Target, Knobs], s_tir.Schedule | None]
 
 _realize = tvm_ffi.get_global_func("s_tir.schedule.GetSBlockRealize")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from tvm import s_tir, tirx
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
     PARALLEL_MIN,
     divisors,
@@ -22,7 +23,9 @@ from distillc.codegen.rules.pixels import pixel_axis, shared_inputs, vectorize_p
 from distillc.targets.base import Target
 
 
-def schedule_channel_norm(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+def schedule_channel_norm(
+    func: tirx.PrimFunc, target: Target, knobs: Knobs
+) -> s_tir.Schedule | None:
     """Schedule a chain of blocks that share the contiguous axis, which none of them sums over."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
@@ -37,7 +40,8 @@ def schedule_channel_norm(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule
     packs = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
     channels = max(block.size // block.spatial_size for block in blocks)
     channels = max(channels, *(block.size // count for block in blocks))
-    width = _tile_width(count, channels, lanes, target)
+    widths = [d for d in divisors(count) if lanes <= d <= 1024 and d % lanes == 0]
+    width = knobs.choose("width", widths, _tile_width(count, channels, lanes, target))
     last = pixels[-1]
     if last is None or last.loop is None:
         return None

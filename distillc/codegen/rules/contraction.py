@@ -18,6 +18,7 @@ from math import prod
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
     Block,
     Iter,
@@ -99,6 +100,19 @@ def register_tile(rows: int, columns: int, target: Target) -> tuple[int, int, in
     return best[1], best[2], lanes
 
 
+def choose_tile(rows: int, columns: int, target: Target, knobs: Knobs) -> tuple[int, int, int]:
+    """Return (rows, vectors, lanes) of the accumulator tile; see `register_tile`."""
+    height, vectors, lanes = register_tile(rows, columns, target)
+    if lanes == 1:
+        return height, vectors, lanes
+    most = min(8, (target.registers - 1) // 2)  # a row of accumulators beside its operand
+    widths = [each for each in range(1, most + 1) if columns % (each * lanes) == 0]
+    vectors = knobs.choose("vectors", widths, vectors)
+    room = (target.registers - vectors - 1) // vectors
+    heights = [d for d in divisors(rows) if d <= room]
+    return knobs.choose("height", heights, heights[0]), vectors, lanes
+
+
 def packed_tiles(tiles: int, tile_bytes: int, target: Target) -> int:
     """Return how many neighbouring tiles to pack at once: an eighth of the second-level cache.
 
@@ -109,7 +123,9 @@ def packed_tiles(tiles: int, tile_bytes: int, target: Target) -> int:
     return next(d for d in divisors(tiles) if d <= limit)
 
 
-def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+def schedule_contraction(
+    func: tirx.PrimFunc, target: Target, knobs: Knobs
+) -> s_tir.Schedule | None:
     """Schedule one contraction; what is computed before it makes its packed operand."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
@@ -138,7 +154,7 @@ def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
     rows = fuse(sch, [it.loop for it in axes.rows])
     column = axes.columns[-1]
     sums = [it.loop for it in axes.sums]
-    height, vectors, lanes = register_tile(int(sch.get(rows).extent), column.extent, target)
+    height, vectors, lanes = choose_tile(int(sch.get(rows).extent), column.extent, target, knobs)
     depth = prod(it.extent for it in axes.sums)
     row_outer, row_inner = sch.split(rows, [None, height])
     tiles = column.extent // (vectors * lanes)
@@ -148,12 +164,20 @@ def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
         run, step_bytes = tiles, depth * column.extent * 4
         count = axes.columns[-2].extent
         limit = max(1, min(4, target.l2_kib * 512 // step_bytes, count // (2 * target.threads)))
-        lines = next(d for d in divisors(count) if d <= limit)
+        lines = knobs.choose(
+            "lines",
+            [d for d in divisors(count) if d <= 16],
+            next(d for d in divisors(count) if d <= limit),
+        )
         above, inside = sch.split(axes.columns[-2].loop, [None, lines])
         outer += [*[it.loop for it in axes.columns[:-2]], above]
         image_rows = [inside]
     else:
-        run = packed_tiles(tiles, depth * vectors * lanes * 4, target)
+        run = knobs.choose(
+            "run",
+            [d for d in divisors(tiles) if d <= 32],
+            packed_tiles(tiles, depth * vectors * lanes * 4, target),
+        )
         outer += [it.loop for it in axes.columns[:-1]]
     tile, step, vector, lane = sch.split(column.loop, [None, run, vectors, lanes])
     sch.reorder(*outer, tile, row_outer, *image_rows, step, *sums, row_inner, vector, lane)
@@ -170,7 +194,7 @@ def schedule_contraction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
         sch.unroll(loop)
     unroll_init(sch, sch.decompose_reduction(rv, sums[0]))
     if stencil:
-        place_stencils(sch, before, pack, tile, target)
+        place_stencils(sch, before, pack, tile, target, knobs)
     elif before:
         for block in reversed(before):
             if block is not pack_block:

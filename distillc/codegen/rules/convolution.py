@@ -13,6 +13,7 @@ from __future__ import annotations
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
     Iter,
     copy_tile,
@@ -25,12 +26,14 @@ from distillc.codegen.rules.base import (
     variables,
     vector_extent,
 )
-from distillc.codegen.rules.contraction import register_tile
-from distillc.codegen.rules.stencil import place_padding
+from distillc.codegen.rules.contraction import choose_tile
+from distillc.codegen.rules.stencil import place_padding, strip_rows
 from distillc.targets.base import Target
 
 
-def schedule_convolution(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+def schedule_convolution(
+    func: tirx.PrimFunc, target: Target, knobs: Knobs
+) -> s_tir.Schedule | None:
     """Schedule pad, convolution and at most one elementwise epilogue."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
@@ -56,7 +59,7 @@ def schedule_convolution(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule 
     batch = [it.loop for it in spatial[:-3]]
     depthwise = channel.var in variables(image.indices)
     tile = _tile_depthwise if depthwise else _tile_dense
-    shared, inner, unrolled = tile(sch, (channel, row, column), batch, sums, target)
+    shared, inner, unrolled = tile(sch, (channel, row, column), batch, sums, target, knobs)
     sch.reverse_compute_at(epilogue, inner)
     lanes = vector_extent(column.extent, target.lanes)
     for loop in copy_tile(sch, epilogue, inner, lanes):
@@ -79,12 +82,16 @@ def _tile_dense(
     batch: list[LoopRV],
     sums: list[Iter],
     target: Target,
+    knobs: Knobs,
 ) -> Tiles:
     """Tile a dense convolution; returns the loops that hold the padding and the epilogue."""
     channel, row, column = axes
-    height, vectors, lanes = register_tile(channel.extent, column.extent, target)
-    rows = next(
-        d for d in divisors(row.extent) if d <= max(1, min(4, row.extent // (4 * target.threads)))
+    height, vectors, lanes = choose_tile(channel.extent, column.extent, target, knobs)
+    limit = max(1, min(4, row.extent // (4 * target.threads)))
+    rows = knobs.choose(
+        "lines",
+        [d for d in divisors(row.extent) if d <= 16],
+        next(d for d in divisors(row.extent) if d <= limit),
     )
     row_outer, row_inner = sch.split(row.loop, [None, rows])
     channel_outer, channel_inner = sch.split(channel.loop, [None, height])
@@ -105,17 +112,19 @@ def _tile_depthwise(
     batch: list[LoopRV],
     sums: list[Iter],
     target: Target,
+    knobs: Knobs,
 ) -> Tiles:
     """Tile a depthwise convolution; a few rows at once share the loads of the rows between."""
     channel, row, column = axes
     # Half of the second-level cache holds the padded rows of one channel.
     limit = max(4, target.l2_kib * 1024 // 2 // (4 * column.extent))
-    rows = next(d for d in divisors(row.extent) if d <= limit)
-    unrolled = next(d for d in divisors(rows) if d <= 4)
+    heights = list(divisors(row.extent))
+    options = [d for d in heights if d > 1]  # the border of a single row cannot be told apart
+    rows = knobs.choose("lines", options, next(d for d in heights if d <= limit))
+    unrolled = strip_rows(rows, knobs)
     row_outer, row_middle, row_inner = sch.split(row.loop, [None, rows // unrolled, unrolled])
-    _, vectors, lanes = register_tile(1, column.extent, target)
-    vectors = vectors if lanes == 1 else 1
-    column_outer, lane = sch.split(column.loop, [None, vectors * lanes])
+    lanes = vector_extent(column.extent, target.lanes)
+    column_outer, lane = sch.split(column.loop, [None, lanes if lanes > 1 else column.extent])
     order = [*batch, channel.loop, row_outer, row_middle, column_outer]
     sch.reorder(*order, *[it.loop for it in sums], row_inner, lane)
     shared = fuse(sch, [*batch, channel.loop, row_outer])

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from tvm import s_tir, tirx
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import PARALLEL_MIN, find_blocks, fuse, vectorize_last
 from distillc.targets.base import Target
 
 
-def schedule_elementwise(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+def schedule_elementwise(
+    func: tirx.PrimFunc, target: Target, knobs: Knobs
+) -> s_tir.Schedule | None:
     """Schedule a function without reductions; what feeds its last block stays small and serial."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)

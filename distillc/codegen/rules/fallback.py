@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tvm import s_tir, tirx
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
     PARALLEL_MIN,
     Block,
@@ -18,7 +19,7 @@ from distillc.codegen.rules.base import (
 from distillc.targets.base import Target
 
 
-def schedule_fallback(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+def schedule_fallback(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
     """Schedule every block by itself; takes all functions that are plain loop nests."""
     sch = s_tir.Schedule(func)
     for block in find_blocks(sch):

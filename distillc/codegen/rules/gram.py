@@ -14,6 +14,7 @@ from __future__ import annotations
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import SBlockRV
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
     Block,
     Iter,
@@ -34,7 +35,7 @@ CHUNK = 2048
 """Pixels of one chunk, at most: a tile's rows of Q and K then fit the first-level cache."""
 
 
-def schedule_gram(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+def schedule_gram(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
     """Schedule a product of rows with at most small elementwise work after it."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
@@ -43,32 +44,41 @@ def schedule_gram(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
         return None
     pixel = axes[2]
     lanes = vector_extent(pixel.extent, target.lanes)
-    if lanes == 1 or pixel.extent < 8 * lanes:
+    if lanes == 1 or pixel.extent <= 8 * lanes:  # one chunk would leave no sum
         return None
     total = blocks[0].rv
     rank = len(blocks[0].stmt.body.indices)
     limit = max(8 * lanes, min(CHUNK, pixel.extent // (2 * target.threads)))
-    chunk = next(d for d in divisors(pixel.extent // lanes) if d * lanes <= limit)
+    steps = list(divisors(pixel.extent // lanes))
+    chunk = knobs.choose(
+        "chunk",
+        [d for d in steps if d >= 8 and d * lanes <= min(4 * CHUNK, pixel.extent // 2)],
+        next(d for d in steps if d * lanes <= limit),
+    )
     _, _, lane = sch.split(pixel.loop, [None, chunk, lanes])
     by_lane = sch.rfactor(lane, rank)
     outer = next(it for it in describe(sch, by_lane).nest if it.reduction)
     partial = sch.rfactor(outer.loop, 0)
 
-    _schedule_partial(sch, partial, target)
+    _schedule_partial(sch, partial, target, knobs)
     _schedule_sums(sch, total, by_lane, target)
     for block in blocks[1:]:
         vectorize_last(sch, sch.get_loops(block.rv)[-1], target.lanes)
     return sch
 
 
-def _schedule_partial(sch: s_tir.Schedule, rv: SBlockRV, target: Target) -> None:
+def _schedule_partial(sch: s_tir.Schedule, rv: SBlockRV, target: Target, knobs: Knobs) -> None:
     """Schedule partial[chunk, b.., m, n, lane] += Q * K: registers hold a tile of m and n."""
     block = describe(sch, rv)
     by_var = {it.var: it for it in block.iters}
     axes = [by_var[index] for index in block.stmt.body.indices if isinstance(index, tirx.Var)]
     chunk, *batch, row_axis, column_axis, lane_axis = [it for it in axes if it.loop is not None]
     sums = [it.loop for it in block.nest if it.reduction]
-    height, width = tile_shape(row_axis.extent, column_axis.extent, target)
+    height, _ = tile_shape(row_axis.extent, column_axis.extent, target)
+    height = knobs.choose("height", [d for d in divisors(row_axis.extent) if d <= 8], height)
+    room = (target.registers - 2) // (height + 1)
+    widths = [d for d in divisors(column_axis.extent) if d <= min(8, room)]
+    width = knobs.choose("width", widths, widths[0])
     output = sch.cache_write(rv, 0, "local")
     row_outer, row_inner = sch.split(row_axis.loop, [None, height])
     column_outer, column_inner = sch.split(column_axis.loop, [None, width])

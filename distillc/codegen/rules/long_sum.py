@@ -14,6 +14,7 @@ from math import prod
 
 from tvm import s_tir, tirx
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
     copy_tile,
     describe,
@@ -24,8 +25,8 @@ from distillc.codegen.rules.base import (
     vectorize_last,
 )
 from distillc.codegen.rules.contraction import (
+    choose_tile,
     find_contraction,
-    register_tile,
 )
 from distillc.targets.base import Target
 
@@ -38,7 +39,7 @@ def is_long(pixels: int, rows: int, columns: int) -> bool:
     return pixels >= 8 * rows and columns <= 256
 
 
-def schedule_long_sum(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+def schedule_long_sum(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
     """Schedule a lone contraction whose sum is long against its output."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
@@ -50,12 +51,14 @@ def schedule_long_sum(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | N
         return None
     total = blocks[0].rv
     total_sum = fuse(sch, [it.loop for it in axes.sums])
-    chunk = next(d for d in divisors(pixels) if d <= CHUNK)
+    lengths = [d for d in divisors(pixels) if d <= 4 * CHUNK]
+    default = next(d for d in lengths if d <= CHUNK)
+    chunk = knobs.choose("chunk", [d for d in lengths if d >= CHUNK // 8], default)
     chunks, _ = sch.split(total_sum, [None, chunk])
     partial = sch.rfactor(chunks, 0)
     output = sch.cache_write(partial, 0, "local")
 
-    _schedule_partial(sch, partial, output, target)
+    _schedule_partial(sch, partial, output, target, knobs)
     final = describe(sch, total)
     outer = [it.loop for it in final.nest if not it.reduction]
     sums = [it.loop for it in final.nest if it.reduction]
@@ -70,6 +73,7 @@ def _schedule_partial(
     rv: s_tir.schedule.SBlockRV,
     output: s_tir.schedule.SBlockRV,
     target: Target,
+    knobs: Knobs,
 ) -> None:
     """Schedule partial[chunk, b.., m, n] += Q * K: registers hold a tile of m and n."""
     block = describe(sch, rv)
@@ -77,7 +81,7 @@ def _schedule_partial(
     rest = [it for it in block.nest if it is not chunk and not it.reduction]
     sums = [it.loop for it in block.nest if it.reduction]
     row, column = rest[-2:]
-    height, vectors, lanes = register_tile(row.extent, column.extent, target)
+    height, vectors, lanes = choose_tile(row.extent, column.extent, target, knobs)
     row_outer, row_inner = sch.split(row.loop, [None, height])
     column_outer, vector, lane = sch.split(column.loop, [None, vectors, lanes])
     outer = [chunk.loop, *[it.loop for it in rest[:-2]]]

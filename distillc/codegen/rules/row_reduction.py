@@ -11,6 +11,7 @@ from __future__ import annotations
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
     PARALLEL_MIN,
     Block,
@@ -24,7 +25,9 @@ from distillc.codegen.rules.base import (
 from distillc.targets.base import Target
 
 
-def schedule_row_reduction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedule | None:
+def schedule_row_reduction(
+    func: tirx.PrimFunc, target: Target, knobs: Knobs
+) -> s_tir.Schedule | None:
     """Schedule blocks that share their leading axes and sum over the last axis of their inputs."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
@@ -37,7 +40,7 @@ def schedule_row_reduction(func: tirx.PrimFunc, target: Target) -> s_tir.Schedul
         return None
     size = sum(block.size for block in blocks)
     for block in sums:
-        _split_lanes(sch, block, target)
+        _split_lanes(sch, block, target, knobs)
     order = [describe(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
     last = order[-1]
     row = fuse(sch, [it.loop for it in last.nest[: len(rows)]])
@@ -86,7 +89,7 @@ def _leading(block: Block, count: int) -> list[int]:
     return spatial[:count]
 
 
-def _split_lanes(sch: s_tir.Schedule, block: Block, target: Target) -> None:
+def _split_lanes(sch: s_tir.Schedule, block: Block, target: Target, knobs: Knobs) -> None:
     """Turn one running sum into vectors of partial sums, added up at the end."""
     loop = next(it.loop for it in block.nest if it.reduction)
     extent = int(sch.get(loop).extent)
@@ -94,6 +97,7 @@ def _split_lanes(sch: s_tir.Schedule, block: Block, target: Target) -> None:
     if lanes == 1:
         return
     # Four independent vectors hide the latency of the addition.
-    vectors = next(d for d in (4, 2, 1) if extent % (lanes * d) == 0)
+    options = [d for d in (8, 4, 2, 1) if extent % (lanes * d) == 0]
+    vectors = knobs.choose("vectors", options, next(d for d in options if d <= 4))
     _, inner = sch.split(loop, [None, lanes * vectors])
     sch.rfactor(inner, len(block.stmt.writes[0].region))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
     Block,
     binding,
@@ -42,7 +43,12 @@ def is_depthwise(blocks: list[Block]) -> bool:
 
 
 def place_stencils(
-    sch: s_tir.Schedule, before: list[Block], pack: SBlockRV, tile: LoopRV, target: Target
+    sch: s_tir.Schedule,
+    before: list[Block],
+    pack: SBlockRV,
+    tile: LoopRV,
+    target: Target,
+    knobs: Knobs,
 ) -> None:
     """Compute the blocks that lead to `pack` channel by channel, for one tile of rows.
 
@@ -52,6 +58,7 @@ def place_stencils(
         pack: Makes a tile of (channels, rows, columns).
         tile: The loop of tiles.
         target: What it is compiled for.
+        knobs: Answers `strip`.
     """
     block = describe(sch, pack)
     channel = next(
@@ -64,7 +71,7 @@ def place_stencils(
     if not block.reduction:
         vectorize_last(sch, loops_below(sch, pack, channel)[-1], target.lanes)
     for each in stencils:
-        tile_stencil(sch, each.rv, channel, target)
+        tile_stencil(sch, each.rv, channel, target, knobs)
     for each in before:
         if is_padding(each):
             place_padding(sch, each.rv, channel, target.lanes)
@@ -76,7 +83,9 @@ def _is_axis(index: tirx.Expr) -> bool:
     return isinstance(index, tirx.Var)
 
 
-def tile_stencil(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, target: Target) -> None:
+def tile_stencil(
+    sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, target: Target, knobs: Knobs
+) -> None:
     """Schedule a depthwise convolution below a loop: a few rows share what they load."""
     block = describe(sch, rv)
     own = {sch.get(loop).loop_var: loop for loop in loops_below(sch, rv, anchor)}
@@ -92,7 +101,7 @@ def tile_stencil(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, target: Targ
     column_outer, lane = sch.split(column, [None, lanes])
     row_outer, row_inner = [], []
     for row in rows:  # a tile of one row has no loop
-        few = next(d for d in divisors(int(sch.get(row).extent)) if d <= 4)
+        few = strip_rows(int(sch.get(row).extent), knobs)
         row_outer, row_inner = [[each] for each in sch.split(row, [None, few])]
     order = [loop for group in (*outer, row_outer) for loop in group]
     sch.reorder(*order, column_outer, *window, *row_inner, lane)
@@ -104,6 +113,12 @@ def tile_stencil(sch: s_tir.Schedule, rv: SBlockRV, anchor: LoopRV, target: Targ
     for loop in copy_tile(sch, result, column_outer, lanes):
         sch.unroll(loop)
     unroll_init(sch, sch.decompose_reduction(rv, window[0]))
+
+
+def strip_rows(rows: int, knobs: Knobs) -> int:
+    """Return how many rows are computed at once, and share the loads of the rows between."""
+    options = [d for d in divisors(rows) if d <= 8]
+    return knobs.choose("strip", options, next(d for d in options if d <= 4))
 
 
 def place_padding(sch: s_tir.Schedule, pad: SBlockRV, loop: LoopRV, lanes: int) -> None:

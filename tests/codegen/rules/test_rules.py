@@ -67,7 +67,7 @@ def test_strided_convolution() -> None:
     check(nn.Conv2d(4, 8, 3, padding=1, stride=2), random(1, 4, 16, 24))
 
 
-@pytest.mark.parametrize("pixels", [64, 4096, 2240, 35])
+@pytest.mark.parametrize("pixels", [32, 64, 4096, 2240, 35])
 def test_channel_attention(pixels) -> None:
     def attention(q, k, v):
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
