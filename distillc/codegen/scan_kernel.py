@@ -1,37 +1,51 @@
-# mypy: disable-error-code="valid-type,no-untyped-def"
+# mypy: disable-error-code="no-untyped-call"
 """The selective scan as a TIR kernel: channels in vector lanes, states in registers.
 
-Each tile of channels walks over the positions once; decay, skip connection and sum over states
-happen in registers. Tiles run in parallel. Positions come in runs that are copied to a small local
-buffer first: channels lie far apart in memory, often by a power of two, and read one position at a
-time they would evict each other from the first-level cache.
+Each tile of channels walks over the positions once, tiles run in parallel. As many positions as
+there are lanes form a run:
+1. Each channel's run is loaded as a vector, for positions are contiguous, and the square of
+   vectors is transposed in registers.
+2. Step sizes of all positions; they do not depend on each other, so their latency is hidden.
+3. Position by position: decay, input and output of every state, skip connection.
+4. The outputs are transposed back and stored.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 from tvm import tirx
-from tvm.script import tirx as T
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script.builder import ir as T
 
+from distillc.codegen import vectors
+from distillc.codegen.knobs import Knobs
+from distillc.codegen.vectors import (
+    LOG2_E,
+    Vectors,
+    broadcast,
+    constant,
+    exp2,
+    keep,
+    place,
+    transpose,
+)
 from distillc.targets.base import Target
 
 # Operator pattern 8 is Relax's "never fuse this".
 ATTRIBUTES = {"distillc.scheduled": "selective_scan", "op_pattern": 8, "tirx.noalias": True}
 
-RUN = 32
-"""Positions copied at a time: a few vectors of each channel, 6 KiB of a 16-channel tile."""
 
-
-def tile_width(channels: int, target: Target) -> int:
+def tile_width(channels: int, length: int, target: Target) -> int:
     """Return how many channels share a vector: all lanes, or fewer to feed every thread.
 
     Args:
         channels: Channels of one group.
+        length: Positions; a run of as many as there are lanes must divide them.
         target: What it is compiled for.
     """
-    width = math.gcd(channels, target.lanes)
+    width = math.gcd(channels, length, target.lanes)
     while width > 4 and channels // width < target.threads:
         width //= 2
     return width
@@ -46,103 +60,67 @@ def selective_scan_kernel(
     softplus: bool,
     reverse: bool,
     target: Target,
+    knobs: Knobs | None = None,
 ) -> tirx.PrimFunc:
     """Return the kernel (u, delta, A, B, C, D, delta_bias) -> y for static shapes.
 
     Operands as in `torch.ops.distillc.selective_scan`, with B and C (batch, groups, N, L), and D
-    and delta_bias given; all float32.
+    and delta_bias given; all float32. Knob: `width`, the channels of a tile.
     """
     share = channels // groups
-    width = tile_width(share, target)
+    options = [d for d in (4, 8, 16) if math.gcd(share, length, target.lanes) % d == 0]
+    width = (knobs or Knobs()).choose("width", options, tile_width(share, length, target))
     tiles = channels // width
-    run = next(each for each in range(min(RUN, length), 0, -1) if length % each == 0)
-    runs = length // run
-    step_size: Callable[[tirx.PrimExpr], tirx.PrimExpr] = _softplus if softplus else _same
-
-    def block(index: tirx.PrimExpr) -> tirx.PrimExpr:
-        return (runs - 1 - index) * run if reverse else index * run
-
-    def position(step: tirx.PrimExpr) -> tirx.PrimExpr:
-        return run - 1 - step if reverse else step
-
-    # fmt: off
-    @T.prim_func(private=True, s_tir=True)
-    def selective_scan(
-        u: T.Buffer((batch, channels, length), "float32"),
-        delta: T.Buffer((batch, channels, length), "float32"),
-        A: T.Buffer((channels, states), "float32"),
-        B: T.Buffer((batch, groups, states, length), "float32"),
-        C: T.Buffer((batch, groups, states, length), "float32"),
-        D: T.Buffer((channels,), "float32"),
-        bias: T.Buffer((channels,), "float32"),
-        y: T.Buffer((batch, channels, length), "float32"),
-    ):
+    runs = length // width
+    order = range(width - 1, -1, -1) if reverse else range(width)
+    with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
+        T.func_name("selective_scan")
         T.func_attr(ATTRIBUTES)
-        for tile in T.parallel(batch * tiles):
-            with T.sblock("scan"):
-                h = T.sblock_alloc_buffer((states * width,), "float32", scope="local")
-                rate = T.sblock_alloc_buffer((states * width,), "float32", scope="local")
-                dt = T.sblock_alloc_buffer((width,), "float32", scope="local")
-                x = T.sblock_alloc_buffer((width,), "float32", scope="local")
-                total = T.sblock_alloc_buffer((width,), "float32", scope="local")
-                u_run = T.sblock_alloc_buffer((width * run,), "float32", scope="local")
-                dt_run = T.sblock_alloc_buffer((width * run,), "float32", scope="local")
-                y_run = T.sblock_alloc_buffer((width * run,), "float32", scope="local")
-                for n in T.unroll(states):
-                    for w in T.vectorized(width):
-                        h[n * width + w] = T.float32(0)
-                        rate[n * width + w] = A[tile % tiles * width + w, n]
-                for index in T.serial(runs):
-                    for w in T.serial(width):
-                        for t in T.vectorized(run):
-                            u_run[w * run + t] = u[
-                                tile // tiles, tile % tiles * width + w, block(index) + t
-                            ]
-                        for t in T.vectorized(run):
-                            dt_run[w * run + t] = step_size(
-                                delta[tile // tiles, tile % tiles * width + w, block(index) + t]
-                                + bias[tile % tiles * width + w]
-                            )
-                    for step in T.serial(run):
-                        for w in T.vectorized(width):
-                            dt[w] = dt_run[w * run + position(step)]
-                        for w in T.vectorized(width):
-                            x[w] = u_run[w * run + position(step)]
-                        for w in T.vectorized(width):
-                            total[w] = D[tile % tiles * width + w] * x[w]
-                        for n in T.unroll(states):
-                            for w in T.vectorized(width):
-                                h[n * width + w] = (
-                                    T.exp(dt[w] * rate[n * width + w]) * h[n * width + w]
-                                    + dt[w] * x[w] * B[
-                                        tile // tiles,
-                                        tile % tiles * width // share,
-                                        n,
-                                        block(index) + position(step),
-                                    ]
-                                )
-                            for w in T.vectorized(width):
-                                total[w] = total[w] + h[n * width + w] * C[
-                                    tile // tiles,
-                                    tile % tiles * width // share,
-                                    n,
-                                    block(index) + position(step),
-                                ]
-                        for w in T.vectorized(width):
-                            y_run[w * run + position(step)] = total[w]
-                    for w in T.serial(width):
-                        for t in T.vectorized(run):
-                            y[
-                                tile // tiles, tile % tiles * width + w, block(index) + t
-                            ] = y_run[w * run + t]
-    # fmt: on
-    return selective_scan
 
+        def operand(name: str, *shape: int) -> Any:
+            return T.arg(name, T.buffer([tirx.IntImm("int64", d) for d in shape], "float32"))
 
-def _softplus(x: tirx.PrimExpr) -> tirx.PrimExpr:
-    """log(1 + exp(x)) without overflow: max(x, 0) + log(1 + exp(-|x|))."""
-    return T.max(x, T.float32(0)) + T.log(T.float32(1) + T.exp(-T.abs(x)))
-
-
-def _same(x: tirx.PrimExpr) -> tirx.PrimExpr:
-    return x
+        u = operand("u", batch, channels, length)
+        delta = operand("delta", batch, channels, length)
+        A = operand("A", channels, states)
+        B = operand("B", batch, groups, states, length)
+        C = operand("C", batch, groups, states, length)
+        D = operand("D", channels)
+        bias = operand("delta_bias", channels)
+        y = operand("y", batch, channels, length)
+        with T.parallel(batch * tiles) as tile, T.sblock("scan"):
+            T.reads()
+            T.writes()
+            image, first = tile // tiles, tile % tiles * width
+            own = place(first, width)
+            h, rate = Vectors(states, width), Vectors(states, width)
+            for n in h.each():
+                h[n] = constant(0.0, width)
+                with T.unroll(width) as w:
+                    rate.set_lane(n, w, A[first + w, n] * T.float32(LOG2_E))
+            with T.serial(runs) as index:
+                begin = (runs - 1 - index if reverse else index) * width
+                here = place(begin, width)
+                us, deltas = (
+                    transpose([keep(each[image, first + w, here]) for w in range(width)])
+                    for each in (u, delta)
+                )
+                sizes, inputs, outputs = {}, {}, {}
+                for t in order:
+                    size = keep(deltas[t] + bias[own])
+                    sizes[t] = vectors.softplus(size) if softplus else size
+                    inputs[t] = keep(sizes[t] * us[t])
+                for t in order:
+                    total = Vectors(1, width)
+                    total[0] = D[own] * us[t]
+                    for n in h.each():
+                        into, out = (
+                            broadcast(each[image, first // share, n, begin + t], width)
+                            for each in (B, C)
+                        )
+                        h[n] = exp2(sizes[t] * rate[n]) * h[n] + inputs[t] * into
+                        total[0] = total[0] + h[n] * out
+                    outputs[t] = total[0]
+                for w, row in enumerate(transpose([outputs[t] for t in range(width)])):
+                    T.buffer_store(y, row, [image, first + w, here])
+    return builder.get()

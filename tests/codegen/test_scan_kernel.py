@@ -149,7 +149,7 @@ def test_optional_operands_through_the_whole_lowering(skip: bool, gate: bool, bi
 
 def test_channels_share_vectors_and_feed_the_threads() -> None:
     wide = replace(HOST, vector_bits=512, threads=2)
-    assert tile_width(48, wide) == 16
-    assert tile_width(16, wide) == 8  # two tiles for two threads
-    assert tile_width(7, wide) == 1
-    assert tile_width(6, replace(wide, vector_bits=128)) == 2
+    assert tile_width(48, 1024, wide) == 16
+    assert tile_width(16, 1024, wide) == 8  # two tiles for two threads
+    assert tile_width(7, 1024, wide) == 1
+    assert tile_width(6, 1024, replace(wide, vector_bits=128)) == 2

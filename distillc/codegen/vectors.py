@@ -1,0 +1,135 @@
+# mypy: disable-error-code="no-untyped-call"
+"""Explicit SIMD vectors in TIR that is written by a builder: places, shuffles, exp2, softplus.
+
+A vector is an expression of `lanes` float32 (one lane: a plain number). `keep` gives a value a
+place; it stands for a register, since TVM keeps small constant buffers on the stack and LLVM
+promotes them. Values that are only bound to a variable would be repeated at every use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.tirx.script.builder import ir as T
+
+LOG2_E = 1.4426950408889634
+UNROLLED = 8
+"""Vectors of one kind that get a register each; more of them are walked by a loop."""
+
+# 2^r = 1 + r P(r) on [-1/2, 1/2] within 9.2e-8 relative, log(1 + t) = t Q(t) on [0, 1] within
+# 3.1e-8 relative: least squares, reweighted towards the minimax error (Lawson's algorithm).
+_EXP2 = (0.6931469775989925, 0.24022242085262313, 0.05550733743497153, 0.009671512644824421,
+         0.0013264727123548968)  # fmt: skip
+_LOG1P = (0.9999999698795065, -0.49999493139821216, 0.33319096794080355, -0.24842982107391187,
+          0.1910600634667682, -0.13663244916563388, 0.0782259415429467, -0.029505232438093092,
+          0.005232692683620926)  # fmt: skip
+
+
+def lanes_of(vector: Expr) -> int:
+    """Return the number of lanes."""
+    _, _, lanes = str(vector.ty.dtype).partition("x")
+    return int(lanes or 1)
+
+
+def place(start: Expr | int, lanes: int) -> Expr | int:
+    """Return the index of `lanes` neighbours."""
+    return start if lanes == 1 else T.ramp(start, 1, lanes)
+
+
+def broadcast(value: Expr, lanes: int) -> Expr:
+    """Return a vector whose lanes are all one number."""
+    return value if lanes == 1 else T.broadcast(value, lanes)
+
+
+def constant(value: float, lanes: int) -> Expr:
+    """Return a vector whose lanes are all one constant."""
+    return broadcast(T.float32(value), lanes)
+
+
+def keep(vector: Expr) -> Expr:
+    """Give a vector a register."""
+    lanes = lanes_of(vector)
+    # TVM puts buffers of scope "global", and no others, on the stack when they are small.
+    buffer = T.sblock_alloc_buffer((lanes,), "float32", scope="global")
+    T.buffer_store(buffer, vector, [place(0, lanes)])
+    return buffer[place(0, lanes)]
+
+
+class Vectors:
+    """Vectors that change: `count` registers, or an array of vectors when there are many."""
+
+    def __init__(self, count: int, lanes: int) -> None:
+        self.count, self.lanes = count, lanes
+        self._apart = count <= UNROLLED
+        sizes = [lanes] * count if self._apart else [count * lanes]
+        self._buffers = [T.sblock_alloc_buffer((n,), "float32", scope="global") for n in sizes]
+
+    def each(self) -> Iterator[Expr | int]:
+        """Iterate over the vectors: written out, or in one loop of the kernel."""
+        if self._apart:
+            yield from range(self.count)
+        else:
+            with T.serial(self.count) as n:
+                yield n
+
+    def __getitem__(self, n: Expr | int) -> Expr:
+        if self._apart:
+            return self._buffers[n][place(0, self.lanes)]
+        return self._buffers[0][place(n * self.lanes, self.lanes)]
+
+    def __setitem__(self, n: Expr | int, vector: Expr) -> None:
+        if self._apart:
+            T.buffer_store(self._buffers[n], vector, [place(0, self.lanes)])
+        else:
+            T.buffer_store(self._buffers[0], vector, [place(n * self.lanes, self.lanes)])
+
+    def set_lane(self, n: Expr | int, lane: Expr | int, value: Expr) -> None:
+        """Store one number of a vector."""
+        buffer, start = (self._buffers[n], 0) if self._apart else (self._buffers[0], n * self.lanes)
+        T.buffer_store(buffer, value, [start + lane])
+
+
+def transpose(rows: Sequence[Expr]) -> list[Expr]:
+    """Transpose a square of vectors: rows swap blocks of 1, 2, 4, ... lanes (Eklundh)."""
+    rows = list(rows)
+    size, step = len(rows), 1
+    while step < size:
+        low = [j if not j & step else size + j - step for j in range(size)]
+        high = [j + step if not j & step else size + j for j in range(size)]
+        for a in (a for a in range(size) if not a & step):
+            pair = [rows[a], rows[a + step]]
+            rows[a], rows[a + step] = (
+                keep(tirx.Shuffle(pair, [tirx.IntImm("int32", k) for k in order]))
+                for order in (low, high)
+            )
+        step *= 2
+    return rows
+
+
+def exp2(x: Expr) -> Expr:
+    """Return 2^x for x <= 126, below -126 as at -126; 3 ulp of the exact power of x."""
+    lanes = lanes_of(x)
+    ints, floats = (kind if lanes == 1 else f"{kind}x{lanes}" for kind in ("int32", "float32"))
+    x = keep(T.max(x, constant(-126.0, lanes)))
+    whole = keep(T.nearbyint(x))
+    r = keep(x - whole)
+    power = keep(_horner((1.0, *_EXP2), r))
+    exponent = T.shift_left(T.cast(whole, ints), broadcast(T.int32(23), lanes))
+    return keep(T.reinterpret(floats, T.reinterpret(ints, power) + exponent))
+
+
+def softplus(x: Expr) -> Expr:
+    """Return log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
+    lanes = lanes_of(x)
+    t = exp2(T.abs(x) * constant(-LOG2_E, lanes))
+    return keep(T.max(x, constant(0.0, lanes)) + _horner(_LOG1P, t) * t)
+
+
+def _horner(coefficients: Sequence[float], x: Expr) -> Expr:
+    lanes = lanes_of(x)
+    result = constant(coefficients[-1], lanes)
+    for coefficient in reversed(coefficients[:-1]):
+        result = result * x + constant(coefficient, lanes)
+    return result
