@@ -11,6 +11,7 @@ from tvm import tirx
 
 from distillc.codegen.rules.contraction import packed_tiles, register_tile
 from distillc.codegen.schedule import schedule_func
+from distillc.targets.base import Target
 from tests.codegen.rules.kernels import AVX512, NEON, SSE, Function, check, lower, random, rules_of
 
 SIZES = [(16, 24), (40, 56), (5, 7)]
@@ -166,3 +167,37 @@ def test_aarch64_kernels_are_vectors_without_libm() -> None:
             assert ".4s" in assembly
             assert "erff" not in assembly
             assert ("fmla\tv" in assembly) or "conv" not in name.name_hint
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("pixels", [256, 1000, 4096])
+def test_product_of_rows_transposes_nothing(heads: int, pixels: int) -> None:
+    product = Function(lambda q, k: q @ k.transpose(-2, -1))
+    inputs = random(heads, 12, pixels), random(heads, 12, pixels)
+    assert set(rules_of(lower(product, *inputs), SSE).values()) == {"schedule_gram"}
+    check(product, *inputs)
+
+
+class Gate(nn.Module):
+    """Norm, 1x1, depthwise convolutions, gate, 1x1, residual: a feed-forward part."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.into = nn.Conv2d(channels, 2 * hidden, 1, bias=False)
+        self.window = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
+        self.out = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed = x * torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-5)
+        gate, value = self.window(self.into(normed)).chunk(2, 1)
+        return x + self.out(nn.functional.gelu(gate) * value)
+
+
+@pytest.mark.parametrize("target", [SSE, AVX512], ids=lambda target: target.name)
+@pytest.mark.parametrize("size", [(8, 8), (12, 20), (5, 7), (16, 48)])
+def test_feed_forward_is_two_kernels(target: Target, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    module, x = Gate(6, 10), random(1, 6, *size)
+    rules = list(rules_of(lower(module, x), target).values())
+    assert rules == ["schedule_contraction", "schedule_contraction"]
+    check(module, x)
