@@ -43,7 +43,9 @@ class DeferScales:
 class _Deferrer(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = super().visit_call_(call)
-        if not is_call(call, "relax.matmul") or len(extents(call.args[0])) < 2:
+        if not is_call(call, "relax.matmul"):
+            return call
+        if min(len(extents(operand)) for operand in call.args) < 2:
             return call
         product, scales = list(call.args), []
         for index, axis in ((0, -1), (1, -2)):
@@ -68,7 +70,7 @@ class _Deferrer(PyExprMutator):
             x, scale = call.args
             size = extents(self.narrow(scale))
             if extents(x) == extents(call) and len(size) == len(extents(x)) and size[axis] == 1:
-                return x, self.narrow(scale)
+                return x, self.narrow(scale)  # rule 1
         if not is_call(call, *VIEWS):
             return None
         before = _axis_before(call, axis)
@@ -82,10 +84,11 @@ class _Deferrer(PyExprMutator):
             order = [int(each) for each in call.attrs.axes]
             views = [relax.op.permute_dims(each, order) for each in (x, scale)]
         else:
-            views = [
-                relax.op.reshape(x, extents(call)),
-                relax.op.reshape(scale, wanted),
-            ]
+            rows = list(extents(x))
+            rows[before] = 1
+            if list(extents(scale)) != rows:  # a number for several rows
+                scale = self.builder_.emit(relax.op.broadcast_to(scale, rows))
+            views = [relax.op.reshape(x, extents(call)), relax.op.reshape(scale, wanted)]
         return self.builder_.emit(views[0]), self.builder_.emit(views[1])
 
     def narrow(self, scale: relax.Expr) -> relax.Expr:

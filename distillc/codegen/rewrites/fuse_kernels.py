@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
-"""Fuse kernels along the pixels: norms into products, depthwise convolutions into their readers."""
+"""Fuse kernels along the pixels: norms and depthwise convolutions into products."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ class FuseKernels:
     """Merge calls of kernels into one kernel where a tile of pixels can stay in the caches.
 
     1. A copy that leaves the contiguous axis contiguous (a slice, a reshape) is read in place by
-       every kernel that reads it; so is a transposition, by a product summed over many pixels.
+       every kernel that reads it; so is a transposition, by a product summed over many pixels. A
+       product multiplies in place only what keeps its axes whole.
     2. A kernel that maps pixels to pixels (elementwise over any channels, sums over channels, one
        matrix product) takes in the kernels before it that do the same without a matrix product,
-       as long as nobody else reads their results.
-    3. It takes in depthwise convolutions likewise, but nothing before those except copies: their
-       windows overlap, so that would be computed again.
+       as long as nobody else reads their results: nor a concatenation, which reads a part of each,
+       nor what follows the product.
+    3. A product takes in depthwise convolutions likewise, but nothing before those except copies:
+       their windows overlap, so that would be computed again.
 
     Given:   n = layer_norm(x); y = conv1x1(n)
     Result:  y = fused(x), for each tile of pixels: normalise, multiply
@@ -89,43 +91,73 @@ class _Graph:
     def _joins(self, var: relax.Var, members: Vars) -> bool:
         """Apply rules 2 and 3."""
         kind, root = self.kinds[var], self.kinds[members[0]]
-        if kind.kind not in (Kind.POINTWISE, Kind.DEPTHWISE) or kind.pixels != root.pixels:
+        joined = {Kind.POINTWISE} | ({Kind.DEPTHWISE} if root.kind is Kind.PRODUCT else set())
+        if kind.kind not in joined or kind.pixels != root.pixels:
             return False
         readers = self._readers(var)
         return bool(readers) and all(
-            reader in members and not self._windowed(reader, operand) for reader, operand in readers
+            reader in members and self._computable(reader, copies) for reader, copies in readers
         )
 
-    def _readers(self, var: relax.Var) -> list[tuple[relax.Var, relax.Var]]:
-        """Return (reader, operand) of what reads a variable through copies; none of an output."""
+    def _readers(self, var: relax.Var) -> list[tuple[relax.Var, Vars]]:
+        """Return what reads a variable, each with the variable and the copies between; see rule 1.
+
+        Nothing is returned for an output, and for what is copied to one.
+        """
         if var in self.outputs:
             return []
         found = []
-        for user in self.users[var]:
-            through = user in self.calls and self.kinds[user].kind is Kind.COPY
-            more = self._readers(user) if through else [(user, var)]
+        for user in self.users.get(var, ()):
+            if user in self.calls and self.kinds[user].kind is Kind.COPY:
+                more = [(reader, [var, *copies]) for reader, copies in self._readers(user)]
+            else:
+                more = [(user, [var])]
             if not more:
                 return []
             found += more
         return found
 
-    def _windowed(self, reader: relax.Var, operand: relax.Var) -> bool:
-        """Whether a call reads an operand through a window, which must not be computed there."""
-        number = self.kinds[reader].windowed
-        return number is not None and self.calls[reader].args[1].fields[number].same_as(operand)
+    def _computable(self, reader: relax.Var, copies: Vars) -> bool:
+        """Whether a kernel can compute what it reads, and read the copies of that in place."""
+        kind, numbers = self.kinds[reader], self._numbers(reader, copies[-1])
+        plain = all(self.kinds[copy].plain for copy in copies[1:])
+        return not numbers & kind.apart and (plain or not numbers & kind.factors)
+
+    def _numbers(self, reader: relax.Var, operand: relax.Var) -> set[int]:
+        operands = self.calls[reader].args[1].fields
+        return {number for number, each in enumerate(operands) if each.same_as(operand)}
 
     def _copies(self, members: Vars) -> Vars:
         """Return the copies that members read, and those that these read (rule 1)."""
+        root, *_ = members
+        transposed = self.kinds[root].kind is Kind.GRAM
+        kept = self._kept(root)
         found: dict[relax.Var, None] = {}
         frontier = list(members)
-        gram = self.kinds[members[0]].kind is Kind.GRAM
         while frontier:
             for used in relax.analysis.free_vars(self.calls[frontier.pop()].args[1]):
                 kind = self.kinds[used].kind if used in self.calls else None
-                if kind is Kind.COPY or (kind is Kind.TRANSPOSE and gram):
+                if used in kept or used in found:
+                    continue
+                if kind is Kind.COPY or (kind is Kind.TRANSPOSE and transposed):
                     found[used] = None
                     frontier.append(used)
         return [var for var in found if var not in members]
+
+    def _kept(self, root: relax.Var) -> set[relax.Var]:
+        """Return the copies that a product must find in memory, for they break up its axes."""
+        operands = self.calls[root].args[1].fields
+        frontier: Vars = [operands[number] for number in self.kinds[root].factors]
+        kept: set[relax.Var] = set()
+        while frontier:
+            used = frontier.pop()
+            if used not in self.calls or self.kinds[used].kind is not Kind.COPY:
+                continue
+            if self.kinds[used].plain:
+                frontier += list(self.calls[used].args[1].fields)
+            else:
+                kept.add(used)
+        return kept
 
 
 @mutator

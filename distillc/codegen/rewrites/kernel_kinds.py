@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
+import tvm_ffi
 from tvm import s_tir, sym, tirx
-from tvm.ir import TensorLoad
+from tvm.ir import Call, TensorLoad
 
 from distillc.codegen.rules.base import (
     Block,
     find_blocks,
     inline_elementwise,
     loads,
+    product_operands,
     simplify,
 )
 from distillc.codegen.rules.contraction import find_contraction
@@ -43,15 +45,17 @@ class KernelKind:
     Attributes:
         kind: What it does.
         pixels: How many its output has, 0 for copies and for what does not work pixel by pixel.
-        windowed: Number of the parameter that is read through a window, None without one.
+        apart: Numbers of the parameters that nothing may compute inside this kernel: those read
+            through a window or by cases, and all of a product's but what it packs.
+        factors: Numbers of the parameters that a product multiplies as they are.
+        plain: Whether a copy only permutes axes or drops unit ones: products can read it in place.
     """
 
     kind: Kind
     pixels: int = 0
-    windowed: int | None = None
-
-
-OTHER = KernelKind(Kind.OTHER)
+    apart: frozenset[int] = frozenset()
+    factors: frozenset[int] = frozenset()
+    plain: bool = False
 
 
 def kernel_kind(func: tirx.PrimFunc) -> KernelKind:
@@ -60,30 +64,70 @@ def kernel_kind(func: tirx.PrimFunc) -> KernelKind:
         return KernelKind(Kind.SCHEDULED)
     plain = simplify(inline_elementwise(simplify(func)))
     blocks = find_blocks(s_tir.Schedule(plain))
+    if any(not load.indices for block in blocks for load in loads(block.stmt.body)):
+        return KernelKind(Kind.OTHER)  # a single number has no pixels
     if len(blocks) == 1 and (kind := _copy_kind(blocks[0])):
-        return KernelKind(kind)
+        (copy,) = find_blocks(s_tir.Schedule(merge_axes(plain).func))
+        simple = all(
+            isinstance(index, tirx.Var | tirx.IntImm) for index in copy.stmt.body.value.indices
+        )
+        return KernelKind(kind, plain=simple)
     if is_depthwise(blocks):
         image = loads(blocks[0].stmt.body.value)[0].source
-        number = next(i for i, param in enumerate(func.params) if param.same_as(image))
-        return KernelKind(Kind.DEPTHWISE, _pixels(func), number)
-    blocks = find_blocks(s_tir.Schedule(merge_axes(plain).func))
-    product = find_contraction(blocks[0])
-    if product and len(product.rows) == len(product.columns) == len(product.sums) == 1:
-        rows, columns, sums = (
-            each[0].extent for each in (product.rows, product.columns, product.sums)
-        )
-        if is_long(sums, rows, columns):
-            return KernelKind(Kind.GRAM)
+        return KernelKind(Kind.DEPTHWISE, _pixels(func), _numbers(func, [image]))
+    merged = merge_axes(plain).func
+    blocks = find_blocks(s_tir.Schedule(merged))
+    products = [block for block in blocks if find_contraction(block)]
+    factors = _numbers(merged, [load.source for block in products for load in _factors(block)])
+    other = KernelKind(Kind.OTHER, factors=factors)
+    if _is_gram(blocks[0]):
+        return KernelKind(Kind.GRAM)
     axes = [pixel_axis(block) for block in blocks]
     if len({axis.extent if axis else 0 for axis in axes}) > 1 or axes[0] is None:
-        return OTHER
-    products = [block for block in blocks if find_contraction(block)]
+        return other
+    everything = frozenset(range(len(func.params)))
     if not products:
-        return KernelKind(Kind.POINTWISE, _pixels(func))
-    rest = blocks[blocks.index(products[0]) + 1 :]
+        cases = any(_has_cases(block) for block in blocks)
+        return KernelKind(Kind.POINTWISE, _pixels(func), everything if cases else frozenset())
+    number = blocks.index(products[0])
+    rest = blocks[number + 1 :]
     if len(products) > 1 or any(block.reduction for block in rest) or len(rest) > 1:
-        return OTHER
-    return KernelKind(Kind.PRODUCT, _pixels(func))
+        return other
+    contraction = find_contraction(products[0])
+    assert contraction is not None
+    packed = products[0].stmt.reads[contraction.packed].source
+    before = [load.source for block in blocks[:number] for load in loads(block.stmt.body.value)]
+    after = [load.source for block in rest for load in loads(block.stmt.body.value)]
+    inside = _numbers(merged, [packed, *before]) - _numbers(merged, after)
+    return KernelKind(Kind.PRODUCT, _pixels(func), everything - inside, factors)
+
+
+def _numbers(func: tirx.PrimFunc, buffers: list[tirx.Var]) -> frozenset[int]:
+    """Return which parameters of a function are among some buffers."""
+    return frozenset(
+        number
+        for number, param in enumerate(func.params)
+        if any(param.same_as(buffer) for buffer in buffers)
+    )
+
+
+def _factors(block: Block) -> tuple[TensorLoad, ...]:
+    return product_operands(block) or ()
+
+
+def _is_gram(block: Block) -> bool:
+    product = find_contraction(block)
+    if not product or not len(product.rows) == len(product.columns) == len(product.sums) == 1:
+        return False
+    rows, columns, sums = (each[0].extent for each in (product.rows, product.columns, product.sums))
+    return is_long(sums, rows, columns)
+
+
+def _has_cases(block: Block) -> bool:
+    """Whether a block reads here this and there that, as concatenations do."""
+    calls: list[Call] = []
+    tvm_ffi.structural_walk(block.stmt.body.value, (Call, calls.append))
+    return any(call.op.name == "prim.if_then_else" for call in calls)
 
 
 def _pixels(func: tirx.PrimFunc) -> int:
@@ -110,7 +154,10 @@ def _copy_kind(block: Block) -> Kind | None:
         found = []
         for place in (0, 1, 2, extents[axis] - 1):
             values[axis] = tirx.const(place, "int64")
-            found.append(int(sym.Analyzer().simplify(substitute(flat, values))))
+            position = sym.Analyzer().simplify(substitute(flat, values))
+            if not isinstance(position, tirx.IntImm):  # an index that is computed, or looked up
+                return False
+            found.append(int(position))
         return [each - found[0] for each in found] == [0, 1, 2, extents[axis] - 1]
 
     indices = block.stmt.body.indices

@@ -49,6 +49,8 @@ class _Merger(PyExprMutator):
         heads = prod(extents(attention)[:-2])
         share, pixels = extents(values)[-2:]
         square = extents(attention)[-2:] == (share, share)
+        if prod(extents(values)[:-2]) != heads:  # one of them serves several heads
+            return call
         if not square or heads * share != channels or share >= pixels:  # rules 1, 3
             return call
         op, emit = relax.op, self.builder_.emit
@@ -70,5 +72,5 @@ class _Merger(PyExprMutator):
 
 def _is_pointwise(conv: relax.Call) -> bool:
     weight, image = extents(conv.args[1]), extents(conv.args[0])
-    same = extents(conv)[2:] == image[2:]
-    return image[0] == 1 and weight[2:] == (1, 1) and int(conv.attrs.groups) == 1 and same
+    plain = {int(each) for each in conv.attrs.strides} == {1} and not any(conv.attrs.padding)
+    return image[0] == 1 and weight[2:] == (1, 1) and int(conv.attrs.groups) == 1 and plain
