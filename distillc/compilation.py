@@ -67,6 +67,7 @@ def compile(
             "scale": net.scale,
             "input_shape": list(library.input_shape),
             "output_shape": list(library.output_shape),
+            "planned_bytes": library.planned_bytes,
             "source": dict(net.source),
             **(manifest or {}),
         },

@@ -12,6 +12,8 @@ from tvm import tirx
 
 from distillc.codegen.link import linker
 from distillc.codegen.lower import lower
+from distillc.codegen.memory import planned_bytes
+from distillc.codegen.records import load_records
 from distillc.codegen.schedule import schedule_module
 from distillc.errors import DistillcError, LoweringError
 from distillc.frontend.trace import export_program
@@ -27,22 +29,35 @@ class LibraryInfo:
         input_shape: (1, C, H, W).
         output_shape: (1, C', H', W').
         kernels: Number of distinct kernels.
+        planned_bytes: Storage that activations share, by the static memory plan.
         seconds: Time it took.
     """
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     kernels: int
+    planned_bytes: int
     seconds: float
 
 
 def build_library(
-    module: nn.Module, target: Target, shape: tuple[int, ...], path: Path
+    module: nn.Module,
+    target: Target,
+    shape: tuple[int, ...],
+    path: Path,
+    records: Path | None = None,
 ) -> LibraryInfo:
     """Compile a module for one input shape to a shared library at `path`.
 
     The library's entry is the Relax VM's `main`: one (1, C, H, W) float32 tensor in, one out;
     weights are inside.
+
+    Args:
+        module: Takes one float32 tensor of `shape`.
+        target: What to compile for.
+        shape: (1, C, H, W).
+        path: The library.
+        records: A file of tuning records beside the shipped and the user's own.
 
     Raises:
         TraceError: The module cannot be exported.
@@ -53,20 +68,19 @@ def build_library(
     program = export_program(module, shape)
     (output,) = program.graph.output_node().args[0]
     try:
-        mod = schedule_module(lower(program, target), target)
-        executable = tvm.compile(mod, tvm_target(target))
-        write_whole(path, lambda temporary: _export(executable, temporary, target))
+        mod = schedule_module(lower(program, target), target, load_records(target, records))
+        export_library(mod, target, path)
     except DistillcError:
         raise
     except Exception as error:  # TVM raises anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise LoweringError(
-            f"building for {target.name} failed: {reason[:300]}",
-            hint="run with --debug for the compiler's own trace, and report the network",
-        ) from error
+        raise _build_error(error, target) from error
     kernels = sum(isinstance(function, tirx.PrimFunc) for function in mod.functions.values())
     return LibraryInfo(
-        shape, tuple(output.meta["val"].shape), kernels, round(time.perf_counter() - start, 2)
+        shape,
+        tuple(output.meta["val"].shape),
+        kernels,
+        planned_bytes(mod),
+        round(time.perf_counter() - start, 2),
     )
 
 
@@ -78,11 +92,35 @@ def tvm_target(target: Target) -> tvm.target.Target:
     return tvm.target.Target(fields)
 
 
-def _export(executable: tvm.runtime.Executable, path: Path, target: Target) -> None:
-    # TVM insists on the suffix.
-    library = path.with_name(path.name + ".so")
+def export_library(mod: tvm.IRModule, target: Target, path: Path) -> None:
+    """Compile and link a scheduled module to a shared library.
+
+    Raises:
+        LoweringError: Building or linking fails.
+        StorageError: `path` cannot be written.
+    """
+
+    def export(temporary: Path) -> None:
+        # TVM insists on the suffix.
+        library = temporary.with_name(temporary.name + ".so")
+        try:
+            executable.export_library(str(library), fcompile=linker(target))
+            library.replace(temporary)
+        finally:
+            library.unlink(missing_ok=True)
+
     try:
-        executable.export_library(str(library), fcompile=linker(target))
-        library.replace(path)
-    finally:
-        library.unlink(missing_ok=True)
+        executable = tvm.compile(mod, tvm_target(target))
+        write_whole(path, export)
+    except DistillcError:
+        raise
+    except Exception as error:  # TVM raises anything
+        raise _build_error(error, target) from error
+
+
+def _build_error(error: Exception, target: Target) -> LoweringError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return LoweringError(
+        f"building for {target.name} failed: {reason[:300]}",
+        hint="run with --debug for the compiler's own trace, and report the network",
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +18,12 @@ from distillc.passes import profile_blocks
 from distillc.passes.profile_blocks import ProfileBlocks
 from distillc.pipeline import Context
 from distillc.runtime.benchmark import Stats
+from distillc.targets.base import Target
 from distillc.workdir import WorkDir
 
 from .toy import toy_network
 
-PROFILE = ProfileBlocks(threads=1, runs=3)
+PROFILE = ProfileBlocks(threads=1, rounds=3, runs=2)
 
 
 class Machine:
@@ -28,13 +31,18 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.built: list[nn.Module] = []
-        self.runs: list[list[nn.Module]] = []
-        monkeypatch.setattr(profile_blocks, "time_modules", self.time)
+        self.runs: list[int] = []
+        monkeypatch.setattr(profile_blocks, "build_library", self.build)
+        monkeypatch.setattr(profile_blocks, "time_libraries", self.time)
 
-    def time(self, modules: Sequence[nn.Module], *_: object) -> list[Stats]:
-        self.built.extend(modules)
-        self.runs.append(list(modules))
-        sizes = [float(sum(each.numel() for each in module.parameters())) for module in modules]
+    def build(self, module: nn.Module, _: Target, shape: tuple[int, ...], path: Path) -> Any:
+        self.built.append(module)
+        path.write_text(str(sum(each.numel() for each in module.parameters())))
+        return SimpleNamespace(output_shape=shape)
+
+    def time(self, libraries: Sequence[Path], *_: object, **options: object) -> list[Stats]:
+        self.runs.append(len(libraries))
+        sizes = [float(path.read_text()) for path in libraries]
         return [Stats(size, size, size, 1, 3, 1, "host") for size in sizes]
 
 
@@ -69,7 +77,7 @@ def test_equal_structures_are_built_once(monkeypatch: pytest.MonkeyPatch) -> Non
     PROFILE(network())
     # The network, one block of two, and one of two candidates of each scope.
     assert len(machine.built) == 4
-    assert [len(models) for models in machine.runs] in ([1, 3], [3, 1])
+    assert machine.runs in ([1, 3] * 3, [3, 1] * 3)  # every round runs every shape
 
 
 def test_modules_that_differ_without_weights_are_built_each(
@@ -101,20 +109,60 @@ def test_other_weights_are_not_timed_again(monkeypatch: pytest.MonkeyPatch, tmp_
     assert len(machine.built) == 2 * count
 
 
-def test_killed_profile_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", range(4))
+def test_killed_build_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: int) -> None:
     machine, ctx = Machine(monkeypatch), Context(WorkDir(tmp_path))
 
-    def killed(modules: Sequence[nn.Module], *rest: object) -> list[Stats]:
-        if machine.runs:
+    def killed(*arguments: Any) -> Any:
+        if len(machine.built) == at:
             raise KeyboardInterrupt
-        return machine.time(modules, *rest)
+        return machine.build(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(profile_blocks, "time_modules", killed)
+        patch.setattr(profile_blocks, "build_library", killed)
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
-    assert len(machine.runs) == 2
+    assert (len(machine.built), len(machine.runs)) == (4, 6)
+
+
+def test_killed_round_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine, ctx = Machine(monkeypatch), Context(WorkDir(tmp_path))
+
+    def killed(*arguments: Any, **options: Any) -> list[Stats]:
+        if len(machine.runs) == 3:
+            raise KeyboardInterrupt
+        return machine.time(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(profile_blocks, "time_libraries", killed)
+        with pytest.raises(KeyboardInterrupt):
+            PROFILE(network(), ctx)
+    PROFILE(network(), ctx)
+    assert (len(machine.built), len(machine.runs)) == (4, 6)
+    assert not list(tmp_path.glob("*/*.so"))
+
+
+def test_median_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+
+    def loaded(*arguments: Any, **options: Any) -> list[Stats]:
+        factor = 9 if len(machine.runs) < 2 else 1  # something else ran during the first round
+        stats = machine.time(*arguments, **options)
+        return [replace(each, median_ms=factor * each.median_ms) for each in stats]
+
+    monkeypatch.setattr(profile_blocks, "time_libraries", loaded)
+    assert PROFILE(network()).blocks[0].latency_ms == 6 * 6 * 9 + 6
+
+
+def test_other_code_generator_is_timed_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine, ctx = Machine(monkeypatch), Context(WorkDir(tmp_path))
+    PROFILE(network(), ctx)
+    monkeypatch.setattr(profile_blocks, "generator_digest", lambda: "other")
+    PROFILE(network(), ctx)
+    assert len(machine.built) == 8
 
 
 def test_real_times() -> None:
