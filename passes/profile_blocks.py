@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 from torch import nn
 
-from distillc.codegen.measure import time_modules
+from distillc.codegen.compile import build_library
+from distillc.codegen.measure import generator_digest
 from distillc.network import Network
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
-from distillc.pipeline import Context, Pass, PassResult, require
+from distillc.pipeline import Context, Pass, PassResult, Task, require
+from distillc.runtime.benchmark import time_libraries
 from distillc.targets.base import get_target
 from distillc.workdir import digest, write_json
+
+Modules = Mapping[str, tuple[nn.Module, tuple[int, ...]]]
 
 _PLAIN = (bool, int, float, str, tuple)  # attributes that decide what a module computes
 
@@ -25,23 +33,29 @@ class ProfileBlocks(Pass):
     """Measure the latency of blocks and candidates at the network's size.
 
     1. Blocks with equal structure are timed once: weights do not change the time.
-    2. Block and candidates of one shape are compiled apart and timed in turn, in one process.
+    2. All are compiled before any is timed. Each round then runs every one of every shape in turn,
+       one process a shape, and the median over the rounds counts: so other load on the machine
+       changes all prices or none.
     3. The whole network is timed too; what is not in its blocks is the rest.
-    4. Phones are not at hand: the times are this machine's.
+    4. Libraries and rounds that are finished are kept, libraries until the last round.
+    5. Phones are not at hand: the times are this machine's.
 
     Given:   Block("latent.0", latency_ms=None)
     Result:  Block("latent.0", latency_ms=3.1), candidates with latencies, metrics["profile"]
 
     Args:
         threads: Threads.
-        runs: Timed rounds.
+        rounds: Rounds.
+        runs: Timed runs of each module in a round.
 
     Raises:
         LoweringError: A block or a candidate cannot be compiled.
+        DeviceError: Running fails.
     """
 
     threads: int = 2
-    runs: int = 15
+    rounds: int = 5
+    runs: int = 5
 
     after = (SynthesizeSurrogates,)
 
@@ -55,24 +69,46 @@ class ProfileBlocks(Pass):
             "network": _structure(net.module, net.input_shape),
             "target": str(get_target("host")),
             "versions": {name: version(name) for name in ("distillc", "apache-tvm")},
-            "options": [self.threads, self.runs],
+            "generator": generator_digest(),
+            "options": [self.threads, self.rounds, self.runs],
         }
         stage = ctx.work.stage("profile", key) if ctx.work else None
-        times: dict[str, float] = {}
-        with ctx.task("profile blocks", len(groups) + 1) as shown:
-            for index, (name, modules) in enumerate(sorted(groups.items())):
-                path = stage / f"{digest(name)}.json" if stage else None
-                if path and path.exists():
-                    times |= json.loads(path.read_text())
-                else:
-                    measured = self._time(modules)
-                    if path:
-                        write_json(path, measured)
-                    times |= measured
-                shown.update(index + 1, name)
-        return self._result(net, times)
+        total = sum(map(len, groups.values())) + self.rounds * len(groups)
+        with (
+            nullcontext(stage) if stage else tempfile.TemporaryDirectory() as folder,
+            ctx.task("profile blocks", total) as shown,
+        ):
+            return self._result(net, self._measure(groups, Path(folder), shown))
 
-    def _groups(self, net: Network) -> dict[str, dict[str, tuple[nn.Module, tuple[int, ...]]]]:
+    def _measure(
+        self, groups: Mapping[str, Modules], folder: Path, shown: Task
+    ) -> dict[str, float]:
+        """Build and time what `folder` lacks: structure -> milliseconds."""
+        rounds = {
+            folder / f"round{number}-{digest(shape)}.json": modules
+            for number in range(self.rounds)
+            for shape, modules in sorted(groups.items())
+        }
+        done, outputs = 0, {}
+        if not all(path.exists() for path in rounds):
+            for modules in groups.values():
+                for name, (module, shape) in modules.items():
+                    outputs[name] = _build(_library(folder, name), module, shape)
+                    done += 1
+                    shown.update(done, name)
+        times: dict[str, list[float]] = {}
+        for path, modules in rounds.items():
+            if not path.exists():
+                write_json(path, self._time(modules, folder, outputs[next(iter(modules))]))
+            for name, spent in json.loads(path.read_text()).items():
+                times.setdefault(name, []).append(spent)
+            done += 1
+            shown.update(done, path.stem)
+        for name in times:
+            _library(folder, name).unlink(missing_ok=True)
+        return {name: median(spent) for name, spent in times.items()}
+
+    def _groups(self, net: Network) -> dict[str, Modules]:
         """Return what is timed together: shape -> structure -> module and input shape."""
         groups: dict[str, dict[str, tuple[nn.Module, tuple[int, ...]]]] = {}
 
@@ -91,10 +127,13 @@ class ProfileBlocks(Pass):
         block = net.block(each.block)
         return each.module, block.shape if each.scope == "block" else block.attention_shape
 
-    def _time(self, modules: Mapping[str, tuple[nn.Module, tuple[int, ...]]]) -> dict[str, float]:
-        """Time modules of one input shape: structure -> milliseconds."""
+    def _time(self, modules: Modules, folder: Path, output: tuple[int, ...]) -> dict[str, float]:
+        """Time libraries of one input shape, one round: structure -> milliseconds."""
+        libraries = [_library(folder, name) for name in modules]
         shape = next(iter(modules.values()))[1]
-        stats = time_modules([each for each, _ in modules.values()], shape, self.threads, self.runs)
+        stats = time_libraries(
+            libraries, shape, output, threads=self.threads, runs=self.runs, warmup=1
+        )
         return {name: each.median_ms for name, each in zip(modules, stats, strict=True)}
 
     def _result(self, net: Network, times: Mapping[str, float]) -> PassResult:
@@ -133,6 +172,19 @@ class ProfileBlocks(Pass):
             blocks=blocks, candidates=candidates, metrics={**net.metrics, "profile": profile}
         )
         return PassResult(changed, True, (note,))
+
+
+def _library(folder: Path, name: str) -> Path:
+    return folder / f"{digest(name)}.so"
+
+
+def _build(library: Path, module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Build a library that is not there yet; return the shape of its output."""
+    known = library.with_suffix(".json")
+    if not (library.exists() and known.exists()):
+        built = build_library(module, get_target("host"), shape, library)
+        write_json(known, built.output_shape)
+    return tuple(json.loads(known.read_text()))
 
 
 def _structure(module: nn.Module, shape: tuple[int, ...]) -> str:

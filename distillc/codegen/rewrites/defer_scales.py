@@ -74,7 +74,9 @@ class _Deferrer(PyExprMutator):
         if not is_call(call, *VIEWS):
             return None
         before = _axis_before(call, axis)
-        inner = None if before is None else self.divided(call.args[0], before)
+        if before is None:
+            return None
+        inner = self.divided(call.args[0], before)
         if inner is None:
             return None
         x, scale = inner  # rule 2
