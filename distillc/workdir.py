@@ -96,6 +96,21 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text))
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file in one write; a torn last line is closed first.
+
+    Raises:
+        StorageError: The disk is full or the place cannot be written.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+", buffering=0) as stream:
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                line = line if stream.read(1) == b"\n" else "\n" + line
+            stream.write((line + "\n").encode())
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
@@ -121,6 +136,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return load_file(str(path))
 
 
+def cache_folder() -> Path:
+    """Return the folder of the user's cache, which need not exist."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "distillc"
+
+
 def cached_file(name: str, key: bytes, build: Callable[[Path], object]) -> Path:
     """Return a file in the user's cache, built when it is not there.
 
@@ -129,10 +150,9 @@ def cached_file(name: str, key: bytes, build: Callable[[Path], object]) -> Path:
         key: Everything the content depends on.
         build: Writes the content to the path it is given.
     """
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     stem, dot, suffix = name.partition(".")
     digits = hashlib.sha256(key).hexdigest()[:16]
-    path = root / "distillc" / f"{stem}-{digits}{dot}{suffix}"
+    path = cache_folder() / f"{stem}-{digits}{dot}{suffix}"
     if not path.exists():
         write_whole(path, build)
     return path

@@ -8,9 +8,17 @@ kernel's space, what was answered is a record that gives the same schedule again
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 Record = Mapping[str, int]
 """Values of knobs by name: tiles, chunks and numbers of threads, flags as 0 and 1."""
+
+
+class Choice(NamedTuple):
+    """A rule, by name, and the values that its knobs should have."""
+
+    rule: str
+    knobs: Record
 
 
 class Knobs:

@@ -1,58 +1,134 @@
 """Give every PrimFunc of a lowered module a CPU schedule.
 
-Rules are tried in order, the first that answers wins (the contract of TVM's dlight).
+Rules are tried in order, the first that answers wins (the contract of TVM's dlight). Where a kernel
+was tuned, its record answers the choices of the rule that it was tuned with.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import dataclass
 
 import tvm
 from tvm import s_tir, tirx
 
-from distillc.codegen.knobs import Knobs
+from distillc.codegen.knobs import Choice, Knobs
 from distillc.codegen.math import rewrite_math
+from distillc.codegen.records import Records, load_records, workload
 from distillc.codegen.rules import RULES
 from distillc.codegen.rules.base import Rule, inline_elementwise, simplify
-from distillc.codegen.rules.flatten import merge_axes, restore
+from distillc.codegen.rules.flatten import Merged, merge_axes, restore
+from distillc.codegen.scan_kernel import selective_scan_kernel
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
+from distillc.workdir import digest
 
 log = logging.getLogger(__name__)
 
-# Set on a PrimFunc that arrives with a schedule of its own (the selective scan).
+# Set on a PrimFunc that arrives with a schedule of its own, or has got one: whose it is.
 SCHEDULED = "distillc.scheduled"
+# Set on the selective scan: the shape arguments of `selective_scan_kernel`, to build it anew.
+SCAN = "distillc.scan"
 
 
-def schedule_module(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel before it is scheduled.
+
+    Attributes:
+        func: As it was lowered.
+        merged: In the form that rules get.
+        workload: What it computes; equal for equal kernels.
+    """
+
+    func: tirx.PrimFunc
+    merged: Merged
+    workload: str
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A scheduled kernel, the rule that took it, and what was asked and answered."""
+
+    func: tirx.PrimFunc
+    rule: str
+    knobs: Knobs
+
+
+def schedule_module(
+    mod: tvm.IRModule, target: Target, records: Records | None = None
+) -> tvm.IRModule:
     """Schedule all PrimFuncs of a module after FuseTIR.
 
-    PrimFuncs with the attribute `distillc.scheduled` keep their loops; in all of them the
-    transcendental functions become polynomials, so that no vector loop calls libm.
+    PrimFuncs with the attribute `distillc.scheduled` keep their loops, but the scan is built as its
+    record says; in all of them the transcendental functions become polynomials, so that no vector
+    loop calls libm.
+
+    Args:
+        mod: A lowered module.
+        target: What it is compiled for.
+        records: Tuned choices, by default those that come with the package or are the user's.
 
     Raises:
         LoweringError: No rule takes a PrimFunc.
     """
+    known = load_records(target) if records is None else records
     updated = tvm.IRModule(mod.functions, attrs=mod.attrs, global_infos=mod.global_infos)
     for name, func in mod.functions_items():
         if isinstance(func, tirx.PrimFunc):
-            updated[name] = schedule_func(func, target, name.name_hint)
+            updated[name] = schedule_func(func, target, name.name_hint, known)
     return updated
 
 
-def schedule_func(func: tirx.PrimFunc, target: Target, name: str) -> tirx.PrimFunc:
+def schedule_func(
+    func: tirx.PrimFunc, target: Target, name: str, records: Records | None = None
+) -> tirx.PrimFunc:
     """Schedule one PrimFunc and rewrite its mathematics; see `schedule_module`."""
-    if func.attrs is not None and SCHEDULED in func.attrs:
+    kernel = find_kernel(func)
+    if kernel is None:
         return rewrite_math(func)
+    record = (records or {}).get(kernel.workload)
+    return schedule_kernel(kernel, target, name, record.choice if record else None).func
+
+
+def find_kernel(func: tirx.PrimFunc) -> Kernel | None:
+    """Return what is to be scheduled, None for a function with loops of its own that stay."""
+    attrs = func.attrs or {}
+    if SCAN in attrs:
+        return Kernel(func, Merged(func, {}), digest(["selective_scan", *map(int, attrs[SCAN])]))
+    if SCHEDULED in attrs:
+        return None
     merged = merge_axes(simplify(inline_elementwise(simplify(func))))
+    return Kernel(func, merged, workload(merged.func))
+
+
+def schedule_kernel(
+    kernel: Kernel, target: Target, name: str, choice: Choice | None = None
+) -> Scheduled:
+    """Schedule one kernel, its rule's choices as in `choice` where that is of the same rule.
+
+    Raises:
+        LoweringError: No rule takes it.
+    """
+    func, merged = kernel.func, kernel.merged
+
+    def answers(rule: str) -> Knobs:
+        return Knobs(choice.knobs if choice and choice.rule == rule else None)
+
+    if SCAN in (func.attrs or {}):
+        knobs = answers("selective_scan")
+        scan = selective_scan_kernel(*map(int, func.attrs[SCAN]), target, knobs)
+        return Scheduled(rewrite_math(scan), "selective_scan", knobs)
     for rule in RULES:
-        sch = _try_rule(rule, merged.func, target, name)
+        knobs = answers(rule.__name__)
+        sch = _try_rule(rule, merged.func, target, knobs, name)
         if sch is None:
             continue
         scheduled = restore(sch.mod["main"], merged.originals)
         done = tirx.PrimFunc(scheduled.params, scheduled.body, scheduled.ret_type, func.attrs)
-        return rewrite_math(done).with_attr(SCHEDULED, rule.__name__)
+        done = rewrite_math(done).with_attr(SCHEDULED, rule.__name__)
+        return Scheduled(done, rule.__name__, knobs)
     raise LoweringError(
         "no schedule rule takes this kernel",
         where=name,
@@ -60,10 +136,12 @@ def schedule_func(func: tirx.PrimFunc, target: Target, name: str) -> tirx.PrimFu
     )
 
 
-def _try_rule(rule: Rule, func: tirx.PrimFunc, target: Target, name: str) -> s_tir.Schedule | None:
+def _try_rule(
+    rule: Rule, func: tirx.PrimFunc, target: Target, knobs: Knobs, name: str
+) -> s_tir.Schedule | None:
     """Apply a rule; one that fails half-way has changed nothing, and the next may do."""
     try:
-        return rule(func, target, Knobs())
+        return rule(func, target, knobs)
     except (s_tir.ScheduleError, tvm.error.InternalError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["unknown"]
         reason = next((line for line in lines if "Error message" in line), lines[-1])

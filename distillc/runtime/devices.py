@@ -27,9 +27,11 @@ class Device(ABC):
 
     Attributes:
         name: The name that `--device` takes.
+        clock: Whether its times mean anything.
     """
 
     name: str
+    clock = True
 
     @abstractmethod
     def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
@@ -90,6 +92,7 @@ class Emulator(Device):
     """
 
     name = "emulator"
+    clock = False
 
     def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
         """See `Device.launcher`."""

@@ -1,0 +1,119 @@
+"""Single kernels of a compiled library: timed in turn and compared, or counted under emulation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distillc.errors import DeviceError
+from distillc.runtime.devices import get_device
+from distillc.runtime.instruction_count import InstructionCount, difference, execute
+
+TIMEOUT_S = 600.0
+Shapes = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class KernelRuns:
+    """What the runner printed.
+
+    Attributes:
+        ms: Milliseconds of each run of each kernel.
+        errors: The largest difference of a kernel's outputs from the first one's, relative to the
+            largest value; 1 where one is a number and the other is not.
+    """
+
+    ms: tuple[tuple[float, ...], ...]
+    errors: tuple[float, ...]
+
+
+def time_kernels(
+    library: Path,
+    names: Sequence[str],
+    shapes: Shapes,
+    outputs: int,
+    *,
+    device: str,
+    threads: int,
+    runs: int,
+    warmup: int = 1,
+) -> KernelRuns:
+    """Run kernels that take the same operands in turn, round after round, on random numbers.
+
+    Args:
+        library: A compiled library of kernels.
+        names: The kernels.
+        shapes: Shapes of the float32 operands.
+        outputs: How many of the operands, the last, are written.
+        device: Where.
+        threads: Threads.
+        runs: Timed rounds; each runs every kernel once.
+        warmup: Rounds that are not timed.
+
+    Raises:
+        DeviceError: Running fails.
+    """
+    command, environment = get_device(device).launcher(threads)
+    return _run(command, environment, library, names, shapes, outputs, warmup, runs)
+
+
+def count_kernels(
+    library: Path, names: Sequence[str], shapes: Shapes, outputs: int, *, device: str
+) -> tuple[InstructionCount, tuple[float, ...]]:
+    """Count the instructions of one run of each kernel on one thread; see `time_kernels`.
+
+    Returns:
+        The counts, by kernel, and the `errors` of `KernelRuns`.
+
+    Raises:
+        DeviceError: qemu is missing or does not fit, or running fails.
+    """
+    command, environment = get_device(device).launcher(threads=1)
+    errors: list[tuple[float, ...]] = []
+
+    def run(times: int) -> InstructionCount:
+        def start(words: Sequence[str]) -> None:
+            # The comparison at the end runs every kernel once.
+            found = _run(words, environment, library, names, shapes, outputs, times - 1, 0)
+            errors.append(found.errors)
+
+        return InstructionCount(library, execute(command, start))
+
+    once, twice = run(1), run(2)
+    return InstructionCount(library, difference(twice.process, once.process)), errors[0]
+
+
+def _run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    library: Path,
+    names: Sequence[str],
+    shapes: Shapes,
+    outputs: int,
+    warmup: int,
+    runs: int,
+) -> KernelRuns:
+    text = ";".join(",".join(map(str, shape)) for shape in shapes)
+    words = ["--kernels", library.resolve(), text, outputs, warmup, runs, *names]
+    try:
+        done = subprocess.run(
+            [*command, *map(str, words)],
+            capture_output=True,
+            text=True,
+            env=dict(environment),
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            f"kernels did not finish within {TIMEOUT_S:.0f} s",
+            where=str(library),
+            hint="try a smaller --size",
+        ) from error
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise DeviceError(f"running kernels failed: {reason}", where=str(library))
+    data = json.loads(done.stdout.splitlines()[-1])
+    return KernelRuns(tuple(tuple(each) for each in data["ms"]), tuple(data["errors"]))
