@@ -23,6 +23,7 @@ class Budget:
         search_crop: Their edge, pixels.
         heal_steps: Fine-tuning steps of the chosen hybrid; 0 leaves it out.
         heal_batch: Images a step.
+        verify_images: Images that the bundle is run on, besides its stored reference.
     """
 
     name: str
@@ -36,14 +37,15 @@ class Budget:
     search_crop: int
     heal_steps: int
     heal_batch: int
+    verify_images: int
 
 
 BUDGETS = {
     each.name: each
     for each in (
-        Budget("smoke", ("conv", "scan1"), 10, 4, 48, "macs", 12, 2, 96, 0, 4),
-        Budget("quick", ("conv", "scan1", "scan2"), 250, 8, 64, "latency", 60, 4, 128, 150, 8),
-        Budget("full", ("conv", "scan1", "scan2"), 1000, 8, 64, "latency", 200, 8, 128, 1500, 8),
+        Budget("smoke", ("conv", "scan1"), 10, 4, 48, "macs", 12, 2, 96, 0, 4, 1),
+        Budget("quick", ("conv", "scan1", "scan2"), 250, 8, 64, "latency", 60, 4, 128, 150, 8, 2),
+        Budget("full", ("conv", "scan1", "scan2"), 1000, 8, 64, "latency", 200, 8, 128, 1500, 8, 2),
     )
 }
 

@@ -202,7 +202,9 @@ def convert(
             latency = _latency(teacher, net)
             shown.update(3, "latency measured")
             _check_promises(quality, latency, max_drop, min_speedup)
-            verification = verify_bundle(bundle, verification_images(bundle, folder, 2))
+            verification = verify_bundle(
+                bundle, verification_images(bundle, folder, effort.verify_images)
+            )
             shown.update(4, "verified")
             entries = {
                 **dump_data(net),
