@@ -18,6 +18,7 @@ from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from distillc.codegen.rewrites.slice_splits import SliceSplits
 from distillc.codegen.scan_kernel import selective_scan_kernel
+from distillc.codegen.schedule import SCAN_SHAPE
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
 
@@ -132,16 +133,10 @@ def _convert_scan(target: Target, node: fx.Node, importer: Any) -> relax.Var:
         if len(shape(name)) == 3:
             tensors[name] = emit(relax.op.expand_dims(tensors[name], 1))
     zeros = relax.op.zeros((channels,), "float32")
-    kernel = selective_scan_kernel(
-        batch,
-        channels,
-        length,
-        states,
-        shape("B")[1],
-        bool(given.get("delta_softplus", False)),
-        bool(given.get("reverse", False)),
-        target,
-    )
+    options = (bool(given.get("delta_softplus", False)), bool(given.get("reverse", False)))
+    arguments = (batch, channels, length, states, shape("B")[1], *options)
+    kernel = selective_scan_kernel(*arguments, target)
+    kernel = kernel.with_attr(SCAN_SHAPE, list(map(int, arguments)))
     operands = [tensors[name] for name in ("u", "delta", "A", "B", "C")]
     operands += [tensors.get(name, emit(zeros)) for name in ("D", "delta_bias")]
     function = importer.block_builder.add_func(kernel, "selective_scan")

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # Set on a PrimFunc that arrives with a schedule of its own, or has got one: whose it is.
 SCHEDULED = "distillc.scheduled"
 # Set on the selective scan: the shape arguments of `selective_scan_kernel`, to build it anew.
-SCAN = "distillc.scan"
+SCAN_SHAPE = "distillc.scan"
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,10 @@ def schedule_func(
 def find_kernel(func: tirx.PrimFunc) -> Kernel | None:
     """Return what is to be scheduled, None for a function with loops of its own that stay."""
     attrs = func.attrs or {}
-    if SCAN in attrs:
-        return Kernel(func, Merged(func, {}), digest(["selective_scan", *map(int, attrs[SCAN])]))
+    if SCAN_SHAPE in attrs:
+        return Kernel(
+            func, Merged(func, {}), digest(["selective_scan", *map(int, attrs[SCAN_SHAPE])])
+        )
     if SCHEDULED in attrs:
         return None
     merged = merge_axes(simplify(inline_elementwise(simplify(func))))
@@ -116,9 +118,13 @@ def schedule_kernel(
     def answers(rule: str) -> Knobs:
         return Knobs(choice.knobs if choice and choice.rule == rule else None)
 
-    if SCAN in (func.attrs or {}):
+    if SCAN_SHAPE in (func.attrs or {}):
         knobs = answers("selective_scan")
-        scan = selective_scan_kernel(*map(int, func.attrs[SCAN]), target, knobs)
+        *shape, softplus, reverse = map(int, func.attrs[SCAN_SHAPE])
+        batch, channels, length, states, groups = shape
+        scan = selective_scan_kernel(
+            batch, channels, length, states, groups, bool(softplus), bool(reverse), target, knobs
+        )
         return Scheduled(rewrite_math(scan), "selective_scan", knobs)
     for rule in RULES:
         knobs = answers(rule.__name__)
