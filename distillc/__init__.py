@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from distillc.pipeline import Pipeline as Pipeline
     from distillc.runtime.bundle import Bundle as Bundle
     from distillc.targets.base import Target as Target
+    from distillc.tuning import tune as tune
     from distillc.workdir import WorkDir as WorkDir
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ _HOME = {
     "convert": "conversion",
     "load": "frontend.load",
     "trace": "frontend.trace",
+    "tune": "tuning",
 }
 
 # Programs that `load` reads may call our operator, which the front end does not know of.

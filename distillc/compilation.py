@@ -26,6 +26,7 @@ def compile(
     *,
     directory: Path | None = None,
     manifest: Mapping[str, Any] | None = None,
+    records: Path | None = None,
 ) -> Bundle:
     """Compile a network, with its decisions applied, to a bundle.
 
@@ -37,6 +38,7 @@ def compile(
         size: (H, W) of the input in pixels.
         directory: Where the files go; a temporary folder by default.
         manifest: Further entries of the manifest.
+        records: A file of tuning records beside the shipped and the user's own.
 
     Raises:
         UsageError: Unknown target.
@@ -48,7 +50,7 @@ def compile(
     module = net.hybrid()
     net = net.at(size)
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
-    library = build_library(module, chosen, net.input_shape, folder / "model.so")
+    library = build_library(module, chosen, net.input_shape, folder / "model.so", records)
     program = export_program(module, net.input_shape)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())

@@ -39,6 +39,7 @@ from distillc.runtime.devices import get_device
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
 from distillc.surrogates.registry import parse_label
 from distillc.targets.base import Target, get_target
+from distillc.tuning import tune
 from distillc.workdir import WorkDir
 
 THREADS = 2
@@ -121,6 +122,7 @@ def convert(
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
+    tune_minutes: float = 0,
     progress: Progress | None = None,
 ) -> Result:
     """Convert a checkpoint to a verified bundle.
@@ -151,6 +153,8 @@ def convert(
         arch: `package.module:Class` of the user's own network.
         arch_args: Its keyword arguments.
         trust_pickle: Load a pickled module, which can run any code.
+        tune_minutes: Search the schedules of the hybrid's and the teacher's kernels for so long
+            before they are compiled; the records stay in the work directory.
         progress: Rich display with a `detail` field.
 
     Raises:
@@ -192,14 +196,20 @@ def convert(
 
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as temporary:
         scratch = Path(temporary)
+        records = _tune(teacher, net, chosen, tune_minutes, ctx) if tune_minutes else None
         with ctx.task("compile and verify", 5) as shown:
             bundle = compile_bundle(
-                net, chosen, size, directory=scratch / "bundle", manifest={"task": str(parsed)}
+                net,
+                chosen,
+                size,
+                directory=scratch / "bundle",
+                manifest={"task": str(parsed)},
+                records=records,
             )
             shown.update(1, "library built")
             quality = _quality(teacher, net, images, effort)
             shown.update(2, "quality measured")
-            latency = _latency(teacher, net)
+            latency = _latency(teacher, net, records)
             shown.update(3, "latency measured")
             _check_promises(quality, latency, max_drop, min_speedup)
             verification = verify_bundle(
@@ -248,10 +258,19 @@ def _quality(
     }
 
 
-def _latency(teacher: Network, net: Network) -> dict[str, Any]:
+def _tune(teacher: Network, net: Network, target: Target, minutes: float, ctx: Context) -> Path:
+    """Search hybrid and teacher for so long; return the records, which a second run adds to."""
+    assert ctx.work is not None
+    # Apart from the user's own: those change the prices of the search that led here.
+    path = ctx.work.stage("tune", {"target": target.name, "cpu": target.cpu}) / "records.jsonl"
+    tune([net, teacher], target, [net.size], minutes, records=path, progress=ctx.progress)
+    return path
+
+
+def _latency(teacher: Network, net: Network, records: Path | None) -> dict[str, Any]:
     """Compile teacher and hybrid for this machine and time them in turn, in one run."""
     modules = [teacher.module, net.hybrid()]
-    slow, fast = time_modules(modules, net.input_shape, THREADS)
+    slow, fast = time_modules(modules, net.input_shape, THREADS, records=records)
     replaced = sum(label != KEEP for label in net.decisions.values())
     return {
         "device": "host",

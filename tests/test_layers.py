@@ -22,6 +22,7 @@ LAYERS = (
     "passes",
     "report",
     "compilation",
+    "tuning",
     "budgets",
     "conversion",
     "cli",

@@ -15,6 +15,7 @@ from distillc.cli.convert import convert
 from distillc.cli.inspect import inspect
 from distillc.cli.passes import passes
 from distillc.cli.targets import targets
+from distillc.cli.tune import tune
 from distillc.cli.verify import verify
 from distillc.errors import DistillcError
 
@@ -38,7 +39,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (convert, inspect, verify, bench, passes, targets):
+for command in (convert, inspect, verify, bench, tune, passes, targets):
     cli.add_command(command)
 
 

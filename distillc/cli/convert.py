@@ -23,6 +23,7 @@ from distillc.cli.common import (
 Examples:
   distillc convert restormer.pth --target snapdragon8elite
   distillc convert restormer.pth --task deblur --data photos/ --max-drop 0.2
+  distillc convert restormer.pth --target host --tune 30
   distillc convert restormer.pth --budget smoke --out ci.distillc --json"""
 )
 @click.argument("checkpoint")
@@ -70,6 +71,14 @@ Examples:
     show_default=True,
     help="Where finished stages are kept; the same command goes on from there.",
 )
+@click.option(
+    "--tune",
+    "tune_minutes",
+    type=float,
+    default=0.0,
+    metavar="MINUTES",
+    help="Search the schedules of the kernels for so long before the last build.",
+)
 @click.option("--device", default="cpu", show_default=True, help="Trains on: cpu or cuda.")
 @click.option(
     "--dump-dir", type=click.Path(path_type=Path), help="Write the state after each pass."
@@ -94,6 +103,7 @@ def convert(
     min_speedup: float | None,
     seed: int,
     work_dir: Path,
+    tune_minutes: float,
     device: str,
     dump_dir: Path | None,
     print_after: str | None,
@@ -129,6 +139,7 @@ def convert(
             min_speedup=min_speedup,
             seed=seed,
             work_dir=work_dir,
+            tune_minutes=tune_minutes,
             device=device,
             dump_dir=dump_dir,
             print_after=print_after,

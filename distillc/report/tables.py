@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from distillc.codegen.tuner import TuningResult
 from distillc.network import KEEP, Network
 from distillc.runtime.benchmark import Stats
 from distillc.runtime.verify import Verification
@@ -56,6 +57,26 @@ def stats_table(stats: Stats) -> Table:
         str(stats.runs),
         f"{stats.peak_bytes / 2**20:.0f} MiB",
     )
+    return table
+
+
+def tuning_table(result: TuningResult) -> Table:
+    """Return the kernels that were searched, and what the network gains."""
+    table = Table("kernel", "best", "default", "cost", "gain")
+    for record in result.records:
+        knobs = ", ".join(f"{name} {value}" for name, value in record.knobs.items())
+        table.add_row(
+            record.rule.removeprefix("schedule_"),
+            knobs if record.cost < record.default else "the default",
+            f"{record.default:.4g} {record.unit}",
+            f"{record.cost:.4g} {record.unit}",
+            f"{record.default / record.cost:.2f}",
+        )
+    lines = [f"{result.known} kernels were known, no time was left for {result.left}"]
+    if result.before:
+        before, after = (f"{each:.4g} {result.unit}" for each in (result.before, result.after))
+        lines.append(f"kernels that were not known: {before} with defaults, {after} tuned")
+    table.caption = "\n".join([*lines, f"records: {result.path}"])
     return table
 
 

@@ -37,7 +37,10 @@ def test_targets_and_passes(run: Run) -> None:
     assert after["FindAttention"] == ["Trace"]
 
 
-@pytest.mark.parametrize("command", ["convert", "inspect", "verify", "bench", "passes", "targets"])
+COMMANDS = ["convert", "inspect", "verify", "bench", "tune", "passes", "targets"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, run: Run) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0

@@ -1,0 +1,67 @@
+"""Tuning networks: their kernels searched for the best schedules, which later builds then use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import Progress
+from torch import nn
+
+from distillc.codegen.kernel_cost import choose_cost
+from distillc.codegen.lower import lower
+from distillc.codegen.records import user_records
+from distillc.codegen.tuner import TuningResult, tune_modules
+from distillc.errors import UsageError
+from distillc.frontend.trace import export_program
+from distillc.network import Network
+from distillc.pipeline import Context
+from distillc.targets.base import Target, get_target
+
+
+def tune(
+    networks: Sequence[Network | nn.Module],
+    target: str | Target = "host",
+    sizes: Sequence[tuple[int, int]] = ((256, 256),),
+    minutes: float = 10,
+    *,
+    device: str | None = None,
+    records: Path | None = None,
+    progress: Progress | None = None,
+) -> TuningResult:
+    """Search the schedules of networks' kernels; what is found is used whenever one is built.
+
+    Run again after a crash, it goes on behind the last finished kernel.
+
+    Args:
+        networks: Networks, or modules (1, 3, H, W) float32 -> (1, C', H', W') float32.
+        target: A target or its name.
+        sizes: Each (H, W) in pixels that networks are tuned at.
+        minutes: Time to spend on all together, after they are traced.
+        device: Device that candidates run on, by default the target's first. One without a clock
+            (the emulator) prices them by the static model.
+        records: File of records, by default the user's own for the target.
+        progress: Rich display with a `detail` field.
+
+    Raises:
+        UsageError: Unknown target or device, no time, or the static model's programs are missing.
+        TraceError: A network cannot take a size, or cannot be exported.
+        LoweringError: An operator cannot be compiled.
+        DeviceError: Running fails.
+        StorageError: The records cannot be written.
+    """
+    if minutes <= 0:
+        raise UsageError(f"{minutes} minutes are no time to search in")
+    chosen = get_target(target)
+    cost = choose_cost(chosen, device or chosen.devices[0])
+    mods = []
+    for network in networks:
+        for size in sizes:
+            net = network if isinstance(network, Network) else Network(network, size)
+            mods.append(lower(export_program(net.hybrid(), net.at(size).input_shape), chosen))
+    seconds = round(60 * minutes)
+    with Context(progress=progress).task("tune", seconds) as shown:
+        path = records or user_records(chosen)
+        result = tune_modules(mods, chosen, cost, path, seconds, shown.update)
+        shown.update(seconds, f"{len(result.records)} kernels searched")
+    return result
