@@ -121,7 +121,7 @@ class ProfileBlocks(Pass):
             for each in net.candidates.get(block.name, ()):
                 add(*self._candidate(net, each))
         add(net.module, net.input_shape)
-        return groups
+        return {shape: dict(modules) for shape, modules in groups.items()}
 
     def _candidate(self, net: Network, each: Any) -> tuple[nn.Module, tuple[int, ...]]:
         block = net.block(each.block)
