@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distillc.budgets import Budget, get_budget
 from distillc.codegen.measure import time_modules
+from distillc.codegen.tuner import TuningResult
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
@@ -196,7 +197,8 @@ def convert(
 
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as temporary:
         scratch = Path(temporary)
-        records = _tune(teacher, net, chosen, tune_minutes, ctx) if tune_minutes else None
+        tuning = _tune(teacher, net, chosen, tune_minutes, ctx) if tune_minutes else None
+        records = tuning.path if tuning else None
         with ctx.task("compile and verify", 5) as shown:
             bundle = compile_bundle(
                 net,
@@ -227,6 +229,7 @@ def convert(
                     "quality": quality,
                     "latency": latency,
                     "verification": asdict(verification),
+                    **({"tuning": tuning.summary()} if tuning else {}),
                 },
                 "log": [asdict(record) for record in net.log],
             }
@@ -258,13 +261,14 @@ def _quality(
     }
 
 
-def _tune(teacher: Network, net: Network, target: Target, minutes: float, ctx: Context) -> Path:
-    """Search hybrid and teacher for so long; return the records, which a second run adds to."""
+def _tune(
+    teacher: Network, net: Network, target: Target, minutes: float, ctx: Context
+) -> TuningResult:
+    """Search the kernels of hybrid and teacher for so long; a second run adds to the records."""
     assert ctx.work is not None
     # Apart from the user's own: those change the prices of the search that led here.
     path = ctx.work.stage("tune", {"target": target.name, "cpu": target.cpu}) / "records.jsonl"
-    tune([net, teacher], target, [net.size], minutes, records=path, progress=ctx.progress)
-    return path
+    return tune([net, teacher], target, [net.size], minutes, records=path, progress=ctx.progress)
 
 
 def _latency(teacher: Network, net: Network, records: Path | None) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""What candidates for one kernel cost: milliseconds on a device, or cycles by the static model."""
+"""What scheduled kernels cost: milliseconds on a device, or cycles by the static model."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,7 @@ from tvm import tirx
 from distillc.codegen.compile import export_library
 from distillc.codegen.static_cost import static_cost
 from distillc.runtime.devices import get_device
+from distillc.runtime.instruction_count import Instruction
 from distillc.runtime.kernels import count_kernels, time_kernels
 from distillc.targets.base import Target
 
@@ -28,15 +30,23 @@ class Operands:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Scheduled kernels that compute the same."""
+
+    funcs: tuple[tirx.PrimFunc, ...]
+    operands: Operands
+
+
+@dataclass(frozen=True)
 class Costs:
-    """Cost of each candidate, and how far its results are from the first one's (relative)."""
+    """Cost of each kernel of a group, and how far its results are from the first's (relative)."""
 
     values: tuple[float, ...]
     errors: tuple[float, ...]
 
 
 class KernelCost(Protocol):
-    """Prices scheduled kernels that compute the same.
+    """Prices scheduled kernels.
 
     Attributes:
         unit: `ms` or `cycles`.
@@ -46,8 +56,8 @@ class KernelCost(Protocol):
     unit: ClassVar[str]
     blind: ClassVar[frozenset[str]]
 
-    def __call__(self, funcs: Sequence[tirx.PrimFunc], operands: Operands, rounds: int) -> Costs:
-        """Build all in one library and return their costs; `rounds` runs of each, in turn.
+    def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
+        """Build all groups in one library; run each group's kernels in turn, `rounds` times.
 
         Raises:
             LoweringError: They cannot be built.
@@ -64,20 +74,22 @@ class Measured:
     unit: ClassVar[str] = "ms"
     blind: ClassVar[frozenset[str]] = frozenset()
 
-    def __call__(self, funcs: Sequence[tirx.PrimFunc], operands: Operands, rounds: int) -> Costs:
+    def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
         """See `KernelCost`."""
-        with tempfile.TemporaryDirectory(prefix="distillc-tune-") as folder:
-            library, names = _build(funcs, self.target, Path(folder))
-            found = time_kernels(
-                library,
-                names,
-                operands.shapes,
-                operands.outputs,
-                device=self.device,
-                threads=self.target.threads,
-                runs=rounds,
-            )
-        return Costs(tuple(median(each) for each in found.ms), found.errors)
+        found = []
+        with _built(groups, self.target) as (library, names):
+            for group, own in zip(groups, names, strict=True):
+                runs = time_kernels(
+                    library,
+                    own,
+                    group.operands.shapes,
+                    group.operands.outputs,
+                    device=self.device,
+                    threads=self.target.threads,
+                    runs=rounds,
+                )
+                found.append(Costs(tuple(median(each) for each in runs.ms), runs.errors))
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,16 +104,23 @@ class Modelled:
     unit: ClassVar[str] = "cycles"
     blind: ClassVar[frozenset[str]] = frozenset({"chunk", "lines", "run", "width"})
 
-    def __call__(self, funcs: Sequence[tirx.PrimFunc], operands: Operands, rounds: int) -> Costs:
+    def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
         """See `KernelCost`; one run says all."""
-        with tempfile.TemporaryDirectory(prefix="distillc-tune-") as folder:
-            library, names = _build(funcs, self.target, Path(folder))
-            count, errors = count_kernels(
-                library, names, operands.shapes, operands.outputs, device=self.device
-            )
-            own = {name: code for name, code in count.kernels.items() if name in names}
-        costs = static_cost(own, self.target)
-        return Costs(tuple(costs[name].cycles for name in names), errors)
+        kernels: dict[str, Sequence[Instruction]] = {}
+        errors = []
+        with _built(groups, self.target) as (library, names):
+            for group, own in zip(groups, names, strict=True):
+                operands = group.operands
+                count, found = count_kernels(
+                    library, own, operands.shapes, operands.outputs, device=self.device
+                )
+                kernels |= {name: count.kernels[name] for name in own}
+                errors.append(found)
+        costs = static_cost(kernels, self.target)
+        return [
+            Costs(tuple(costs[name].cycles for name in own), found)
+            for own, found in zip(names, errors, strict=True)
+        ]
 
 
 def choose_cost(target: Target, device: str) -> KernelCost:
@@ -113,13 +132,19 @@ def choose_cost(target: Target, device: str) -> KernelCost:
     return (Measured if get_device(device).clock else Modelled)(target, device)
 
 
-def _build(
-    funcs: Sequence[tirx.PrimFunc], target: Target, folder: Path
-) -> tuple[Path, tuple[str, ...]]:
-    names = tuple(f"candidate{index}" for index in range(len(funcs)))
+@contextmanager
+def _built(groups: Sequence[Group], target: Target) -> Iterator[tuple[Path, list[list[str]]]]:
+    """Build groups in one library; yield it and the names of each group's kernels in it."""
+    names = [
+        [f"kernel{number}_{index}" for index in range(len(group.funcs))]
+        for number, group in enumerate(groups)
+    ]
     named = {
-        name: func.with_attr("global_symbol", name) for name, func in zip(names, funcs, strict=True)
+        name: func.with_attr("global_symbol", name)
+        for group, own in zip(groups, names, strict=True)
+        for name, func in zip(own, group.funcs, strict=True)
     }
-    library = folder / "candidates.so"
-    export_library(tvm.IRModule(named), target, library)
-    return library, names
+    with tempfile.TemporaryDirectory(prefix="distillc-tune-") as folder:
+        library = Path(folder) / "kernels.so"
+        export_library(tvm.IRModule(named), target, library)
+        yield library, names

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from distillc.codegen.kernel_cost import Costs, KernelCost, Operands
+from distillc.codegen.kernel_cost import Costs, Group, KernelCost, Operands
 from distillc.codegen.knobs import Choice
 from distillc.codegen.schedule import Kernel, Scheduled, schedule_kernel
 from distillc.errors import DeviceError, LoweringError
@@ -169,7 +169,8 @@ def _costs(
     """Price schedules in as many rounds as fit `RACE_MS`, `times` as many."""
     rounds = int(RACE_MS / (price * len(schedules)))
     rounds = times * max(ROUNDS[0], min(ROUNDS[1], rounds))
-    return cost([each.func for each in schedules], task.operands, rounds)
+    (found,) = cost([Group(tuple(each.func for each in schedules), task.operands)], rounds)
+    return found
 
 
 def _key(scheduled: Scheduled) -> tuple[tuple[str, int], ...]:

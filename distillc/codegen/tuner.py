@@ -17,7 +17,7 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 
-from distillc.codegen.kernel_cost import KernelCost, Operands
+from distillc.codegen.kernel_cost import Group, KernelCost, Operands
 from distillc.codegen.records import TuningRecord, append_record, load_records, read_records
 from distillc.codegen.rewrites.walk import is_call
 from distillc.codegen.rules.flatten import static_shape
@@ -25,6 +25,8 @@ from distillc.codegen.schedule import find_kernel, schedule_kernel
 from distillc.codegen.search import ROUNDS, Task, search
 from distillc.targets.base import Target
 
+PRICED = 16
+"""Kernels that are built together to be priced."""
 LEAST_S = 2.0
 """A share of the time that is shorter finishes no race."""
 
@@ -51,6 +53,11 @@ class TuningResult:
     after: float
     unit: str
     path: Path
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures, JSON-serialisable, without the records themselves."""
+        figures = {name: getattr(self, name) for name in ("known", "left", "before", "after")}
+        return {"searched": len(self.records), **figures, "unit": self.unit}
 
 
 def tune_modules(
@@ -86,10 +93,12 @@ def tune_modules(
             tasks.append(task)
 
     prices: dict[str, float] = {}
-    for number, task in enumerate(tasks):
-        report(int(time.monotonic() - start), f"pricing kernel {number + 1} of {len(tasks)}")
-        (price,) = cost([task.default.func], task.operands, ROUNDS[0]).values
-        prices[task.kernel.workload] = price
+    for first in range(0, len(tasks), PRICED):
+        some = tasks[first : first + PRICED]
+        report(int(time.monotonic() - start), f"pricing {len(tasks)} kernels")
+        costs = cost([Group((task.default.func,), task.operands) for task in some], ROUNDS[0])
+        for task, price in zip(some, costs, strict=True):
+            prices[task.kernel.workload] = price.values[0]
     bill = {task.kernel.workload: task.calls * prices[task.kernel.workload] for task in tasks}
     tasks.sort(key=lambda task: -bill[task.kernel.workload])
 

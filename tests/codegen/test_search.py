@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from torch import nn
-from tvm import tirx
 
-from distillc.codegen.kernel_cost import Costs, Measured, Operands
+from distillc.codegen.kernel_cost import Costs, Group, Measured
 from distillc.codegen.knobs import Choice
 from distillc.codegen.search import NOISE, TOLERANCE, Task, search
 from distillc.codegen.tuner import find_tasks
@@ -32,10 +31,15 @@ class Priced:
     blind: frozenset[str] = frozenset()
     fields: list[int] = field(default_factory=list)
 
-    def __call__(self, funcs: Sequence[tirx.PrimFunc], operands: Operands, rounds: int) -> Costs:
-        self.fields.append(len(funcs))
-        values = tuple(self.price(func.script()) for func in funcs)
-        return Costs(values, (0.0, *[self.error] * (len(funcs) - 1)))
+    def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
+        self.fields += [len(group.funcs) for group in groups]
+        return [
+            Costs(
+                tuple(self.price(func.script()) for func in group.funcs),
+                (0.0, *[self.error] * (len(group.funcs) - 1)),
+            )
+            for group in groups
+        ]
 
 
 def task() -> Task:
@@ -97,12 +101,10 @@ def test_candidates_that_cannot_run_are_said_and_passed_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(Priced):
-        def __call__(
-            self, funcs: Sequence[tirx.PrimFunc], operands: Operands, rounds: int
-        ) -> Costs:
-            if len(funcs) > 2:
+        def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
+            if any(len(group.funcs) > 2 for group in groups):
                 raise DeviceError("running kernels failed")
-            return super().__call__(funcs, operands, rounds)
+            return super().__call__(groups, rounds)
 
     assert knobs(Broken(narrow)) == task().default.knobs.values
     assert "running kernels failed" in caplog.text
