@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 
 def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a checkpoint is loaded."""
+    """Add the options that say how a checkpoint is loaded; the command gets them as `loading`.
+
+    Raises:
+        UsageError: `--arch-args` is not a JSON object.
+    """
+
+    @functools.wraps(command)
+    def with_loading(
+        arch: str | None, arch_args: str | None, trust_pickle: bool, **rest: Any
+    ) -> Any:
+        arguments = None if arch_args is None else _parse_arch_args(arch_args)
+        loading = {"arch": arch, "arch_args": arguments, "trust_pickle": trust_pickle}
+        return command(loading=loading, **rest)
+
     options = [
         click.option("--arch", metavar="PACKAGE.MODULE:CLASS", help="Your own network's class."),
         click.option("--arch-args", metavar="JSON", help="Its keyword arguments, as JSON."),
@@ -44,18 +58,11 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ]
     for option in reversed(options):
-        command = option(command)
-    return command
+        with_loading = option(with_loading)
+    return with_loading
 
 
-def parse_arch_args(text: str | None) -> dict[str, Any] | None:
-    """Parse `--arch-args`.
-
-    Raises:
-        UsageError: It is not a JSON object.
-    """
-    if text is None:
-        return None
+def _parse_arch_args(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from distillc.budgets import BUDGETS
-from distillc.cli.common import (
-    Size,
-    echo_json,
-    json_option,
-    load_options,
-    parse_arch_args,
-    progress_display,
-)
+from distillc.cli.common import Size, echo_json, json_option, load_options, progress_display
 
 
 @click.command(
@@ -109,9 +103,7 @@ def convert(
     print_after: str | None,
     stop_after: str | None,
     verify_each: bool,
-    arch: str | None,
-    arch_args: str | None,
-    trust_pickle: bool,
+    loading: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Convert CHECKPOINT to a bundle that runs fast on a phone's CPU.
@@ -145,9 +137,7 @@ def convert(
             print_after=print_after,
             stop_after=stop_after,
             verify_each=verify_each,
-            arch=arch,
-            arch_args=parse_arch_args(arch_args),
-            trust_pickle=trust_pickle,
+            **loading,
             progress=progress,
         )
     if result.bundle is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from rich.console import Console
 
-from distillc.cli.common import Size, echo_json, json_option, load_options, parse_arch_args
+from distillc.cli.common import Size, echo_json, json_option, load_options
 
 
 @click.command(
@@ -22,9 +24,7 @@ Examples:
 def inspect(
     checkpoint: str,
     size: tuple[int, int],
-    arch: str | None,
-    arch_args: str | None,
-    trust_pickle: bool,
+    loading: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Show the attention blocks of CHECKPOINT: kind, shape, parameters, MACs."""
@@ -33,10 +33,7 @@ def inspect(
     from distillc.pipeline import Pipeline, dump_data
     from distillc.report.tables import block_tree
 
-    net = load(
-        checkpoint, arch=arch, arch_args=parse_arch_args(arch_args), trust_pickle=trust_pickle
-    )
-    net = Pipeline([Trace(), FindAttention()]).run(net.at(size))
+    net = Pipeline([Trace(), FindAttention()]).run(load(checkpoint, **loading).at(size))
     if as_json:
         echo_json({**dump_data(net), "source": dict(net.source), "scale": net.scale})
         return

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
-from distillc.cli.common import (
-    Size,
-    echo_json,
-    json_option,
-    load_options,
-    parse_arch_args,
-    progress_display,
-)
+from distillc.cli.common import Size, echo_json, json_option, load_options, progress_display
 
 
 @click.command(
@@ -50,9 +44,7 @@ def tune(
     sizes: tuple[tuple[int, int], ...],
     minutes: float,
     device: str | None,
-    arch: str | None,
-    arch_args: str | None,
-    trust_pickle: bool,
+    loading: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Search the schedules of the kernels of CKPT_OR_BUNDLE.
@@ -65,14 +57,8 @@ def tune(
     from distillc.tuning import tune as run
 
     programs = [Path(each) / "hybrid.pt2" for each in networks]
-    options = parse_arch_args(arch_args)
     loaded = [
-        load(
-            program if program.exists() else each,
-            arch=arch,
-            arch_args=options,
-            trust_pickle=trust_pickle,
-        )
+        load(program if program.exists() else each, **loading)
         for each, program in zip(networks, programs, strict=True)
     ]
     with progress_display(quiet=as_json) as progress:

@@ -12,7 +12,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +28,7 @@ from distillc.runtime.devices import TIMEOUT_S, get_device
 from distillc.runtime.elf import function_at, read_functions
 from distillc.runtime.runner import build_runner, run_models
 from distillc.workdir import cached_file
+from distillc.zig import HINT, run_zig
 
 SOURCE = Path(__file__).with_name("instruction_count.c")
 FLAGS = ("-O2", "-shared", "-fPIC")
@@ -202,14 +202,8 @@ def _plugin() -> Path:
     """Return the compiled plugin."""
 
     def build(temporary: Path) -> None:
-        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(temporary), str(SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise DeviceError(
-                "the counting plugin does not compile",
-                where=done.stderr.strip()[-500:],
-                hint="check that `python -m ziglang version` works and the disk has space",
-            )
+        if reason := run_zig("cc", *FLAGS, "-o", temporary, SOURCE):
+            raise DeviceError("the counting plugin does not compile", where=reason, hint=HINT)
 
     key = SOURCE.read_bytes() + " ".join((*FLAGS, platform.machine())).encode()
     return cached_file("instruction_count.so", key, build)

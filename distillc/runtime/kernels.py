@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillc.errors import DeviceError
 from distillc.runtime.devices import get_device
 from distillc.runtime.instruction_count import InstructionCount, difference, execute
+from distillc.runtime.runner import start_runner
 
 TIMEOUT_S = 600.0
 Shapes = Sequence[Sequence[int]]
@@ -98,22 +96,5 @@ def _run(
 ) -> KernelRuns:
     text = ";".join(",".join(map(str, shape)) for shape in shapes)
     words = ["--kernels", library.resolve(), text, outputs, warmup, runs, *names]
-    try:
-        done = subprocess.run(
-            [*command, *map(str, words)],
-            capture_output=True,
-            text=True,
-            env=dict(environment),
-            timeout=TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DeviceError(
-            f"kernels did not finish within {TIMEOUT_S:.0f} s",
-            where=str(library),
-            hint="try a smaller --size",
-        ) from error
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise DeviceError(f"running kernels failed: {reason}", where=str(library))
-    data = json.loads(done.stdout.splitlines()[-1])
+    data = start_runner([*command, *map(str, words)], environment, library, TIMEOUT_S)
     return KernelRuns(tuple(tuple(each) for each in data["ms"]), tuple(data["errors"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import tvm_ffi
 
 from distillc.errors import DeviceError
 from distillc.workdir import cached_file, storage_errors
+from distillc.zig import HINT, run_zig
 
 SOURCE = Path(__file__).with_name("runner.cc")
 INCLUDES = Path(tvm_ffi.__file__).parent / "include"
@@ -48,14 +48,8 @@ def build_runner(triple: str | None, runtime: Path) -> Path:
         options += ["-target", triple]
 
     def build(temporary: Path) -> None:
-        command = [sys.executable, "-m", "ziglang", "c++", str(SOURCE), "-o", str(temporary)]
-        done = subprocess.run([*command, *options], capture_output=True, text=True)
-        if done.returncode:
-            raise DeviceError(
-                "the runner does not compile",
-                where=done.stderr.strip()[-500:],
-                hint="check that `python -m ziglang version` works and the disk has space",
-            )
+        if reason := run_zig("c++", SOURCE, "-o", temporary, *options):
+            raise DeviceError("the runner does not compile", where=reason, hint=HINT)
         temporary.chmod(0o755)
 
     key = SOURCE.read_bytes() + repr((triple, version("apache-tvm-ffi"), str(runtime))).encode()
@@ -65,6 +59,42 @@ def build_runner(triple: str | None, runtime: Path) -> Path:
 def libraries(runtime: Path) -> list[Path]:
     """Return the folders of TVM's runtime libraries under an installation."""
     return [runtime / "tvm_ffi" / "lib", runtime / "tvm" / "lib"]
+
+
+def start_runner(
+    command: Sequence[str], environment: Mapping[str, str], library: Path, timeout_s: float
+) -> dict[str, Any]:
+    """Start the runner and return what it prints.
+
+    Args:
+        command: The runner with its arguments, and what it runs under.
+        environment: Environment of the process.
+        library: The compiled code that it loads, for messages.
+        timeout_s: Seconds after which the process is killed.
+
+    Raises:
+        DeviceError: It takes too long, crashes, or prints an error.
+    """
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=dict(environment), timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            f"compiled code did not finish within {timeout_s:.0f} s",
+            where=str(library),
+            hint="try a smaller --size",
+        ) from error
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise DeviceError(
+            f"running compiled code failed: {reason}",
+            where=str(library),
+            hint="the library may be damaged or built for another machine: `distillc verify` says "
+            "more",
+        )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def run_models(
@@ -100,34 +130,12 @@ def run_models(
             source.write_bytes(np.ascontiguousarray(x, dtype=np.float32).tobytes())
         shape = ",".join(str(extent) for extent in x.shape)
         words = [shape, source, sink, warmup, runs, *(path.resolve() for path in models)]
-        try:
-            done = subprocess.run(
-                [*command, *map(str, words)],
-                capture_output=True,
-                text=True,
-                env=dict(environment),
-                timeout=timeout_s,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise DeviceError(
-                f"the network did not finish within {timeout_s:.0f} s",
-                where=str(models[0]),
-                hint="try a smaller --size",
-            ) from error
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise DeviceError(
-                f"running the network failed: {reason}",
-                where=str(models[0]),
-                hint="the library may be damaged or built for another machine: "
-                "`distillc verify` says more",
-            )
+        data = start_runner([*command, *map(str, words)], environment, models[0], timeout_s)
         output = np.fromfile(sink, np.float32)
     if output.size != np.prod(output_shape):
         raise DeviceError(
             f"the network returned {output.size} values, the manifest says {tuple(output_shape)}",
             where=str(models[0]),
         )
-    data = json.loads(done.stdout.splitlines()[-1])
     timing = Timing(tuple(tuple(each) for each in data["ms"]), data["peak_bytes"])
     return output.reshape(tuple(output_shape)), timing

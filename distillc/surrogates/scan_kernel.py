@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from distillc.errors import LoweringError
 from distillc.workdir import cached_file
+from distillc.zig import HINT, run_zig
 
 SOURCE = Path(__file__).with_name("scan_kernel.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
@@ -34,13 +33,11 @@ def library() -> ctypes.CDLL:
     """
 
     def build(temporary: Path) -> None:
-        command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(temporary), str(SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
+        if reason := run_zig("cc", *FLAGS, "-o", temporary, SOURCE):
             raise LoweringError(
                 "the training kernel of the selective scan cannot be compiled",
-                where=done.stderr.strip()[-500:],
-                hint="check that `python -m ziglang version` works",
+                where=reason,
+                hint=HINT,
             )
 
     key = SOURCE.read_bytes() + " ".join((*FLAGS, *_cpu())).encode()

@@ -46,7 +46,7 @@ def test_damaged_library_is_a_device_error(
 ) -> None:
     path = tmp_path / "model.so"
     path.write_bytes(content)
-    with pytest.raises(DeviceError, match="running the network failed") as caught:
+    with pytest.raises(DeviceError, match="running compiled code failed") as caught:
         get_device("host").run([path], X, X.shape, threads=1)
     assert str(path) in str(caught.value)
     assert caught.value.exit_code == 7
@@ -66,9 +66,9 @@ def test_missing_library_is_a_device_error(tmp_path: Path) -> None:
 
 
 def test_library_of_another_machine(arm: Bundle, verified: Bundle) -> None:
-    with pytest.raises(DeviceError, match="running the network failed"):
+    with pytest.raises(DeviceError, match="running compiled code failed"):
         get_device("host").run([arm.path / LIBRARY], X, X.shape, threads=1)
-    with pytest.raises(DeviceError, match="running the network failed"):
+    with pytest.raises(DeviceError, match="running compiled code failed"):
         get_device("emulator").run([verified.path / LIBRARY], X, X.shape, threads=1)
 
 

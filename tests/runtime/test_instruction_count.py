@@ -76,7 +76,7 @@ def test_difference_leaves_out_what_ran_as_often() -> None:
 def test_damaged_library_is_a_device_error(arm: Bundle, tmp_path: Path) -> None:
     path = tmp_path / LIBRARY
     path.write_bytes(b"\x7fELF" + bytes(100))
-    with pytest.raises(DeviceError, match="running the network failed"):
+    with pytest.raises(DeviceError, match="running compiled code failed"):
         count_instructions(path, SHAPE, SHAPE)
 
 

@@ -125,7 +125,7 @@ def test_a_library_that_crashes_costs_the_mark(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(*_: object) -> None:
-        raise DeviceError("running the network failed: exit code -11")
+        raise DeviceError("running compiled code failed: exit code -11")
 
     monkeypatch.setattr(Bundle, "run", crash)
     with pytest.raises(DeviceError, match="-11"):

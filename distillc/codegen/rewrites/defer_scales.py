@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from distillc.codegen.rewrites.walk import extents, is_call
+from distillc.codegen.rewrites.walk import extents, is_call, rewrite_functions
 
 VIEWS = ("relax.reshape", "relax.permute_dims", "relax.broadcast_to", "relax.expand_dims")
 
@@ -32,11 +32,7 @@ class DeferScales:
 
     def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
         """Rewrite every Relax function."""
-        visitor = _Deferrer(mod)
-        for name, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                visitor.builder_.update_func(name, visitor.visit_expr(func))
-        return relax.transform.DeadCodeElimination()(visitor.builder_.get())
+        return rewrite_functions(mod, _Deferrer(mod))
 
 
 @mutator

@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from distillc.codegen.rewrites.walk import extents, is_call
+from distillc.codegen.rewrites.walk import extents, is_call, rewrite_functions
 
 VIEWS = ("relax.reshape", "relax.broadcast_to", "relax.expand_dims", "relax.squeeze")
 
@@ -28,17 +28,9 @@ class FoldViews:
 
     def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
         """Rewrite every Relax function."""
-        visitor = _Folder(mod)
-        for name, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                visitor.builder_.update_func(name, visitor.visit_expr(func))
-        folded = visitor.builder_.get()
-        for clean in (
-            relax.transform.CanonicalizeBindings(),
-            relax.transform.DeadCodeElimination(),
-        ):
-            folded = clean(folded)
-        return folded
+        folded = rewrite_functions(mod, _Folder(mod))
+        clean = relax.transform.CanonicalizeBindings()(folded)
+        return relax.transform.DeadCodeElimination()(clean)
 
 
 @mutator

@@ -9,7 +9,7 @@ from tvm.ir import GlobalVar
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from distillc.codegen.rewrites.kernel_kinds import KernelKind, Kind, kernel_kind
-from distillc.codegen.rewrites.walk import is_call
+from distillc.codegen.rewrites.walk import is_call, rewrite_functions
 
 Vars = list[relax.Var]
 
@@ -34,12 +34,7 @@ class FuseKernels:
 
     def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
         """Fuse the calls of `main`; the module was through FuseTIR."""
-        graph = _Graph(mod)
-        fuser = _Fuser(mod, graph)
-        for name, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                fuser.builder_.update_func(name, fuser.visit_expr(func))
-        mod = relax.transform.DeadCodeElimination()(fuser.builder_.get())
+        mod = rewrite_functions(mod, _Fuser(mod, _Graph(mod)))
         return relax.transform.DeadCodeElimination()(relax.transform.FuseTIR()(mod))
 
 

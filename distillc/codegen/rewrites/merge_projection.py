@@ -9,7 +9,7 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from distillc.codegen.rewrites.walk import extents, is_call
+from distillc.codegen.rewrites.walk import extents, is_call, rewrite_functions
 
 
 @tvm.transform.module_pass(opt_level=0, name="MergeProjection")
@@ -27,11 +27,7 @@ class MergeProjection:
 
     def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
         """Rewrite every Relax function."""
-        visitor = _Merger(mod)
-        for name, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                visitor.builder_.update_func(name, visitor.visit_expr(func))
-        return relax.transform.DeadCodeElimination()(visitor.builder_.get())
+        return rewrite_functions(mod, _Merger(mod))
 
 
 @mutator

@@ -10,7 +10,7 @@ from tvm import relax
 from tvm.ir import TupleGetItem
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from distillc.codegen.rewrites.walk import extents, is_call
+from distillc.codegen.rewrites.walk import extents, is_call, rewrite_functions
 
 
 @tvm.transform.module_pass(opt_level=0, name="SliceSplits")
@@ -32,11 +32,7 @@ class SliceSplits:
     def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
         """Rewrite every Relax function."""
         for rewrite in (_Slicer, _Mover):
-            visitor = rewrite(mod)
-            for name, func in mod.functions_items():
-                if isinstance(func, relax.Function):
-                    visitor.builder_.update_func(name, visitor.visit_expr(func))
-            mod = relax.transform.DeadCodeElimination()(visitor.builder_.get())
+            mod = rewrite_functions(mod, rewrite(mod))
         return mod
 
 

@@ -1,11 +1,21 @@
-"""What the rewrites share: reading shapes and operators off Relax expressions."""
+"""What the rewrites share: rewriting functions, reading shapes and operators off expressions."""
 
 from __future__ import annotations
 
 from typing import Any, TypeGuard
 
+import tvm
 from tvm import relax
 from tvm.ir import Op
+from tvm.relax.expr_functor import PyExprMutator
+
+
+def rewrite_functions(mod: tvm.IRModule, visitor: PyExprMutator) -> tvm.IRModule:
+    """Let a mutator rewrite every Relax function, and drop what nothing reads any more."""
+    for name, func in mod.functions_items():
+        if isinstance(func, relax.Function):
+            visitor.builder_.update_func(name, visitor.visit_expr(func))
+    return relax.transform.DeadCodeElimination()(visitor.builder_.get())
 
 
 def is_call(expr: object, *names: str) -> TypeGuard[Any]:
