@@ -23,7 +23,7 @@ class Budget:
         search_crop: Their edge, pixels.
         heal_steps: Fine-tuning steps of the chosen hybrid; 0 leaves it out.
         heal_batch: Images a step.
-        verify_images: Images that the bundle is run on, besides its stored reference.
+        verify_images: Images that the bundle is run on, at least 1; the first is its reference.
     """
 
     name: str

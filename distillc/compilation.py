@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
@@ -25,6 +25,7 @@ def compile(
     size: tuple[int, int] = (256, 256),
     *,
     directory: Path | None = None,
+    reference: Tensor | None = None,
     manifest: Mapping[str, Any] | None = None,
     records: Path | None = None,
 ) -> Bundle:
@@ -37,6 +38,8 @@ def compile(
         target: A target or its name.
         size: (H, W) of the input in pixels.
         directory: Where the files go; a temporary folder by default.
+        reference: The input whose output is stored for checks, (1, C, H, W) float32; by default
+            random numbers in [0, 1).
         manifest: Further entries of the manifest.
         records: A file of tuning records beside the shipped and the user's own.
 
@@ -50,12 +53,13 @@ def compile(
     module = net.hybrid()
     net = net.at(size)
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
-    library = build_library(module, chosen, net.input_shape, folder / "model.so", records)
     program = export_program(module, net.input_shape)
+    library = build_library(program, chosen, folder / "model.so", records)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
-    export_onnx(module, net.input_shape, folder / "model.onnx")
-    reference = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
+    export_onnx(program, folder / "model.onnx")
+    if reference is None:
+        reference = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         output = module(reference)
     write_tensors(folder / "reference.safetensors", {"input": reference, "output": output})

@@ -16,6 +16,8 @@ from torch import nn
 
 from distillc.codegen.compile import build_library
 from distillc.codegen.measure import generator_digest
+from distillc.codegen.records import load_records, records_digest
+from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.pipeline import Context, Pass, PassResult, Task, require
@@ -70,6 +72,7 @@ class ProfileBlocks(Pass):
             "target": str(get_target("host")),
             "versions": {name: version(name) for name in ("distillc", "apache-tvm")},
             "generator": generator_digest(),
+            "records": records_digest(load_records(get_target("host"))),
             "options": [self.threads, self.rounds, self.runs],
         }
         stage = ctx.work.stage("profile", key) if ctx.work else None
@@ -182,7 +185,7 @@ def _build(library: Path, module: nn.Module, shape: tuple[int, ...]) -> tuple[in
     """Build a library that is not there yet; return the shape of its output."""
     known = library.with_suffix(".json")
     if not (library.exists() and known.exists()):
-        built = build_library(module, get_target("host"), shape, library)
+        built = build_library(export_program(module, shape), get_target("host"), library)
         write_json(known, built.output_shape)
     return tuple(json.loads(known.read_text()))
 

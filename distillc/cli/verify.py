@@ -30,13 +30,18 @@ def verify(bundle: Path, device: str | None, data: Path | None, images: int, as_
     difference is above 1e-4 or a file is damaged. It runs the bundle's code: only for bundles
     whose maker you trust.
     """
+    from distillc.data.images import open_data
     from distillc.report.tables import verification_table
     from distillc.runtime.bundle import Bundle
     from distillc.runtime.verify import verification_images, verify_bundle
 
     opened = Bundle.open(bundle)
-    result = verify_bundle(opened, verification_images(opened, data, images), device=device)
-    quality = opened.manifest.get("metrics", {}).get("quality")
+    facts = opened.manifest
+    task = facts.get("task", "denoise:sigma=25")
+    photos = open_data(data, task, facts["input_shape"][1])
+    pairs = verification_images(photos, tuple(facts["size"]), facts["scale"], images)
+    result = verify_bundle(opened, pairs, device=device)
+    quality = facts.get("metrics", {}).get("quality")
     if as_json:
         echo_json({**asdict(result), "quality": quality})
         return

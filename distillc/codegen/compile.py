@@ -1,4 +1,4 @@
-"""A module to a shared library: export, lower, schedule, build, link."""
+"""An exported program to a shared library: lower, schedule, build, link."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
-from torch import nn
+from torch.export import ExportedProgram
 from tvm import tirx
 
 from distillc.codegen.link import linker
@@ -16,7 +16,7 @@ from distillc.codegen.memory import planned_bytes
 from distillc.codegen.records import load_records
 from distillc.codegen.schedule import schedule_module
 from distillc.errors import DistillcError, LoweringError
-from distillc.frontend.trace import export_program
+from distillc.frontend.trace import image_shapes
 from distillc.targets.base import Target
 from distillc.workdir import write_whole
 
@@ -41,32 +41,24 @@ class LibraryInfo:
 
 
 def build_library(
-    module: nn.Module,
-    target: Target,
-    shape: tuple[int, ...],
-    path: Path,
-    records: Path | None = None,
+    program: ExportedProgram, target: Target, path: Path, records: Path | None = None
 ) -> LibraryInfo:
-    """Compile a module for one input shape to a shared library at `path`.
+    """Compile a program to a shared library at `path`.
 
     The library's entry is the Relax VM's `main`: one (1, C, H, W) float32 tensor in, one out;
     weights are inside.
 
     Args:
-        module: Takes one float32 tensor of `shape`.
+        program: Exported by `distillc.frontend.trace.export_program`.
         target: What to compile for.
-        shape: (1, C, H, W).
         path: The library.
         records: A file of tuning records beside the shipped and the user's own.
 
     Raises:
-        TraceError: The module cannot be exported.
         LoweringError: An operator cannot be imported, or building or linking fails.
         StorageError: `path` cannot be written.
     """
     start = time.perf_counter()
-    program = export_program(module, shape)
-    (output,) = program.graph.output_node().args[0]
     try:
         mod = schedule_module(lower(program, target), target, load_records(target, records))
         export_library(mod, target, path)
@@ -76,8 +68,7 @@ def build_library(
         raise _build_error(error, target) from error
     kernels = sum(isinstance(function, tirx.PrimFunc) for function in mod.functions.values())
     return LibraryInfo(
-        shape,
-        tuple(output.meta["val"].shape),
+        *image_shapes(program),
         kernels,
         planned_bytes(mod),
         round(time.perf_counter() - start, 2),

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from distillc.codegen.compile import build_library
+from distillc.frontend.trace import export_program
 from distillc.runtime.benchmark import Stats, time_libraries
 from distillc.targets.base import get_target
 
@@ -39,7 +40,7 @@ def time_modules(
     with tempfile.TemporaryDirectory(prefix="distillc-measure-") as folder:
         paths = [Path(folder) / f"{index}.so" for index in range(len(modules))]
         built = [
-            build_library(module, target, shape, path, records)
+            build_library(export_program(module, shape), target, path, records)
             for module, path in zip(modules, paths, strict=True)
         ]
         return time_libraries(paths, shape, built[0].output_shape, threads=threads, runs=runs)

@@ -21,10 +21,11 @@ import onnxscript
 import torch
 from onnx import inliner, parser
 from onnxscript import opset18 as op
-from torch import nn
+from torch.export import ExportedProgram
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
 from distillc.errors import LoweringError
+from distillc.frontend.trace import image_shapes
 from distillc.workdir import write_whole
 
 OPSET = 18
@@ -34,16 +35,16 @@ PLACEHOLDER = "SelectiveScan_"
 DOMAIN = "distillc"
 
 
-def export_onnx(module: nn.Module, shape: tuple[int, ...], path: Path) -> None:
-    """Export a module for one float32 input shape, and check it against torch.
+def export_onnx(program: ExportedProgram, path: Path) -> None:
+    """Export a program of `distillc.frontend.trace.export_program`, and check it against torch.
 
     Raises:
         LoweringError: An operator has no ONNX form, or ONNX Runtime's output differs from torch's
             by more than 1e-4.
     """
-    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(image_shapes(program)[0], generator=torch.Generator().manual_seed(0))
     try:
-        model = _convert(module.eval(), x)
+        model = _convert(program)
     except Exception as error:
         root: BaseException = error  # the exporter's own message is its address, not the reason
         while root.__cause__:
@@ -57,21 +58,20 @@ def export_onnx(module: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
-        error_size = float(np.abs(y - module(x).numpy()).max())
+        error_size = float(np.abs(y - program.module()(x).numpy()).max())
     if not error_size <= TOLERANCE:
         path.unlink()
         raise LoweringError(f"the ONNX file differs from torch by {error_size:.2e}")
 
 
-def _convert(module: nn.Module, x: torch.Tensor) -> onnx.ModelProto:
+def _convert(program: ExportedProgram) -> onnx.ModelProto:
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module,
-                (x,),
+            exported = torch.onnx.export(
+                program,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["image"],
@@ -81,8 +81,8 @@ def _convert(module: nn.Module, x: torch.Tensor) -> onnx.ModelProto:
             )
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
-    assert program is not None
-    model = inliner.inline_local_functions(_define_scans(program.model_proto))
+    assert exported is not None
+    model = inliner.inline_local_functions(_define_scans(exported.model_proto))
     graph = gs.import_onnx(model)
     graph.cleanup().toposort()
     graph.fold_constants().cleanup()

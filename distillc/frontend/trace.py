@@ -105,6 +105,15 @@ def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.Ex
         ) from error
 
 
+def image_shapes(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of a program's input and output, one image each."""
+    nodes = {node.name: node for node in program.graph.nodes}
+    signature = program.graph_signature
+    names = (signature.user_inputs[0], signature.user_outputs[0])
+    input_shape, output_shape = (tuple(nodes[name].meta["val"].shape) for name in names)
+    return input_shape, output_shape
+
+
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:300]

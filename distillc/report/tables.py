@@ -139,9 +139,17 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
     verdict = Text.assemble(
         ("verified ", "bold green"),
         f"on {check['device']}: largest difference from torch {check['max_error']:.1e} "
-        f"over {check['images']} images",
+        f"over {check['images']} image{'' if check['images'] == 1 else 's'}",
     )
     parts: list[RenderableType] = [blocks, table, verdict]
-    if latency["speedup"] < 1:
+    if not latency["replaced"]:
+        parts.append(
+            Text(
+                "every block was kept: no surrogate lost little enough at this budget; try a "
+                "larger --budget, or ask for a --min-speedup",
+                "bold yellow",
+            )
+        )
+    elif latency["speedup"] < 1:
         parts.append(Text("the hybrid is slower than its teacher on this machine", "bold red"))
     return Group(*parts)

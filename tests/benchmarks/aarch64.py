@@ -22,6 +22,7 @@ from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
 from distillc.codegen.static_cost import static_cost
 from distillc.frontend.cost import count_cost
+from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
 from distillc.runtime.aarch64_classes import CLASSES
@@ -67,7 +68,8 @@ def measure(checkpoint: Path, size: int, arm: Path | None, cycles: bool) -> list
         facts = {"network": name, "macs": count_cost(module, shape).macs / pixels}
         with tempfile.TemporaryDirectory(prefix="distillc-aarch64-") as folder:
             library, model = Path(folder) / "model.so", Path(folder) / "model.onnx"
-            info = build_library(module, get_target(TARGET), shape, library)
+            program = export_program(module, shape)
+            info = build_library(program, get_target(TARGET), library)
             count = count_instructions(library, shape, info.output_shape)
             own: dict[str, float] = {"own": total(count.code) / pixels}
             if cycles:
@@ -80,7 +82,7 @@ def measure(checkpoint: Path, size: int, arm: Path | None, cycles: bool) -> list
             rows.append(facts | own | row("distillc", pixels, count.process))
             print(rows[-1], file=sys.stderr, flush=True)
             if arm:
-                export_onnx(module, shape, model)
+                export_onnx(program, model)
                 rows.append(facts | row(ENGINE, pixels, count_onnxruntime(arm, model, shape)))
                 print(rows[-1], file=sys.stderr, flush=True)
     return rows

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
 from distillc.frontend.restormer import Restormer, TransformerBlock
+from distillc.frontend.trace import export_program
 from distillc.surrogates.registry import build_surrogate
 from distillc.targets.base import get_target
 from distillc.workdir import WorkDir, write_json
@@ -119,7 +120,7 @@ class Artifacts:
             "library",
             {"network": name, "shape": shape, "code": source_digest(GENERATOR)},
             "network.so",
-            lambda path: build_library(build(), get_target("host"), shape, path),
+            lambda path: build_library(export_program(build(), shape), get_target("host"), path),
         )
 
     def onnx(self, name: str, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> Built:
@@ -129,7 +130,7 @@ class Artifacts:
             "onnx",
             {"network": name, "shape": shape, "code": source_digest(files)},
             "network.onnx",
-            lambda path: export_onnx(build(), shape, path),
+            lambda path: export_onnx(export_program(build(), shape), path),
         )
 
     def reference(self, spec: NetworkSpec, size: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from distillc.codegen.compile import build_library
 from distillc.codegen.static_cost import static_cost
 from distillc.frontend.cost import count_cost
 from distillc.frontend.restormer import Attention, LayerNorm
+from distillc.frontend.trace import export_program
 from distillc.runtime.benchmark import time_libraries
 from distillc.runtime.instruction_count import count_instructions, total
 from distillc.surrogates.registry import build_surrogate
@@ -117,8 +118,9 @@ def compare(
     shape = (1, channels, SIZE, SIZE)
     with tempfile.TemporaryDirectory(prefix="distillc-static-") as folder:
         libraries = [Path(folder) / f"{index}.so" for index in range(len(targets))]
+        program = export_program(module, shape)
         outputs = [
-            build_library(module, target, shape, library).output_shape
+            build_library(program, target, library).output_shape
             for target, library in zip(targets, libraries, strict=True)
         ]
         stats = time_libraries(libraries, shape, outputs[0], threads=1, runs=runs)

@@ -10,6 +10,7 @@ from pathlib import Path
 import distillc
 from distillc.codegen.compile import build_library
 from distillc.codegen.link import linker
+from distillc.frontend.trace import export_program
 from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
 from distillc.runtime.elf import read_symbols
 from distillc.targets.base import get_target
@@ -30,7 +31,8 @@ def test_a_hybrid_of_attention_and_scans(tmp_path: Path) -> None:
     net = distillc.Pipeline(passes).run(distillc.load(TEACHER).at((16, 16)))
     module = net.hybrid({block.name: label for block in net.blocks[::2]})
     library = tmp_path / "model.so"
-    build_library(module, get_target("snapdragon8elite"), net.input_shape, library)
+    program = export_program(module, net.input_shape)
+    build_library(program, get_target("snapdragon8elite"), library)
     assert not libm_symbols(library)
 
 

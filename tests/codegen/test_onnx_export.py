@@ -16,13 +16,14 @@ from torch import nn
 from distillc.codegen import onnx_export
 from distillc.codegen.onnx_export import chunk_length, export_onnx
 from distillc.errors import LoweringError
+from distillc.frontend.trace import export_program
 from distillc.surrogates.selective_scan import selective_scan
 from tests.codegen.test_compile import Hybrid, awake
 
 
 def check(module: nn.Module, shape: tuple[int, ...], path: Path) -> onnx.ModelProto:
     """Export, then compare on other numbers than the export did."""
-    export_onnx(module, shape, path)
+    export_onnx(export_program(module, shape), path)
     model = onnx.load(path)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
     assert len(model.functions) == 0
@@ -134,7 +135,7 @@ def test_chunks_keep_the_iterations_few() -> None:
 def test_a_wrong_file_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
     with pytest.raises(LoweringError, match="differs from torch"):
-        export_onnx(nn.Conv2d(3, 3, 1), (1, 3, 4, 4), tmp_path / "model.onnx")
+        export_onnx(export_program(nn.Conv2d(3, 3, 1), (1, 3, 4, 4)), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,6 +146,6 @@ class Spectrum(nn.Module):
 
 def test_operator_without_onnx_form(tmp_path: Path) -> None:
     with pytest.raises(LoweringError, match="cannot be exported to ONNX") as caught:
-        export_onnx(Spectrum(), (1, 3, 4, 4), tmp_path / "model.onnx")
+        export_onnx(export_program(Spectrum(), (1, 3, 4, 4)), tmp_path / "model.onnx")
     assert "histc" in str(caught.value)
     assert list(tmp_path.iterdir()) == []

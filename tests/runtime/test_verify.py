@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import nn
 
+from distillc.compilation import compile as compile_bundle
+from distillc.data.images import open_data
 from distillc.data.metrics import psnr
-from distillc.errors import DataError, DeviceError, UsageError, VerificationError
+from distillc.errors import DeviceError, UsageError, VerificationError
 from distillc.runtime import verify as verify_module
 from distillc.runtime.bundle import Bundle, create_bundle
 from distillc.runtime.verify import (
@@ -199,23 +201,34 @@ def test_quality() -> None:
         ((24, 16), 2, "sr:scale=2"),
     ],
 )
-def test_images_have_the_bundles_size(
-    tmp_path: Path, size: tuple[int, int], scale: int, task: str
-) -> None:
-    bundle = Bundle(
-        tmp_path, {"input_shape": [1, 3, *size], "task": task, "scale": scale, "target": "host"}
-    )
-    images = verification_images(bundle, None, 2)
+def test_images_have_the_bundles_size(size: tuple[int, int], scale: int, task: str) -> None:
+    images = verification_images(open_data(None, task), size, scale, 2)
     assert len(images) == 2
     for degraded, clean in images:
         assert degraded.shape == (1, 3, *size)
         assert clean.shape == (1, 3, size[0] * scale, size[1] * scale)
 
 
-def test_folder_without_images(tmp_path: Path) -> None:
-    bundle = Bundle(tmp_path, {"input_shape": [1, 3, 16, 16], "scale": 1})
-    with pytest.raises(DataError):
-        verification_images(bundle, tmp_path, 2)
+def test_an_image_that_is_the_reference_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pairs(3)
+    first, *_ = images
+    bundle = compile_bundle(toy_hybrid(), "host", (16, 16), directory=tmp_path, reference=first[0])
+    stored = read_tensors(bundle.path / "reference.safetensors")
+    assert torch.equal(stored["input"], first[0])
+    run, inputs = Bundle.run, []
+
+    def record(self: Bundle, x: Array, *rest: Any) -> Array:
+        inputs.append(x)
+        return run(self, x, *rest)
+
+    monkeypatch.setattr(Bundle, "run", record)
+    result = verify_bundle(bundle, images)
+    assert (result.images, len(inputs)) == (3, 3)
+    monkeypatch.undo()
+    whole = verify_bundle(bundle, images[1:] + images[:1])
+    assert result.psnr == pytest.approx(whole.psnr)
 
 
 def test_tolerance_is_what_the_message_says(
