@@ -105,7 +105,9 @@ def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.Ex
         ) from error
 
 
-def image_shapes(program: torch.export.ExportedProgram) -> tuple[tuple[int, ...], ...]:
+def image_shapes(
+    program: torch.export.ExportedProgram,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shapes of a program's input and output, one image each."""
     nodes = {node.name: node for node in program.graph.nodes}
     signature = program.graph_signature
