@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from distillc.codegen.tuner import TuningResult
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
-from distillc.errors import QualityError, StorageError
+from distillc.errors import QualityError, StorageError, UsageError
 from distillc.frontend.load import load
 from distillc.network import KEEP, Network
 from distillc.passes import (
@@ -63,15 +63,37 @@ class Result:
     bundle: Bundle | None
 
 
-def road(
-    budget: Budget,
-    data: Path | None,
-    task: str,
-    *,
-    max_drop: float | None = None,
-    min_speedup: float | None = None,
-) -> list[Pass]:
-    """Return the passes of a conversion, in order."""
+@dataclass(frozen=True)
+class Limits:
+    """What is asked of the hybrid.
+
+    Attributes:
+        max_drop: Largest loss of PSNR against the teacher, dB.
+        min_speedup: Smallest compiled speed-up against the compiled teacher.
+        max_latency_ms: Largest compiled latency on this machine, milliseconds.
+        keep: Blocks that stay.
+        replace: Block -> the label of the surrogate that replaces it.
+    """
+
+    max_drop: float | None = None
+    min_speedup: float | None = None
+    max_latency_ms: float | None = None
+    keep: tuple[str, ...] = ()
+    replace: Mapping[str, str] = field(default_factory=dict)
+
+
+def road(budget: Budget, data: Path | None, task: str, limits: Limits = Limits()) -> list[Pass]:
+    """Return the passes of a conversion, in order.
+
+    Raises:
+        UsageError: A latency is asked for where none is measured.
+    """
+    if limits.max_latency_ms is not None and budget.objective != "latency":
+        raise UsageError(
+            f"the search's cost is {budget.objective}: no latency is measured",
+            where="--max-latency-ms",
+            hint="add --objective latency",
+        )
     passes: list[Pass] = [
         Trace(),
         AuditOperators(),
@@ -89,8 +111,11 @@ def road(
             trials=budget.trials,
             images=budget.search_images,
             crop=budget.search_crop,
-            max_drop=max_drop,
-            min_speedup=min_speedup,
+            max_drop=limits.max_drop,
+            min_speedup=limits.min_speedup,
+            max_cost=limits.max_latency_ms,
+            keep=limits.keep,
+            replace=limits.replace,
         ),
         ApplyReplacements(),
     ]
@@ -110,8 +135,7 @@ def convert(
     data: str | Path | None = None,
     families: Sequence[str] | None = None,
     objective: str | None = None,
-    max_drop: float | None = None,
-    min_speedup: float | None = None,
+    limits: Limits = Limits(),
     overwrite: bool = False,
     seed: int = 0,
     work_dir: str | Path = ".distillc-work",
@@ -141,8 +165,7 @@ def convert(
         data: Folder of clean images or of pairs; scikit-image's photographs by default.
         families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
         objective: The search's cost instead of the budget's.
-        max_drop: Largest loss of PSNR against the teacher, dB.
-        min_speedup: Smallest compiled speed-up against the compiled teacher.
+        limits: What is asked of the hybrid.
         overwrite: Replace `out` if it exists.
         seed: Seed of everything random.
         work_dir: Where finished stages are kept.
@@ -182,7 +205,7 @@ def convert(
     images = open_data(folder, parsed, net.in_channels)
 
     pipeline = Pipeline(
-        road(effort, folder, task, max_drop=max_drop, min_speedup=min_speedup),
+        road(effort, folder, task, limits),
         verify_each=verify_each,
         dump_dir=dump_dir,
         print_after=print_after,
@@ -215,7 +238,7 @@ def convert(
             shown.update(2, "quality measured")
             latency = _latency(teacher, net, records)
             shown.update(3, "latency measured")
-            _check_promises(quality, latency, max_drop, min_speedup)
+            _check_promises(quality, latency, limits)
             verification = verify_bundle(bundle, pairs)
             shown.update(4, "verified")
             entries = {
@@ -306,22 +329,25 @@ def _pictures(teacher: Network, net: Network, images: RestorationData) -> list[d
     return rows
 
 
-def _check_promises(
-    quality: Mapping[str, Any],
-    latency: Mapping[str, Any],
-    max_drop: float | None,
-    min_speedup: float | None,
-) -> None:
+def _check_promises(quality: Mapping[str, Any], latency: Mapping[str, Any], limits: Limits) -> None:
     """Refuse a hybrid that breaks what was asked for, now that it is measured as a whole."""
     drop, speedup = quality["drop_db"], latency["speedup"]
-    if max_drop is not None and drop > max_drop:
+    if limits.max_drop is not None and drop > limits.max_drop:
         raise QualityError(
-            f"the hybrid loses {drop:.3f} dB, more than --max-drop {max_drop}",
+            f"the hybrid loses {drop:.3f} dB, more than --max-drop {limits.max_drop}",
             hint=f"allow --max-drop {drop + 0.005:.2f}, or spend a larger --budget",
         )
-    if min_speedup is not None and speedup < min_speedup:
+    if limits.min_speedup is not None and speedup < limits.min_speedup:
         raise QualityError(
             f"the compiled hybrid is {speedup:.2f} times as fast as the teacher, "
-            f"--min-speedup asks for {min_speedup}",
+            f"--min-speedup asks for {limits.min_speedup}",
             hint=f"allow --min-speedup {speedup - 0.005:.2f}, or offer cheaper families (--family)",
+        )
+    milliseconds = latency["hybrid_ms"]
+    if limits.max_latency_ms is not None and milliseconds > limits.max_latency_ms:
+        raise QualityError(
+            f"the compiled hybrid takes {milliseconds:.1f} ms here, --max-latency-ms asks for "
+            f"{limits.max_latency_ms}",
+            hint=f"allow --max-latency-ms {milliseconds + 0.05:.1f}, or offer cheaper families "
+            "(--family)",
         )

@@ -8,14 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from distillc.search.space import OBJECTIVES
 from distillc.workdir import write_whole
-
-OBJECTIVES = {
-    "transformers": "transformer blocks kept",
-    "macs": "GMACs",
-    "latency": "latency, ms",
-}
-"""What the cost can be, and how the plot names it."""
 
 
 def plot_front(path: Path, search: Mapping[str, Any]) -> None:

@@ -1,39 +1,35 @@
-"""ENS: search which blocks to replace, and by what."""
+"""Choose which blocks to replace: the search."""
 
 from __future__ import annotations
 
-import copy
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+import numpy as np
 
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
 from distillc.errors import UsageError
-from distillc.frontend.cost import count_cost
 from distillc.network import KEEP, Network, SearchPoint
 from distillc.passes.distill_blocks import DistillBlocks
-from distillc.passes.pareto import choose_point, pareto_set
-from distillc.passes.plot_front import OBJECTIVES, plot_front
+from distillc.passes.plot_front import plot_front
 from distillc.passes.profile_blocks import ProfileBlocks
-from distillc.passes.training import mean_psnr
 from distillc.pipeline import Context, Pass, PassResult, require
-from distillc.workdir import storage_errors, weights_digest, write_json
+from distillc.search.evaluator import Evaluator
+from distillc.search.pareto import choose_point, pareto_set
+from distillc.search.proposals import first_choices, propose
+from distillc.search.space import OBJECTIVES, Choice, Space, search_space
+from distillc.workdir import append_line, storage_errors, weights_digest, write_json
 
-POPULATION = 24
+SURVIVORS = 4
+"""How many times as many images the front is judged by at last."""
 
-LOCK_SECONDS = 3
-"""How long a killed search's lock on the journal is waited for."""
-
-Decisions = Mapping[str, str]
+AIMED = 12
+"""Hybrids evaluated for limits and forced blocks, after those that serve every question."""
 
 
 @dataclass
@@ -41,16 +37,17 @@ class SearchReplacements(Pass):
     """Choose for every block whether it stays or which surrogate stands in for it.
 
     Efficient Network Search (arXiv 2605.02794) as far as its abstract tells: a multi-objective
-    search for the best restoration at the least cost. Ours:
+    search for the best restoration at the least cost. Ours learns what blocks lose:
 
-    1. NSGA-II (Deb et al. 2002; Optuna's) over one choice per block, each choice "keep" or a
-       candidate. Objectives: mean PSNR on held-out images, and a cost.
-    2. The first trials are fixed: nothing replaced, everything replaced by its most faithful
-       candidate, each block alone, and the greedy path that replaces blocks in the order of
-       fidelity lost for cost saved.
-    3. Decisions seen before are not evaluated again.
-    4. Trials are kept in a journal; the same command goes on after a crash.
-    5. The Pareto set goes to `front.json` and `front.png`; limits or the knee choose from it.
+    1. The first hybrids are fixed: nothing replaced, everything replaced by its most faithful
+       candidate, and each block alone.
+    2. A linear model of the loss in dB is fitted to all that were evaluated
+       (`distillc.search.predictor`), and the exact front that it predicts says which hybrid to
+       evaluate next (`distillc.search.proposals`).
+    3. What is evaluated is kept in a journal, which other limits, other forced blocks and more
+       trials go on from.
+    4. The Pareto set is judged again, by `SURVIVORS` times as many images.
+    5. It goes to `front.json` and `front.png`; limits or the knee choose from it.
 
     Given:   candidates {"latent.0": (conv, scan1)}, distilled
     Result:  front = (SearchPoint(psnr=30.2, cost=21.3), ...), decisions {"latent.0": "scan1"}
@@ -65,9 +62,13 @@ class SearchReplacements(Pass):
         crop: Their edge, pixels.
         max_drop: Largest PSNR loss against the teacher, dB.
         min_speedup: Smallest teacher cost / hybrid cost.
+        max_cost: Largest cost, in the objective's unit.
+        keep: Blocks that stay.
+        replace: Block -> the label of the surrogate that replaces it.
 
     Raises:
-        UsageError: Unknown objective.
+        UsageError: Unknown objective, or a block is to stay and to be replaced.
+        PassError: Unknown block or surrogate.
         QualityError: No point meets the limits.
         StorageError: The journal cannot be written; what it holds is kept.
     """
@@ -80,6 +81,9 @@ class SearchReplacements(Pass):
     crop: int = 128
     max_drop: float | None = None
     min_speedup: float | None = None
+    max_cost: float | None = None
+    keep: tuple[str, ...] = ()
+    replace: Mapping[str, str] = field(default_factory=dict)
 
     after = (DistillBlocks, ProfileBlocks)
 
@@ -102,13 +106,13 @@ class SearchReplacements(Pass):
 
     def run(self, net: Network, ctx: Context) -> PassResult:
         data = open_data(self.data, self.task, net.in_channels)
+        space = search_space(net, self.objective, self.keep, self.replace)
         stage = ctx.work.stage("search", self._key(net, data, ctx)) if ctx.work else None
-        cost = cost_function(net, self.objective)
-        teacher_choice = dict.fromkeys((block.name for block in net.blocks), KEEP)
         with storage_errors(stage) if stage else nullcontext():
-            points = self._search(net, data, cost, stage, ctx)
-        teacher = next(point for point in points if point.decisions == teacher_choice)
-        front = pareto_set(points)
+            losses = self._search(net, space, data, stage, ctx)
+            points = self._judge(net, space, data, losses, stage, ctx)
+        teacher = next(each for each in points if space.choice(each.decisions) == space.keep)
+        front = pareto_set(each for each in points if space.allows(space.choice(each.decisions)))
         search: dict[str, Any] = {
             "objective": self.objective,
             "points": [[point.cost, point.psnr] for point in points],
@@ -116,7 +120,7 @@ class SearchReplacements(Pass):
             "teacher": [teacher.cost, teacher.psnr],
         }
         self._write(stage, search, front)
-        chosen = choose_point(front, teacher, self.max_drop, self.min_speedup)
+        chosen = choose_point(front, teacher, self.max_drop, self._cost_limit(teacher.cost))
         search["chosen"] = [chosen.cost, chosen.psnr]
         self._write(stage, search, front)
         replaced = sum(label != KEEP for label in chosen.decisions.values())
@@ -143,188 +147,117 @@ class SearchReplacements(Pass):
             plot_front(stage / "front.png", search)
 
     def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
-        timed = self.objective == "latency"
+        """Return what PSNRs depend on: neither limits nor costs."""
         return {
             "teacher": weights_digest(net.module),
-            "size": net.size,
             "candidates": [
                 [each.block, each.label, weights_digest(each.module)]
-                + ([each.latency_ms] if timed else [])
                 for found in net.candidates.values()
                 for each in found
             ],
             "data": data.fingerprint,
-            "options": [self.objective, self.trials, self.images, self.crop],
+            "options": [self.images, self.crop],
             "seed": ctx.seed,
-        } | (
-            {
-                "blocks": [[block.name, block.latency_ms] for block in net.blocks],
-                "rest_ms": net.metrics["profile"]["rest_ms"],
-            }
-            if timed
-            else {}
-        )
+        }
+
+    def _cost_limit(self, teacher: float) -> float | None:
+        limits = [self.max_cost, teacher / self.min_speedup if self.min_speedup else None]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _search(
         self,
         net: Network,
+        space: Space,
         data: RestorationData,
-        cost: Callable[[Decisions], float],
+        stage: Path | None,
+        ctx: Context,
+    ) -> dict[Choice, float]:
+        """Evaluate what is missing; return the PSNR of every hybrid, in order, in dB."""
+        journal = stage / "hybrids.jsonl" if stage else None
+        entries = _read(journal) if journal else []
+        known = {space.choice(each["decisions"]): each["psnr"] for each in entries}
+        evaluate = Evaluator(net, data.held_out(self.images, self.crop), ctx.device)
+        whole = search_space(net, self.objective)
+        fixed = first_choices(whole)
+        limits = (self.max_drop, self._cost_limit(space.cost(space.keep)))
+        aim = json.loads(json.dumps([*limits, self.keep, self.replace]))
+        rounds = [(None, self.trials)]
+        if aim != [None, None, [], {}]:
+            rounds.append((aim, AIMED))
+        found: dict[Choice, float] = {}
+        with ctx.task("search", sum(count for _, count in rounds)) as shown:
+            for aim, count in rounds:
+                done = [each for each in entries if each["aim"] == aim][:count]
+                found |= {space.choice(each["decisions"]): each["psnr"] for each in done}
+                for number in range(len(done), count):
+                    choice: Choice | None
+                    if aim is None and number < len(fixed):
+                        choice = fixed[number]
+                    else:
+                        losses = {each: found[space.keep] - psnr for each, psnr in found.items()}
+                        random = np.random.default_rng([ctx.seed, number, len(losses)])
+                        asked = (space, losses, random, *limits) if aim else (whole, losses, random)
+                        choice = propose(*asked)
+                    if choice is None:
+                        break
+                    if choice not in known:
+                        known[choice] = evaluate(space.decisions(choice))
+                    found[choice] = known[choice]
+                    entry = {"aim": aim, "decisions": space.decisions(choice)}
+                    if journal:
+                        append_line(journal, json.dumps({**entry, "psnr": found[choice]}))
+                    shown.update(len(found), f"{len(_front(space, found))} on the front")
+        return found
+
+    def _judge(
+        self,
+        net: Network,
+        space: Space,
+        data: RestorationData,
+        found: Mapping[Choice, float],
         stage: Path | None,
         ctx: Context,
     ) -> list[SearchPoint]:
-        """Run the trials that are missing and return every distinct point, in order."""
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(
-            study_name="ens",
-            storage=_open_journal(stage / "journal.log") if stage else None,
-            directions=["maximize", "minimize"],
-            load_if_exists=True,
-        )
-        seen: dict[str, SearchPoint] = {}
-        finished = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
-        for trial in finished:
-            psnr, spent = trial.values
-            point = SearchPoint(json.loads(trial.user_attrs["decisions"]), psnr, spent)
-            seen.setdefault(_name(point.decisions), point)
-        fixed = first_trials(net, cost)
-        evaluate = Evaluator(net, data, self.images, self.crop, ctx.device)
-        with ctx.task("search", self.trials) as shown:
-            for number in range(len(finished), self.trials):
-                # Seeded anew, so that a killed search goes on to the same result.
-                study.sampler = optuna.samplers.NSGAIISampler(
-                    population_size=POPULATION, seed=(ctx.seed * 100_003 + number) % 2**32
-                )
-                # A kill between queueing a trial and starting it leaves it queued.
-                waiting = study.get_trials(False, (optuna.trial.TrialState.WAITING,))
-                if number < len(fixed) and not waiting:
-                    study.enqueue_trial(fixed[number])
-                trial = study.ask()
-                decisions = {
-                    block.name: trial.suggest_categorical(block.name, _choices(net, block.name))
-                    for block in net.blocks
-                }
-                name = _name(decisions)
-                if name not in seen:
-                    seen[name] = SearchPoint(decisions, evaluate(decisions), cost(decisions))
-                trial.set_user_attr("decisions", json.dumps(decisions))
-                study.tell(trial, (seen[name].psnr, seen[name].cost))
-                shown.update(number + 1, f"{len(pareto_set(seen.values()))} on the front")
-        return list(seen.values())
-
-
-def _open_journal(path: Path) -> JournalStorage:
-    """Open a search's journal, or begin one.
-
-    A full disk or a power cut can tear its last line; Optuna appends to what is there and then
-    cannot read the journal ever again, so the torn line is cut off first.
-    """
-    if path.exists():
-        whole = path.read_bytes().rfind(b"\n") + 1
-        if whole < path.stat().st_size:
-            os.truncate(path, whole)
-    lock = JournalFileSymlinkLock(str(path), grace_period=LOCK_SECONDS)
-    return JournalStorage(JournalFileBackend(str(path), lock))
-
-
-def _name(decisions: Decisions) -> str:
-    return json.dumps(dict(decisions), sort_keys=True)
-
-
-def _choices(net: Network, block: str) -> list[str]:
-    return [KEEP, *(each.label for each in net.candidates.get(block, ()))]
-
-
-class Evaluator:
-    """PSNR of hybrids on fixed images, with one working copy whose modules are swapped."""
-
-    def __init__(
-        self, net: Network, data: RestorationData, images: int, crop: int, device: str
-    ) -> None:
-        self._net = net
-        self._device = device
-        self._pairs = data.held_out(images, crop)
-        self._module = copy.deepcopy(net.module).to(device)
-
-    def __call__(self, decisions: Decisions) -> float:
-        """Return the mean PSNR of the hybrid that these decisions describe, dB."""
-        originals = {}
-        for name, label in decisions.items():
-            if label == KEEP:
-                continue
-            surrogate = self._net.surrogate(name, label)
-            attention = self._net.block(name).attention
-            path = name if surrogate.scope == "block" else attention
-            originals[path] = self._module.get_submodule(path)
-            self._module.set_submodule(path, surrogate.module.to(self._device))
-        try:
-            return mean_psnr(self._module, self._pairs, self._device)
-        finally:
-            for path, module in originals.items():
-                self._module.set_submodule(path, module)
-
-
-def cost_function(net: Network, objective: str) -> Callable[[Decisions], float]:
-    """Return the cost of decisions: of the whole network, in the objective's unit.
-
-    For latency, what is not in any block counts too (`ProfileBlocks` measured the network).
-    """
-    price: dict[tuple[str, str], float] = {}
-    for block in net.blocks:
-        kept = {
-            "transformers": 1.0,
-            "macs": block.cost.macs / 1e9,
-            "latency": block.latency_ms or 0.0,
-        }[objective]
-        price[block.name, KEEP] = kept
-        for each in net.candidates.get(block.name, ()):
-            price[block.name, each.label] = {
-                "transformers": 0.0,
-                "macs": _macs_after(block.cost.macs, block.attention_cost.macs, each) / 1e9,
-                "latency": each.latency_ms or 0.0,
-            }[objective]
-    rest = {
-        "transformers": lambda: 0.0,
-        "macs": lambda: (
-            (
-                count_cost(net.module, net.input_shape).macs
-                - sum(block.cost.macs for block in net.blocks)
+        """Evaluate the front on more images; the others keep their distance from the teacher."""
+        kept = stage / "judged.jsonl" if stage else None
+        judged = {
+            space.choice(each["decisions"]): each["psnr"] for each in (_read(kept) if kept else ())
+        }
+        evaluate = Evaluator(net, data.held_out(SURVIVORS * self.images, self.crop), ctx.device)
+        allowed = {each: psnr for each, psnr in found.items() if space.allows(each)}
+        survivors = list(dict.fromkeys([space.keep, *_front(space, allowed)]))
+        with ctx.task("judge the front", len(survivors)) as shown:
+            for number, choice in enumerate(survivors):
+                if choice not in judged:
+                    decisions = space.decisions(choice)
+                    judged[choice] = evaluate(decisions)
+                    if kept:
+                        line = {"decisions": decisions, "psnr": judged[choice]}
+                        append_line(kept, json.dumps(line))
+                shown.update(number + 1)
+        shift = judged[space.keep] - found[space.keep]
+        return [
+            SearchPoint(
+                space.decisions(choice),
+                judged[choice] if choice in survivors else psnr + shift,
+                space.cost(choice),
             )
-            / 1e9
-        ),
-        "latency": lambda: net.metrics["profile"]["rest_ms"],
-    }[objective]()
-    # Kept far from zero, so that a ratio of costs means something when nothing is left.
-    floor = 1e-6
-
-    def cost(decisions: Decisions) -> float:
-        return max(floor, rest + sum(price[name, label] for name, label in decisions.items()))
-
-    return cost
+            for choice, psnr in found.items()
+        ]
 
 
-def _macs_after(block: int, attention: int, surrogate: Any) -> int:
-    replaced = block if surrogate.scope == "block" else attention
-    return block - replaced + int(surrogate.cost.macs)
+def _front(space: Space, found: Mapping[Choice, float]) -> list[Choice]:
+    """Return the hybrids that no other beats in both PSNR and cost."""
+    points = [SearchPoint(space.decisions(c), psnr, space.cost(c)) for c, psnr in found.items()]
+    return [space.choice(point.decisions) for point in pareto_set(points)]
 
 
-def first_trials(net: Network, cost: Callable[[Decisions], float]) -> list[dict[str, str]]:
-    """Return the decisions that are evaluated first (rule 2), without repetition."""
-    keep = dict.fromkeys((block.name for block in net.blocks), KEEP)
-    best = {
-        name: min(found, key=lambda each: each.fidelity or 0.0)
-        for name, found in net.candidates.items()
-    }
-    everything = keep | {name: each.label for name, each in best.items()}
-    alone = [keep | {name: each.label} for name, each in best.items()]
-
-    def loss_per_saving(name: str) -> float:
-        saved = cost(keep) - cost(keep | {name: best[name].label})
-        return (best[name].fidelity or 0.0) / saved if saved > 0 else float("inf")
-
-    path, greedy = dict(keep), []
-    for name in sorted(best, key=loss_per_saving):
-        path[name] = best[name].label
-        greedy.append(dict(path))
-    unique = {_name(each): each for each in (keep, everything, *greedy, *alone)}
-    return list(unique.values())
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a journal; one that a crash cut short is left out."""
+    entries = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries

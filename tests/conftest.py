@@ -100,7 +100,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     deadline = time.monotonic() + 240
     while first.poll() is None and time.monotonic() < deadline:
         journals = [
-            path for path in folder.glob("work/search-*/journal.log") if path.stat().st_size > 2000
+            path for path in folder.glob("work/search-*/hybrids.jsonl") if path.stat().st_size > 400
         ]
         if journals:
             break

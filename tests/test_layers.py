@@ -19,6 +19,7 @@ LAYERS = (
     "targets",
     "runtime",
     "codegen",
+    "search",
     "pipeline",
     "passes",
     "report",

@@ -29,6 +29,20 @@ class Size(click.ParamType):
         return int(words[0]), int(words[-1])
 
 
+class Replacement(click.ParamType):
+    """`BLOCK=SPEC`."""
+
+    name = "BLOCK=SPEC"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        block, equals, label = str(value).partition("=")
+        if not (block and equals and label):
+            self.fail(f"{value!r} is no replacement: write latent.0=scan1", param, ctx)
+        return block, label
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -9,7 +9,14 @@ import click
 from rich.console import Console
 
 from distillc.budgets import BUDGETS
-from distillc.cli.common import Size, echo_json, json_option, load_options, progress_display
+from distillc.cli.common import (
+    Replacement,
+    Size,
+    echo_json,
+    json_option,
+    load_options,
+    progress_display,
+)
 
 
 @click.command(
@@ -18,6 +25,7 @@ Examples:
   distillc convert restormer.pth --target snapdragon8elite
   distillc convert restormer.pth --task deblur --data photos/ --max-drop 0.2
   distillc convert restormer.pth --target host --tune 30
+  distillc convert restormer.pth --min-speedup 2 --keep refinement.0 --overwrite
   distillc convert restormer.pth --budget smoke --out ci.distillc --json"""
 )
 @click.argument("checkpoint")
@@ -57,6 +65,15 @@ Examples:
 )
 @click.option("--max-drop", type=float, metavar="DB", help="Largest PSNR loss allowed.")
 @click.option("--min-speedup", type=float, metavar="X", help="Smallest speed-up allowed.")
+@click.option("--max-latency-ms", type=float, metavar="MS", help="Largest latency here allowed.")
+@click.option("--keep", multiple=True, metavar="BLOCK", help="Block that stays; repeatable.")
+@click.option(
+    "--replace",
+    type=Replacement(),
+    multiple=True,
+    metavar="BLOCK=SPEC",
+    help="Block and the surrogate that replaces it, one of the families tried; repeatable.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
 @click.option(
     "--work-dir",
@@ -95,6 +112,9 @@ def convert(
     objective: str | None,
     max_drop: float | None,
     min_speedup: float | None,
+    max_latency_ms: float | None,
+    keep: tuple[str, ...],
+    replace: tuple[tuple[str, str], ...],
     seed: int,
     work_dir: Path,
     tune_minutes: float,
@@ -111,6 +131,7 @@ def convert(
     Attention blocks are replaced by small state-space surrogates where that pays, the hybrid is
     compiled, run on real images, compared with torch, and only then gets its name.
     """
+    from distillc.conversion import Limits
     from distillc.conversion import convert as run
     from distillc.pipeline import dump_data, dump_text
     from distillc.report.tables import summary
@@ -127,8 +148,7 @@ def convert(
             budget=budget,
             families=families or None,
             objective=objective,
-            max_drop=max_drop,
-            min_speedup=min_speedup,
+            limits=Limits(max_drop, min_speedup, max_latency_ms, keep, dict(replace)),
             seed=seed,
             work_dir=work_dir,
             tune_minutes=tune_minutes,

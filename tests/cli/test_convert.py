@@ -24,7 +24,7 @@ def test_a_killed_conversion_goes_on_to_a_verified_bundle(converted: Converted) 
     assert bundle.manifest["verified"] is True
     assert bundle.manifest["metrics"]["verification"]["device"] == "emulator"
     assert bundle.manifest["metrics"]["verification"]["max_error"] <= 1e-4
-    journal = next(converted.bundle.parent.glob("work/search-*/journal.log"))
+    journal = next(converted.bundle.parent.glob("work/search-*/hybrids.jsonl"))
     assert len(journal.read_text().splitlines()) > converted.journal_before
     assert not list(converted.bundle.parent.glob("*.partial"))
 

@@ -10,21 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from distillc.data.images import open_data
-from distillc.errors import PreconditionError, QualityError, StorageError, UsageError
+from distillc.errors import PassError, PreconditionError, QualityError, StorageError, UsageError
 from distillc.network import KEEP, Cost, Network
 from distillc.passes import search_replacements as search_module
-from distillc.passes.search_replacements import (
-    Evaluator,
-    SearchReplacements,
-    cost_function,
-    first_trials,
-)
-from distillc.passes.training import mean_psnr
+from distillc.passes.search_replacements import AIMED, SearchReplacements
 from distillc.pipeline import Context
-from distillc.workdir import WorkDir, weights_digest
+from distillc.search.evaluator import Evaluator
+from distillc.workdir import WorkDir
 
 from .toy import Killed, toy_network
 
@@ -56,12 +49,17 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     seen: list[dict[str, str]] = []
 
     def evaluate(self: Evaluator, decisions: Mapping[str, str]) -> float:
-        seen.append(dict(decisions))
+        seen.append({**decisions, "images": str(len(self._pairs))})
         loss = {KEEP: 0.0, "toy": 1.0, "toy@attention": 0.3}
         return 30 - sum(loss[label] for label in decisions.values())
 
     monkeypatch.setattr(Evaluator, "__call__", evaluate)
     return seen
+
+
+def searched(evaluated: list[dict[str, str]]) -> list[str]:
+    """What was evaluated during the search; the front is judged on more images after it."""
+    return [json.dumps(each, sort_keys=True) for each in evaluated if each["images"] == "1"]
 
 
 def outcome(net: Network) -> object:
@@ -86,9 +84,8 @@ def test_the_front_and_the_knee(evaluated: list[dict[str, str]]) -> None:
 
 def test_no_hybrid_is_evaluated_twice(evaluated: list[dict[str, str]]) -> None:
     result = replace(SEARCH, trials=40)(distilled())
-    assert len(evaluated) == len(result.metrics["search"]["points"]) <= 9
-    names = [json.dumps(each, sort_keys=True) for each in evaluated]
-    assert len(set(names)) == len(names)
+    names = searched(evaluated)
+    assert len(set(names)) == len(names) == len(result.metrics["search"]["points"]) == 9
 
 
 @pytest.mark.usefixtures("evaluated")
@@ -106,7 +103,6 @@ def test_killed_search_goes_on(
     killed_at: int,
 ) -> None:
     net, ctx = distilled(), Context(WorkDir(tmp_path))
-    search = replace(SEARCH, trials=30)
     evaluate: Evaluate = Evaluator.__call__
 
     def killed(self: Evaluator, decisions: Mapping[str, str]) -> float:
@@ -117,35 +113,29 @@ def test_killed_search_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "__call__", killed)
         with pytest.raises(Killed):
-            search(net, ctx)
+            SEARCH(net, ctx)
     assert len(evaluated) == killed_at
-    resumed = search(net, ctx)
-    names = [json.dumps(each, sort_keys=True) for each in evaluated]
+    resumed = SEARCH(net, ctx)
+    names = searched(evaluated)
     assert len(set(names)) == len(names)
-    (journal,) = tmp_path.glob("search-*/journal.log")
-    states = [json.loads(line) for line in journal.read_text().splitlines()]
-    finished = [each for each in states if each.get("state") == 1]
-    assert len(finished) == search.trials
-    first = [dict(each) for each in first_trials(net, cost_function(net, "macs"))]
-    assert all(each in evaluated for each in first)
-    assert outcome(resumed) == outcome(search(net))
+    assert outcome(resumed) == outcome(SEARCH(net))
 
 
 @pytest.mark.usefixtures("evaluated")
-def test_search_goes_on_wherever_its_journal_ends(
+def test_search_goes_on_wherever_its_journals_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between any two records, or within one by a power cut."""
+    """Killed between any two lines, or within one by a power cut."""
     monkeypatch.setattr(search_module, "plot_front", lambda *_: None)
     net, ctx = distilled(), Context(WorkDir(tmp_path))
     wanted = outcome(SEARCH(net, ctx))
-    (journal,) = tmp_path.glob("search-*/journal.log")
-    whole = journal.read_bytes()
-    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
-    cuts = [0, *ends[:10], *ends[10::16], ends[4] - 1, ends[20] + 1, ends[30] - 9]
-    for cut in cuts:
-        journal.write_bytes(whole[:cut])
-        assert outcome(SEARCH(net, ctx)) == wanted, f"cut to {cut} bytes"
+    (stage,) = tmp_path.glob("search-*")
+    for journal in (stage / "hybrids.jsonl", stage / "judged.jsonl"):
+        whole = journal.read_bytes()
+        ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
+        for cut in (0, *ends, ends[0] - 1, ends[1] - 9, ends[-1] - 2):
+            journal.write_bytes(whole[:cut])
+            assert outcome(SEARCH(net, ctx)) == wanted, f"{journal.name} cut to {cut} bytes"
 
 
 @pytest.mark.usefixtures("evaluated")
@@ -153,27 +143,24 @@ def test_full_disk_is_said_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, ctx = distilled(), Context(WorkDir(tmp_path))
-    append = search_module.JournalFileBackend.append_logs
-    written = 0
+    append, lines = search_module.append_line, []
 
-    def full(self: object, logs: list[dict[str, object]]) -> None:
-        nonlocal written
-        written += 1
-        if written < 40:
-            return append(self, logs)
-        (journal,) = tmp_path.glob("search-*/journal.log")
-        with journal.open("ab") as stream:
-            stream.write(b'{"op_code":')  # what still fitted
+    def full(path: Path, line: str) -> None:
+        lines.append(line)
+        if len(lines) < 5:
+            return append(path, line)
+        with path.open("ab") as stream:
+            stream.write(b'{"aim": nul')  # what still fitted
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(search_module.JournalFileBackend, "append_logs", full)
+        patch.setattr(search_module, "append_line", full)
         with pytest.raises(StorageError, match="the disk is full"):
             SEARCH(net, ctx)
     assert outcome(SEARCH(net, ctx)) == outcome(SEARCH(net))
 
 
-def test_other_latencies_are_another_search(
+def test_other_latencies_ask_anew_but_evaluate_nothing_twice(
     tmp_path: Path, evaluated: list[dict[str, str]]
 ) -> None:
     net, ctx = distilled(), Context(WorkDir(tmp_path))
@@ -188,6 +175,8 @@ def test_other_latencies_are_another_search(
         timed = net.with_(blocks=blocks, metrics={"profile": {"rest_ms": rest_ms}})
         result = replace(SEARCH, objective="latency")(timed, ctx)
         assert result.metrics["search"]["teacher"][0] == 2 * block_ms + rest_ms
+    names = searched(evaluated)
+    assert len(set(names)) == len(names)
 
 
 def test_finished_search_is_read_back(tmp_path: Path, evaluated: list[dict[str, str]]) -> None:
@@ -199,6 +188,22 @@ def test_finished_search_is_read_back(tmp_path: Path, evaluated: list[dict[str, 
     assert outcome(first) == outcome(again)
     replace(SEARCH, images=2)(net, ctx)
     assert len(evaluated) > count  # another question, another answer
+
+
+def test_other_limits_go_on_from_what_is_known(
+    tmp_path: Path, evaluated: list[dict[str, str]]
+) -> None:
+    net, ctx = distilled(), Context(WorkDir(tmp_path))
+    few = replace(SEARCH, trials=4)
+    few(net, ctx)
+    before = len(searched(evaluated))
+    limited = replace(few, min_speedup=2.2)
+    result = limited(net, ctx)
+    assert result.decisions == dict.fromkeys(NAMES, "toy")
+    assert before <= len(searched(evaluated)) <= before + AIMED
+    count = len(evaluated)
+    assert outcome(limited(net, ctx)) == outcome(result)
+    assert len(evaluated) == count
 
 
 @pytest.mark.usefixtures("evaluated")
@@ -215,12 +220,30 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("evaluated")
 def test_limits_choose() -> None:
     net = distilled()
-    careful = replace(SEARCH, trials=40, max_drop=0.7)(net)
+    careful = replace(SEARCH, max_drop=0.7)(net)
     psnr = careful.metrics["search"]["chosen"][1]
     assert psnr >= 30 - 0.7
     assert careful.decisions == dict.fromkeys(NAMES, "toy@attention")
-    fast = replace(SEARCH, trials=40, min_speedup=2.2)(net)
+    fast = replace(SEARCH, min_speedup=2.2)(net)
     assert fast.decisions == dict.fromkeys(NAMES, "toy")
+    teacher, _ = fast.metrics["search"]["teacher"]
+    assert replace(SEARCH, max_cost=teacher / 2.2)(net).decisions == fast.decisions
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_forced_blocks() -> None:
+    net = distilled()
+    result = replace(SEARCH, keep=("blocks.0",), replace={"blocks.1": "toy"})(net)
+    assert result.decisions == {"blocks.0": KEEP, "blocks.1": "toy"}
+    kept = replace(SEARCH, keep=("blocks.0",))(net)
+    assert all(point.decisions["blocks.0"] == KEEP for point in kept.front)
+    assert len(kept.front) > 1
+    with pytest.raises(PassError, match=r"no block named 'blocks\.7'"):
+        replace(SEARCH, keep=("blocks.7",))(net)
+    with pytest.raises(PassError, match="no surrogate 'mamba'"):
+        replace(SEARCH, replace={"blocks.0": "mamba"})(net)
+    with pytest.raises(UsageError, match="to be kept and to be replaced"):
+        replace(SEARCH, keep=("blocks.0",), replace={"blocks.0": "toy"})(net)
 
 
 @pytest.mark.usefixtures("evaluated")
@@ -235,79 +258,11 @@ def test_no_feasible_hybrid_names_the_nearest_and_keeps_the_files(tmp_path: Path
     assert (stage / "front.png").exists()
 
 
-def test_costs() -> None:
-    net = distilled()
-    keep = dict.fromkeys(NAMES, KEEP)
-    macs = cost_function(net, "macs")
-    assert macs(keep) - macs(keep | {"blocks.0": "toy"}) == pytest.approx(70e-6)
-    assert macs(keep) - macs(keep | {"blocks.0": "toy@attention"}) == pytest.approx(20e-6)
-    blocks = cost_function(net, "transformers")
-    assert blocks(keep) == 2
-    assert blocks(keep | {"blocks.1": "toy"}) == 1
-    assert 0 < blocks(dict.fromkeys(NAMES, "toy")) < 1e-3
-    timed = net.with_(
-        blocks=tuple(replace(block, latency_ms=4.0) for block in net.blocks),
-        candidates={
-            name: tuple(replace(each, latency_ms=1.5) for each in found)
-            for name, found in net.candidates.items()
-        },
-        metrics={"profile": {"rest_ms": 2.0}},
-    )
-    latency = cost_function(timed, "latency")
-    assert latency(keep) == 10
-    assert latency(keep | {"blocks.0": "toy"}) == 7.5
-
-
-def test_first_trials() -> None:
-    net = distilled()
-    first = first_trials(net, cost_function(net, "macs"))
-    assert first[0] == dict.fromkeys(NAMES, KEEP)
-    assert first[1] == dict.fromkeys(NAMES, "toy")  # the most faithful of each
-    assert {"blocks.0": "toy", "blocks.1": KEEP} in first
-    assert {"blocks.0": KEEP, "blocks.1": "toy"} in first
-    assert len({json.dumps(each, sort_keys=True) for each in first}) == len(first) == 4
-
-
 def test_blocks_without_candidates_stay(evaluated: list[dict[str, str]]) -> None:
     net = distilled()
     net = net.with_(candidates={"blocks.0": net.candidates["blocks.0"]})
     SEARCH(net)
     assert {each["blocks.1"] for each in evaluated} == {KEEP}
-
-
-def test_evaluator_equals_the_hybrid_and_changes_nothing() -> None:
-    net = distilled()
-    with torch.no_grad():
-        for found in net.candidates.values():
-            for each in found:
-                for weight in each.module.parameters():
-                    weight.normal_(0, 0.05)
-    before = weights_digest(net.module)
-    data = open_data(None, "denoise:sigma=25")
-    evaluator = Evaluator(net, data, 2, 16, "cpu")
-    pairs = data.held_out(2, 16)
-    choices = (KEEP, "toy", "toy@attention")
-    for one in choices:
-        for two in choices:
-            decisions = {"blocks.0": one, "blocks.1": two}
-            wanted = mean_psnr(net.hybrid(decisions), pairs, "cpu")
-            assert evaluator(decisions) == pytest.approx(wanted, abs=1e-4)
-    assert weights_digest(net.module) == before
-
-
-def test_evaluator_recovers_from_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = distilled()
-    evaluator = Evaluator(net, open_data(None, "denoise:sigma=25"), 1, 16, "cpu")
-    keep = evaluator(dict.fromkeys(NAMES, KEEP))
-
-    def fail(*_: object) -> float:
-        raise RuntimeError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(search_module, "mean_psnr", fail)
-        with pytest.raises(RuntimeError):
-            evaluator(dict.fromkeys(NAMES, "toy"))
-    assert evaluator(dict.fromkeys(NAMES, KEEP)) == keep
 
 
 def test_what_it_requires() -> None:

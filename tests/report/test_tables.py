@@ -104,6 +104,12 @@ def test_slower_hybrid_is_said() -> None:
     assert "slower than its teacher" in show(summary(manifest, Path("x")))
 
 
+def test_a_hybrid_that_replaces_nothing_is_said() -> None:
+    latency = {**FULL["metrics"]["latency"], "speedup": 1.0, "replaced": 0}
+    manifest = {**MANIFEST, "metrics": {**FULL["metrics"], "latency": latency}}
+    assert "every block was kept" in show(summary(manifest, Path("x")))
+
+
 def test_summary_takes_any_path() -> None:
     assert "odd [/] name" in show(summary(MANIFEST, Path("odd [/] name")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from distillc.errors import QualityError
@@ -24,12 +25,12 @@ def choose_point(
     front: Sequence[SearchPoint],
     teacher: SearchPoint,
     max_drop: float | None = None,
-    min_speedup: float | None = None,
+    max_cost: float | None = None,
 ) -> SearchPoint:
     """Choose a point of the front.
 
-    1. With both limits, or `max_drop` alone: the cheapest point that meets them.
-    2. With `min_speedup` alone: the best PSNR that meets it.
+    1. With a limit of the loss: the cheapest point that meets all limits.
+    2. With a limit of the cost alone: the best PSNR that meets it.
     3. With neither: of the points that lose at most `KNEE_DROP`, the knee, which is the one
        furthest above the chord between their ends.
 
@@ -37,35 +38,34 @@ def choose_point(
         front: Pareto set, cheapest first; not empty.
         teacher: The network without replacements.
         max_drop: Largest PSNR loss against the teacher, dB.
-        min_speedup: Smallest teacher cost / point cost.
+        max_cost: Largest cost.
 
     Raises:
         QualityError: No point meets the limits; the message names the nearest one.
     """
-    if max_drop is None and min_speedup is None:
+    if max_drop is None and max_cost is None:
         close = [point for point in front if teacher.psnr - point.psnr <= KNEE_DROP]
         return _knee(close or front[-1:])  # rule 3
-    drop_limit = float("inf") if max_drop is None else max_drop
-    speedup_limit = 0.0 if min_speedup is None else min_speedup
+    drop_limit = math.inf if max_drop is None else max_drop
+    cost_limit = math.inf if max_cost is None else max_cost
     feasible = [
         point
         for point in front
-        if teacher.psnr - point.psnr <= drop_limit and teacher.cost / point.cost >= speedup_limit
+        if teacher.psnr - point.psnr <= drop_limit and point.cost <= cost_limit
     ]
     if feasible:
         return feasible[0] if max_drop is not None else feasible[-1]  # rules 1 and 2
     nearest = min(
         front,
         key=lambda point: (
-            max(0.0, teacher.psnr - point.psnr - drop_limit)
-            + max(0.0, 1 - teacher.cost / point.cost / speedup_limit if speedup_limit else 0.0)
+            max(0.0, teacher.psnr - point.psnr - drop_limit) + max(0.0, point.cost / cost_limit - 1)
         ),
     )
     drop, speedup = teacher.psnr - nearest.psnr, teacher.cost / nearest.cost
     options = []
-    if max_drop is not None and drop > max_drop:
+    if drop > drop_limit:
         options.append(f"--max-drop {drop + 0.005:.2f}")
-    if min_speedup is not None and speedup < min_speedup:
+    if nearest.cost > cost_limit:
         options.append(f"--min-speedup {speedup - 0.005:.2f}")
     raise QualityError(
         f"no hybrid meets the limits; the nearest loses {drop:.3f} dB at {speedup:.2f} times "
