@@ -37,6 +37,7 @@ from distillc.pipeline import Context, Pass, Pipeline, dump_data
 from distillc.report.html import write_report
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
+from distillc.runtime.precision import get_precision
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
 from distillc.surrogates.registry import parse_label
 from distillc.targets.base import Target, get_target
@@ -107,6 +108,7 @@ def convert(
     out: str | Path | None = None,
     budget: str | Budget = "quick",
     *,
+    precision: str = "fp32",
     data: str | Path | None = None,
     families: Sequence[str] | None = None,
     objective: str | None = None,
@@ -138,6 +140,7 @@ def convert(
         task: How clean images are degraded, say `"denoise:sigma=25"`.
         out: The bundle's folder; `<checkpoint's stem>.distillc` by default.
         budget: How much work, a `Budget` or its name.
+        precision: What the bundle computes in, `"fp32"` or `"fp16"`; all before it is float32.
         data: Folder of clean images or of pairs; scikit-image's photographs by default.
         families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
         objective: The search's cost instead of the budget's.
@@ -169,6 +172,7 @@ def convert(
     if objective:
         effort = replace(effort, objective=objective)
     chosen = get_target(target)
+    get_precision(precision)
     parsed = parse_task(task)
     path = Path(out) if out else Path(f"{Path(checkpoint).stem}.distillc")
     if path.exists() and not overwrite:
@@ -205,6 +209,7 @@ def convert(
                 net,
                 chosen,
                 size,
+                precision=precision,
                 directory=scratch / "bundle",
                 reference=pairs[0][0],
                 manifest={"task": str(parsed)},

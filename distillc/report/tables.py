@@ -96,6 +96,8 @@ def verification_table(result: Verification, quality: Mapping[str, Any] | None =
     if result.psnr is not None and result.ssim is not None:
         table.add_row("PSNR to the clean images", f"{result.psnr:.2f} dB")
         table.add_row("SSIM to the clean images", f"{result.ssim:.4f}")
+    if result.precision != "fp32" and result.psnr_cost is not None:
+        table.add_row(f"PSNR cost of {result.precision}", f"{result.psnr_cost:.4f} dB")
     if quality:
         table.add_section()
         for who in ("teacher", "hybrid"):  # on the same images, so that the two can be compared
@@ -141,6 +143,8 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
         f"on {check['device']}: largest difference from torch {check['max_error']:.1e} "
         f"over {check['images']} image{'' if check['images'] == 1 else 's'}",
     )
+    if check.get("psnr_cost") is not None and check.get("precision", "fp32") != "fp32":
+        verdict.append(f", {check['precision']} costs {check['psnr_cost']:.4f} dB of PSNR")
     parts: list[RenderableType] = [blocks, table, verdict]
     if not latency["replaced"]:
         parts.append(
