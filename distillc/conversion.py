@@ -201,7 +201,7 @@ def convert(
 
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as temporary:
         scratch = Path(temporary)
-        tuning = _tune(teacher, net, chosen, tune_minutes, ctx) if tune_minutes else None
+        tuning = _tune(teacher, net, chosen, precision, tune_minutes, ctx) if tune_minutes else None
         records = tuning.path if tuning else None
         pairs = verification_images(images, size, net.scale, effort.verify_images)
         with ctx.task("compile and verify", 5) as shown:
@@ -267,13 +267,21 @@ def _quality(
 
 
 def _tune(
-    teacher: Network, net: Network, target: Target, minutes: float, ctx: Context
+    teacher: Network, net: Network, target: Target, precision: str, minutes: float, ctx: Context
 ) -> TuningResult:
     """Search the kernels of hybrid and teacher for so long; a second run adds to the records."""
     assert ctx.work is not None
     # Apart from the user's own: those change the prices of the search that led here.
     path = ctx.work.stage("tune", {"target": target.name, "cpu": target.cpu}) / "records.jsonl"
-    return tune([net, teacher], target, [net.size], minutes, records=path, progress=ctx.progress)
+    return tune(
+        [net, teacher],
+        target,
+        [net.size],
+        minutes,
+        precision=precision,
+        records=path,
+        progress=ctx.progress,
+    )
 
 
 def _latency(teacher: Network, net: Network, records: Path | None) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def verification_table(result: Verification, quality: Mapping[str, Any] | None =
     """
     table = Table("check", "result", title="verified", title_style="bold green")
     table.add_row("ran on", result.device)
+    table.add_row("precision", result.precision)
     table.add_row("real images", str(result.images))
     table.add_row("largest difference from torch", f"{result.max_error:.2e}")
     table.add_row("PSNR to torch", f"{result.psnr_to_torch:.1f} dB")
@@ -96,8 +97,8 @@ def verification_table(result: Verification, quality: Mapping[str, Any] | None =
     if result.psnr is not None and result.ssim is not None:
         table.add_row("PSNR to the clean images", f"{result.psnr:.2f} dB")
         table.add_row("SSIM to the clean images", f"{result.ssim:.4f}")
-    if result.precision != "fp32" and result.psnr_cost is not None:
-        table.add_row(f"PSNR cost of {result.precision}", f"{result.psnr_cost:.4f} dB")
+    if result.psnr_cost is not None and result.precision != "fp32":
+        table.add_row(f"PSNR that {result.precision} costs", f"{result.psnr_cost:.4f} dB")
     if quality:
         table.add_section()
         for who in ("teacher", "hybrid"):  # on the same images, so that the two can be compared
@@ -144,7 +145,7 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
         f"over {check['images']} image{'' if check['images'] == 1 else 's'}",
     )
     if check.get("psnr_cost") is not None and check.get("precision", "fp32") != "fp32":
-        verdict.append(f", {check['precision']} costs {check['psnr_cost']:.4f} dB of PSNR")
+        verdict.append(f", {check['precision']} costs {check['psnr_cost']:.4f} dB of their PSNR")
     parts: list[RenderableType] = [blocks, table, verdict]
     if not latency["replaced"]:
         parts.append(

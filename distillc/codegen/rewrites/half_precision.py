@@ -10,12 +10,13 @@ from tvm import relax
 from tvm.ir import Constant
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from distillc.codegen.rewrites.walk import extents, is_call
+from distillc.codegen.rewrites.walk import extents, is_call, rewrite_functions
+from distillc.codegen.rules.chunks import chunk_extent
 
 HALF, SINGLE = "float16", "float32"
 
 LONGEST = 512
-"""Terms of the longest sum in float16, which is off by 0.3 % then (0.7 % at 2048 terms)."""
+"""Terms of the longest sum in float16."""
 
 PRODUCTS = ("relax.nn.conv2d", "relax.matmul")
 VIEWS = (
@@ -60,8 +61,9 @@ ROUNDED = (
 class HalfPrecision:
     """Choose float16 or float32 for every operator of a float32 network.
 
-    1. Convolutions and matrix products take and return float16, unless they sum more than
-       `LONGEST` terms: the products over all pixels of channel attention do.
+    1. Convolutions and matrix products take and return float16, unless they add up more than
+       `LONGEST` terms in it: the products over all pixels of channel attention do. The longest
+       sums of convolutions are divided (`rules/chunks.py`).
     2. Sums, gates, views and the like follow their operands: float16, but float32 when one of
        these is float32 and not a constant (a mean, the image).
     3. All else is computed in float32: statistics of norms, roots, quotients, the selective scan.
@@ -76,9 +78,7 @@ class HalfPrecision:
 
     def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
         """Rewrite `main`."""
-        visitor = _Halver(mod)
-        visitor.builder_.update_func(mod.get_global_var("main"), visitor.visit_expr(mod["main"]))
-        return relax.transform.DeadCodeElimination()(visitor.builder_.get())
+        return rewrite_functions(mod, _Halver(mod))
 
 
 @mutator
@@ -153,6 +153,10 @@ def _dtype(expr: relax.Expr) -> str:
 
 
 def _terms(product: relax.Call) -> int:
-    """Return how many terms each element of a product sums."""
+    """Return how many terms are added up in float16 for each element of a product."""
     x, w = product.args
-    return prod(extents(w)[1:]) if is_call(product, "relax.nn.conv2d") else extents(x)[-1]
+    if not is_call(product, "relax.nn.conv2d"):
+        return extents(x)[-1]
+    channels, *window = extents(w)[1:]
+    divided = prod(window) == 1 or any(map(int, product.attrs.padding))
+    return (chunk_extent(channels, prod(window)) if divided else channels) * prod(window)
