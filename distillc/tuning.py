@@ -48,7 +48,8 @@ def tune(
         progress: Rich display with a `detail` field.
 
     Raises:
-        UsageError: Unknown target, precision or device, no time, or the static model's programs are missing.
+        UsageError: Unknown target, precision or device, no time, or the static model's programs are
+            missing.
         TraceError: A network cannot take a size, or cannot be exported.
         LoweringError: An operator cannot be compiled.
         DeviceError: Running fails.

@@ -134,6 +134,9 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
         millions(manifest["params"]["teacher"]),
         millions(manifest["params"]["hybrid"]),
     )
+    precision, cost = manifest.get("precision", "fp32"), check.get("psnr_cost")
+    costs = f"costs {cost:.4f} dB" if precision != "fp32" and cost is not None else ""
+    table.add_row("precision", "", precision, costs)
     blocks = Table("block", "kind", "MACs", "becomes", box=None, padding=(0, 2))
     for block in manifest["blocks"]:
         decision = manifest["decisions"].get(block["name"], KEEP)
@@ -144,8 +147,6 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
         f"on {check['device']}: largest difference from torch {check['max_error']:.1e} "
         f"over {check['images']} image{'' if check['images'] == 1 else 's'}",
     )
-    if check.get("psnr_cost") is not None and check.get("precision", "fp32") != "fp32":
-        verdict.append(f", {check['precision']} costs {check['psnr_cost']:.4f} dB of their PSNR")
     parts: list[RenderableType] = [blocks, table, verdict]
     if not latency["replaced"]:
         parts.append(

@@ -137,10 +137,12 @@ def add_in_single(sch: s_tir.Schedule, chunks: Chunks) -> s_tir.Schedule:
 
 
 def _widen(cast: tirx.Cast) -> Expr:
-    """Replace float32(float16(x) + y) by x + float32(y)."""
-    both = cast.value
-    if str(cast.ty.dtype) == "float32" and isinstance(both, tirx.Add):
-        total = both.a
-        if isinstance(total, tirx.Cast) and str(total.value.ty.dtype) == "float32":
-            return total.value + tirx.Cast("float32", both.b)
-    return cast
+    """Replace float32(float16(x) + y) by x + float32(y), and float32(float16(x)) by x."""
+    if str(cast.ty.dtype) != "float32":
+        return cast
+    value, rest = cast.value, None
+    if isinstance(value, tirx.Add):
+        value, rest = value.a, tirx.Cast("float32", value.b)
+    if not isinstance(value, tirx.Cast) or str(value.value.ty.dtype) != "float32":
+        return cast
+    return value.value if rest is None else value.value + rest
