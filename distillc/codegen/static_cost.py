@@ -97,9 +97,7 @@ def static_cost(
     costs = analyse([lines for *_, lines in pieces], target.triple, cpu or target.cpu)
     found: dict[str, list[BlockCost]] = {name: [] for name in kernels}
     for (name, code, lines), (cycles, bound) in zip(pieces, costs, strict=True):
-        multiply_adds = sum(
-            bool(re.match(r"fml[as]\b.*\.4s|vfn?m(add|sub)\w*ps", line)) for line in lines
-        )
+        multiply_adds = sum(bool(MULTIPLY_ADD.match(line)) for line in lines)
         found[name].append(
             BlockCost(
                 code[0].offset,
