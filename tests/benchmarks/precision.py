@@ -26,6 +26,7 @@ from distillc.codegen.compile import build_library
 from distillc.data.images import open_data
 from distillc.data.metrics import psnr
 from distillc.data.tasks import parse_task
+from distillc.frontend.trace import export_program
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
 from distillc.runtime.instruction_count import count_instructions, total
@@ -72,7 +73,8 @@ def measure(
     device = get_device(target.devices[0])
     with tempfile.TemporaryDirectory(prefix="distillc-precision-") as folder:
         library = Path(folder) / "model.so"
-        output = build_library(module, target, shape, library, precision=precision).output_shape
+        program = export_program(module, shape)
+        output = build_library(program, target, library, precision=precision).output_shape
         costs, qualities, errors, distances = [], [], [], []
         for degraded, clean in pairs:
             wanted = module(degraded)
