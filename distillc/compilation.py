@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,11 @@ from distillc.codegen.onnx_export import export_onnx
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.runtime.bundle import Bundle, create_bundle
+from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
 from distillc.workdir import write_tensors
+
+log = logging.getLogger(__name__)
 
 
 def compile(
@@ -24,6 +28,7 @@ def compile(
     target: str | Target = "host",
     size: tuple[int, int] = (256, 256),
     *,
+    precision: str = "fp32",
     directory: Path | None = None,
     reference: Tensor | None = None,
     manifest: Mapping[str, Any] | None = None,
@@ -37,6 +42,8 @@ def compile(
         network: A `Network`, or any module (1, 3, H, W) float32 -> (1, C', H', W') float32.
         target: A target or its name.
         size: (H, W) of the input in pixels.
+        precision: `"fp32"`, or `"fp16"`: the network computes in float16 where that loses little;
+            input, output and the bundle's other forms stay float32.
         directory: Where the files go; a temporary folder by default.
         reference: The input whose output is stored for checks, (1, C, H, W) float32; by default
             random numbers in [0, 1).
@@ -44,17 +51,20 @@ def compile(
         records: A file of tuning records beside the shipped and the user's own.
 
     Raises:
-        UsageError: Unknown target.
+        UsageError: Unknown target or precision.
         TraceError: The network cannot take this size, or cannot be exported.
         LoweringError: An operator cannot be compiled, or linking fails.
     """
     chosen = get_target(target)
+    arithmetic = get_precision(precision).name
+    if arithmetic == "fp16" and not chosen.half:
+        log.warning("%s has no float16 arithmetic: fp16 is right there, but slow", chosen.name)
     net = network if isinstance(network, Network) else Network(network, size)
     module = net.hybrid()
     net = net.at(size)
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
     program = export_program(module, net.input_shape)
-    library = build_library(program, chosen, folder / "model.so", records)
+    library = build_library(program, chosen, folder / "model.so", records, arithmetic)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
     export_onnx(program, folder / "model.onnx")
@@ -69,6 +79,7 @@ def compile(
             "name": net.name,
             "target": chosen.name,
             "devices": list(chosen.devices),
+            "precision": arithmetic,
             "size": list(size),
             "scale": net.scale,
             "input_shape": list(library.input_shape),

@@ -37,6 +37,7 @@ from distillc.pipeline import Context, Pass, Pipeline, dump_data
 from distillc.report.html import write_report
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
+from distillc.runtime.precision import get_precision
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
 from distillc.surrogates.registry import parse_label
 from distillc.targets.base import Target, get_target
@@ -132,6 +133,7 @@ def convert(
     out: str | Path | None = None,
     budget: str | Budget = "quick",
     *,
+    precision: str = "fp32",
     data: str | Path | None = None,
     families: Sequence[str] | None = None,
     objective: str | None = None,
@@ -162,6 +164,7 @@ def convert(
         task: How clean images are degraded, say `"denoise:sigma=25"`.
         out: The bundle's folder; `<checkpoint's stem>.distillc` by default.
         budget: How much work, a `Budget` or its name.
+        precision: What the bundle computes in, `"fp32"` or `"fp16"`; all before it is float32.
         data: Folder of clean images or of pairs; scikit-image's photographs by default.
         families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
         objective: The search's cost instead of the budget's.
@@ -192,6 +195,7 @@ def convert(
     if objective:
         effort = replace(effort, objective=objective)
     chosen = get_target(target)
+    get_precision(precision)
     parsed = parse_task(task)
     path = Path(out) if out else Path(f"{Path(checkpoint).stem}.distillc")
     if path.exists() and not overwrite:
@@ -220,7 +224,7 @@ def convert(
 
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as temporary:
         scratch = Path(temporary)
-        tuning = _tune(teacher, net, chosen, tune_minutes, ctx) if tune_minutes else None
+        tuning = _tune(teacher, net, chosen, precision, tune_minutes, ctx) if tune_minutes else None
         records = tuning.path if tuning else None
         pairs = verification_images(images, size, net.scale, effort.verify_images)
         with ctx.task("compile and verify", 5) as shown:
@@ -228,6 +232,7 @@ def convert(
                 net,
                 chosen,
                 size,
+                precision=precision,
                 directory=scratch / "bundle",
                 reference=pairs[0][0],
                 manifest={"task": str(parsed)},
@@ -285,13 +290,21 @@ def _quality(
 
 
 def _tune(
-    teacher: Network, net: Network, target: Target, minutes: float, ctx: Context
+    teacher: Network, net: Network, target: Target, precision: str, minutes: float, ctx: Context
 ) -> TuningResult:
     """Search the kernels of hybrid and teacher for so long; a second run adds to the records."""
     assert ctx.work is not None
     # Apart from the user's own: those change the prices of the search that led here.
     path = ctx.work.stage("tune", {"target": target.name, "cpu": target.cpu}) / "records.jsonl"
-    return tune([net, teacher], target, [net.size], minutes, records=path, progress=ctx.progress)
+    return tune(
+        [net, teacher],
+        target,
+        [net.size],
+        minutes,
+        precision=precision,
+        records=path,
+        progress=ctx.progress,
+    )
 
 
 def _latency(teacher: Network, net: Network, records: Path | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from distillc.errors import UsageError
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.pipeline import Context
+from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
 
 
@@ -25,6 +26,7 @@ def tune(
     sizes: Sequence[tuple[int, int]] = ((256, 256),),
     minutes: float = 10,
     *,
+    precision: str = "fp32",
     device: str | None = None,
     records: Path | None = None,
     progress: Progress | None = None,
@@ -38,13 +40,16 @@ def tune(
         target: A target or its name.
         sizes: Each (H, W) in pixels that networks are tuned at.
         minutes: Time to spend on all together, after they are traced.
+        precision: What the networks will compute in. Kernels on float16 keep their defaults: with
+            `"fp16"`, only what is left in float32 is searched.
         device: Device that candidates run on, by default the target's first. One without a clock
             (the emulator) prices them by the static model.
         records: File of records, by default the user's own for the target.
         progress: Rich display with a `detail` field.
 
     Raises:
-        UsageError: Unknown target or device, no time, or the static model's programs are missing.
+        UsageError: Unknown target, precision or device, no time, or the static model's programs are
+            missing.
         TraceError: A network cannot take a size, or cannot be exported.
         LoweringError: An operator cannot be compiled.
         DeviceError: Running fails.
@@ -53,12 +58,14 @@ def tune(
     if minutes <= 0:
         raise UsageError(f"{minutes} minutes are no time to search in")
     chosen = get_target(target)
+    arithmetic = get_precision(precision).name
     cost = choose_cost(chosen, device or chosen.devices[0])
     mods = []
     for network in networks:
         for size in sizes:
             net = network if isinstance(network, Network) else Network(network, size)
-            mods.append(lower(export_program(net.hybrid(), net.at(size).input_shape), chosen))
+            program = export_program(net.hybrid(), net.at(size).input_shape)
+            mods.append(lower(program, chosen, arithmetic))
     seconds = round(60 * minutes)
     with Context(progress=progress).task("tune", seconds) as shown:
         path = records or user_records(chosen)

@@ -26,6 +26,7 @@ RASPBERRYPI5 = replace(
     threads=4,
     l1_kib=64,
     l2_kib=512,
+    half=True,
 )
 
 

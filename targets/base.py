@@ -25,6 +25,8 @@ class Target:
         l2_kib: Second-level cache that one big core can use, KiB.
         link: Zig's triple for the linker, None for the host's own.
         devices: Names of the devices that can run it, the preferred first.
+        half: Whether it computes with float16, as many lanes as a register holds.
+        element_bits: Width of the numbers in a vector's lanes.
     """
 
     name: str
@@ -39,11 +41,13 @@ class Target:
     l2_kib: int
     link: str | None
     devices: tuple[str, ...]
+    half: bool = False
+    element_bits: int = 32
 
     @property
     def lanes(self) -> int:
-        """float32 lanes of one SIMD register."""
-        return self.vector_bits // 32
+        """Lanes of one SIMD register: of float32, unless `element_bits` says otherwise."""
+        return self.vector_bits // self.element_bits
 
 
 def targets() -> dict[str, Target]:

@@ -20,6 +20,7 @@ def host() -> Target:
     cpu = codegen.llvm_get_system_cpu()
     native = tvm.target.Target({"kind": "llvm", "mtriple": triple, "mcpu": cpu})
     features = set(codegen.llvm_get_cpu_features(native))
+    half = bool(features & {"fullfp16", "avx512fp16"})
     bits = 512 if "avx512f" in features else 256 if "avx2" in features else 128
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Target(
@@ -35,6 +36,7 @@ def host() -> Target:
         l2_kib=_cache_kib(2, 512),
         link=None,
         devices=("host",),
+        half=half,
     )
 
 

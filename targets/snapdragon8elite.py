@@ -17,4 +17,5 @@ SNAPDRAGON8ELITE = Target(
     l2_kib=12288,
     link="aarch64-linux-gnu.2.28",
     devices=("emulator",),
+    half=True,
 )

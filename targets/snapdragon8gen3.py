@@ -20,4 +20,5 @@ SNAPDRAGON8GEN3 = Target(
     l2_kib=2048,
     link="aarch64-linux-gnu.2.28",
     devices=("emulator",),
+    half=True,
 )

@@ -73,9 +73,23 @@ def test_training_mode_is_given_back() -> None:
     assert module.training
 
 
+def test_half_precision_is_close_and_the_other_forms_stay(tmp_path: Path) -> None:
+    net = toy_hybrid()
+    bundle = distillc.compile(net, "host", (16, 24), precision="fp16", directory=tmp_path)
+    assert bundle.manifest["precision"] == "fp16"
+    with torch.no_grad():
+        wanted = net.hybrid()(X).numpy()
+    error = np.abs(bundle.run(X.numpy()) - wanted).max()
+    assert 1e-6 < error < 0.02
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    np.testing.assert_allclose(session.run(None, {"image": X.numpy()})[0], wanted, atol=1e-4)
+
+
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown target"):
         distillc.compile(toy_network(), "toaster", (16, 16), directory=tmp_path)
+    with pytest.raises(UsageError, match="known precisions: fp32, fp16"):
+        distillc.compile(toy_network(), "host", (16, 16), precision="int4", directory=tmp_path)
     with pytest.raises(TraceError, match="multiples of 2"):
         distillc.compile(toy_network(), "host", (15, 16), directory=tmp_path)
     with pytest.raises(TraceError):

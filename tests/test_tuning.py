@@ -34,6 +34,7 @@ def test_the_users_file_is_named_after_the_target() -> None:
         ({"minutes": 0}, "no time"),
         ({"target": "snapdragon9"}, "snapdragon8elite"),
         ({"device": "phone"}, "known devices"),
+        ({"precision": "int8"}, "known precisions"),
     ],
 )
 def test_wrong_options_are_said_before_anything_runs(options: dict, said: str) -> None:

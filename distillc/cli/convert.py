@@ -32,6 +32,12 @@ Examples:
 @click.option("--target", default="snapdragon8elite", show_default=True, help="What to build for.")
 @click.option("--size", type=Size(), default="256x256", show_default=True, help="Image size.")
 @click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="What the bundle computes in: fp32, or fp16 where that loses little.",
+)
+@click.option(
     "--task",
     default="denoise:sigma=25",
     show_default=True,
@@ -103,6 +109,7 @@ def convert(
     checkpoint: str,
     target: str,
     size: tuple[int, int],
+    precision: str,
     task: str,
     data: Path | None,
     out: Path | None,
@@ -141,6 +148,7 @@ def convert(
             checkpoint,
             target=target,
             size=size,
+            precision=precision,
             task=task,
             data=data,
             out=out,

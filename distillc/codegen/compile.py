@@ -41,7 +41,11 @@ class LibraryInfo:
 
 
 def build_library(
-    program: ExportedProgram, target: Target, path: Path, records: Path | None = None
+    program: ExportedProgram,
+    target: Target,
+    path: Path,
+    records: Path | None = None,
+    precision: str = "fp32",
 ) -> LibraryInfo:
     """Compile a program to a shared library at `path`.
 
@@ -53,6 +57,7 @@ def build_library(
         target: What to compile for.
         path: The library.
         records: A file of tuning records beside the shipped and the user's own.
+        precision: `"fp32"` or `"fp16"`, of the arithmetic inside.
 
     Raises:
         LoweringError: An operator cannot be imported, or building or linking fails.
@@ -60,7 +65,8 @@ def build_library(
     """
     start = time.perf_counter()
     try:
-        mod = schedule_module(lower(program, target), target, load_records(target, records))
+        mod = lower(program, target, precision)
+        mod = schedule_module(mod, target, load_records(target, records))
         export_library(mod, target, path)
     except DistillcError:
         raise

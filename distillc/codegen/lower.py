@@ -15,6 +15,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from distillc.codegen.rewrites.defer_scales import DeferScales
 from distillc.codegen.rewrites.fold_views import FoldViews
 from distillc.codegen.rewrites.fuse_kernels import FuseKernels
+from distillc.codegen.rewrites.half_precision import HalfPrecision
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from distillc.codegen.rewrites.slice_splits import SliceSplits
 from distillc.codegen.scan_kernel import selective_scan_kernel
@@ -57,12 +58,15 @@ def _place(node: fx.Node) -> str:
     return f"{path or 'the network'} ({source})"
 
 
-def lower(program: torch.export.ExportedProgram, target: Target) -> tvm.IRModule:
+def lower(
+    program: torch.export.ExportedProgram, target: Target, precision: str = "fp32"
+) -> tvm.IRModule:
     """Import a program into Relax and fuse it into kernels; weights become constants.
 
     Args:
         program: Exported at static shapes; one float32 image in, one out.
         target: Decides the shape of the scan kernel.
+        precision: `"fp32"` or `"fp16"`; see `HalfPrecision`.
 
     Returns:
         A module whose `main` calls PrimFuncs: `selective_scan` (with the attribute
@@ -80,7 +84,7 @@ def lower(program: torch.export.ExportedProgram, target: Target) -> tvm.IRModule
             run_ep_decomposition=False,
             custom_convert_map={SCAN: functools.partial(_convert_scan, target)},
         )
-        return fuse(mod)
+        return fuse(mod, precision)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise LoweringError(
@@ -89,7 +93,7 @@ def lower(program: torch.export.ExportedProgram, target: Target) -> tvm.IRModule
         ) from error
 
 
-def fuse(mod: tvm.IRModule) -> tvm.IRModule:
+def fuse(mod: tvm.IRModule, precision: str = "fp32") -> tvm.IRModule:
     """Rewrite an imported module, lower its operators to TIR and fuse them into kernels."""
     transforms = relax.transform
     return tvm.ir.transform.Sequential(
@@ -102,6 +106,7 @@ def fuse(mod: tvm.IRModule) -> tvm.IRModule:
             MergeProjection(),
             FoldViews(),
             transforms.FoldConstant(),
+            *([HalfPrecision()] if precision == "fp16" else []),
             transforms.LegalizeOps(),
             transforms.AnnotateTIROpPattern(),
             transforms.FoldConstant(),

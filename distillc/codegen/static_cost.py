@@ -23,7 +23,7 @@ VERSIONS = ("-19", "-20", "-21", "-22", "")
 """Suffixes of LLVM's programs, the tried ones first: Oryon's model came with LLVM 19."""
 ITERATIONS = (10, 30)
 """Runs of a block in the analyser: the difference is the steady state, without filling up."""
-MULTIPLY_ADD = re.compile(r"fml[as]\b.*\.[24][sd]|vfn?m(add|sub)\w*p[sd]\b")
+MULTIPLY_ADD = re.compile(r"fml[as]\b.*\.([24][sd]|[48]h)|vfn?m(add|sub)\w*p[sd]\b")
 JUMP = re.compile(r"(b|b\.\w+|bl|br|blr|cbn?z|tbn?z|ret\w*|j\w+|callq?)(\s|$)")
 
 
@@ -97,9 +97,7 @@ def static_cost(
     costs = analyse([lines for *_, lines in pieces], target.triple, cpu or target.cpu)
     found: dict[str, list[BlockCost]] = {name: [] for name in kernels}
     for (name, code, lines), (cycles, bound) in zip(pieces, costs, strict=True):
-        multiply_adds = sum(
-            bool(re.match(r"fml[as]\b.*\.4s|vfn?m(add|sub)\w*ps", line)) for line in lines
-        )
+        multiply_adds = sum(bool(MULTIPLY_ADD.match(line)) for line in lines)
         found[name].append(
             BlockCost(
                 code[0].offset,

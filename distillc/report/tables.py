@@ -89,6 +89,7 @@ def verification_table(result: Verification, quality: Mapping[str, Any] | None =
     """
     table = Table("check", "result", title="verified", title_style="bold green")
     table.add_row("ran on", result.device)
+    table.add_row("precision", result.precision)
     table.add_row("real images", str(result.images))
     table.add_row("largest difference from torch", f"{result.max_error:.2e}")
     table.add_row("PSNR to torch", f"{result.psnr_to_torch:.1f} dB")
@@ -96,6 +97,8 @@ def verification_table(result: Verification, quality: Mapping[str, Any] | None =
     if result.psnr is not None and result.ssim is not None:
         table.add_row("PSNR to the clean images", f"{result.psnr:.2f} dB")
         table.add_row("SSIM to the clean images", f"{result.ssim:.4f}")
+    if result.psnr_cost is not None and result.precision != "fp32":
+        table.add_row(f"PSNR that {result.precision} costs", f"{result.psnr_cost:z.4f} dB")
     if quality:
         table.add_section()
         for who in ("teacher", "hybrid"):  # on the same images, so that the two can be compared
@@ -131,6 +134,9 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
         millions(manifest["params"]["teacher"]),
         millions(manifest["params"]["hybrid"]),
     )
+    precision, cost = manifest.get("precision", "fp32"), check.get("psnr_cost")
+    costs = f"costs {cost:z.4f} dB" if precision != "fp32" and cost is not None else ""
+    table.add_row("precision", "", precision, costs)
     blocks = Table("block", "kind", "MACs", "becomes", box=None, padding=(0, 2))
     for block in manifest["blocks"]:
         decision = manifest["decisions"].get(block["name"], KEEP)

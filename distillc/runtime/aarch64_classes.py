@@ -17,6 +17,9 @@ FMLA_FORMS = (
     # (mask, value): fmla and fmls of float32 or float64 vectors, by vector and by element.
     (0xBF20FC00, 0x0E20CC00),
     (0xBF80B400, 0x0F801000),
+    # The same of float16.
+    (0xBF60FC00, 0x0E400C00),
+    (0xBFC0B400, 0x0F001000),
 )
 SCALAR_LOAD_STORE = (0x3B000000, 0x39000000), (0x3B200000, 0x38000000), (0x3B200C00, 0x38200800)
 """Loads and stores of one register: unsigned offset, other immediates, register offset."""

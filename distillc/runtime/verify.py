@@ -20,10 +20,11 @@ from distillc.errors import DeviceError, VerificationError
 from distillc.frontend.programs import read_program
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
+from distillc.runtime.precision import get_precision
 from distillc.workdir import read_tensors
 
 TOLERANCE = 1e-4
-"""Largest absolute difference between compiled and torch output, float32 in [0, 1]."""
+"""Largest absolute difference of the float32 forms from torch; the library's is its precision's."""
 
 Pair = tuple[Tensor, Tensor]
 
@@ -40,6 +41,9 @@ class Verification:
         onnx_error: Largest absolute difference of the ONNX file in ONNX Runtime.
         psnr: Mean PSNR of the compiled output against the clean images, dB; None without images.
         ssim: The same for SSIM.
+        precision: What the compiled library computes in.
+        psnr_cost: Mean PSNR of torch's output against the clean images, less that of the compiled
+            output, dB; None without images.
     """
 
     device: str
@@ -49,6 +53,8 @@ class Verification:
     onnx_error: float
     psnr: float | None
     ssim: float | None
+    precision: str = "fp32"
+    psnr_cost: float | None = None
 
 
 def restoration_quality(module: nn.Module, pairs: Sequence[Pair]) -> dict[str, float]:
@@ -140,24 +146,38 @@ def _compare(bundle: Bundle, pairs: Sequence[Pair], device: str) -> Verification
         )
         for what, given in outputs.items()
     }
+    precision = get_precision(bundle.manifest.get("precision", "fp32"))
     for what, error in errors.items():
-        if error > TOLERANCE:
+        allowed = precision.max_error if what == "compiled library" else TOLERANCE
+        if error > allowed:
             raise _failure(
-                bundle,
-                f"the {what} differs from torch by {error:.2e}, allowed is {TOLERANCE:.0e}",
+                bundle, f"the {what} differs from torch by {error:.2e}, allowed is {allowed:.0e}"
             )
+    between = min(
+        min(psnr(y, wanted), 999.0) for y, (_, wanted) in zip(compiled, cases, strict=True)
+    )
+    if between < precision.min_psnr:
+        raise _failure(
+            bundle,
+            f"the compiled library has {between:.1f} dB against torch, {precision.name} needs "
+            f"{precision.min_psnr:.0f}",
+        )
     _check_weights(bundle, program.state_dict)
     pictures = [(y, clean) for y, (_, clean) in zip(compiled[1:], pairs, strict=True)]
+    losses = [
+        psnr(wanted, clean) - psnr(y, clean)
+        for (y, clean), (_, wanted) in zip(pictures, cases[1:], strict=True)
+    ]
     return Verification(
         device=device,
         images=len(pairs),
         max_error=errors["compiled library"],
-        psnr_to_torch=min(
-            min(psnr(y, wanted), 999.0) for y, (_, wanted) in zip(compiled, cases, strict=True)
-        ),
+        psnr_to_torch=between,
         onnx_error=errors["ONNX file"],
         psnr=statistics.fmean(psnr(*each) for each in pictures) if pictures else None,
         ssim=statistics.fmean(ssim(*each) for each in pictures) if pictures else None,
+        precision=precision.name,
+        psnr_cost=statistics.fmean(losses) if losses else None,
     )
 
 

@@ -31,10 +31,15 @@ RECORD = TuningRecord(
 )
 
 
-def product(*size: int, channels: int = 16) -> tirx.PrimFunc:
+def product(*size: int, channels: int = 16, precision: str = "fp32") -> tirx.PrimFunc:
     """Return the kernel of a 1x1 convolution."""
-    mod = lower(nn.Conv2d(channels, 48, 1, bias=False), random(1, channels, *size))
-    return next(func for _, func in mod.functions_items() if isinstance(func, tirx.PrimFunc))
+    module = nn.Conv2d(channels, 48, 1, bias=False)
+    mod = lower(module, random(1, channels, *size), precision=precision)
+    return next(
+        func
+        for _, func in mod.functions_items()
+        if isinstance(func, tirx.PrimFunc) and "conv2d" in func.script()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +54,7 @@ def test_names_and_the_image_shape_do_not_matter_to_the_workload() -> None:
     keys = {find_kernel(each).workload for each in (func, renamed, product(16, 64))}
     assert len(keys) == 1
     assert find_kernel(product(32, 32, channels=8)).workload not in keys
+    assert find_kernel(product(32, 32, precision="fp16")).workload not in keys
 
 
 def test_the_workload_is_the_same_in_every_process() -> None:

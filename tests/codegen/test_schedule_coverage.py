@@ -67,7 +67,7 @@ def nests(
 
 
 @functools.cache
-def lowered(label: str) -> tvm.IRModule:
+def lowered(label: str, precision: str = "fp32") -> tvm.IRModule:
     """Lower Restormer, or a surrogate by its label; equal for all targets but for the scan."""
     if label == "restormer":
         torch.manual_seed(0)
@@ -76,7 +76,7 @@ def lowered(label: str) -> tvm.IRModule:
     else:
         family, _, scope = label.partition("@")
         module, shape = build_surrogate(family, 16, scope), (1, 16, 24, 40)  # type: ignore[arg-type]
-    return lower(export_program(module, shape), TARGETS["host"])
+    return lower(export_program(module, shape), TARGETS["host"], precision)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -91,3 +91,13 @@ def test_restormer(name) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_surrogates(family, scope, name) -> None:
     assert fallen(schedule_module(lowered(f"{family}@{scope}"), TARGETS[name])) == []
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("label", ["restormer", *(f"{family}@attention" for family in FAMILIES)])
+def test_half_precision(label, name) -> None:
+    target = replace(TARGETS[name], half=name == "aarch64")
+    mod = schedule_module(lowered(label, "fp16"), target)
+    assert fallen(mod) == []
+    if label == "restormer":
+        assert {n: found for n, f in kernels(mod).items() if (found := serial(f))} == {}

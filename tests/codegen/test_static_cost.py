@@ -54,6 +54,12 @@ JUMPS = ["b #-4", "b.ne #8", "cbz w0, #16", "tbnz x1, #3, #-8", "bl #4", "ret", 
 JUMPS += ["jne -48", "jmp 3", "callq *%rax", "retq"]
 
 
+@pytest.mark.parametrize("line", ["fmla v0.8h, v1.8h, v2.h[3]", "fmls v0.4s, v1.4s, v2.4s"])
+def test_multiply_adds_of_both_precisions_count(line: str) -> None:
+    assert module.MULTIPLY_ADD.match(line)
+    assert not module.MULTIPLY_ADD.match(line.replace("fml", "fmu"))
+
+
 @pytest.mark.parametrize("line", JUMPS)
 def test_jumps(line: str) -> None:
     assert is_jump(line.replace(" ", "\t", 1))

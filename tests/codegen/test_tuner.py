@@ -38,6 +38,13 @@ def test_kernels_are_found_once_with_their_calls() -> None:
     assert {task.operands.outputs for task in tasks} == {1}
 
 
+def test_kernels_on_float16_keep_their_defaults() -> None:
+    conv = nn.Conv2d(16, 16, 1, bias=False)
+    mod = lower(nn.Sequential(conv, conv), random(1, 16, 32, 32), precision="fp16")
+    assert len(kernel_calls(mod)) > 1
+    assert find_tasks([mod], SSE) == []
+
+
 def test_the_scan_is_among_the_kernels() -> None:
     program = export_program(build_surrogate("scan1", 16), (1, 16, 16, 16))
     mod = lower_program(program, AVX512)

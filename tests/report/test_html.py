@@ -139,6 +139,20 @@ def test_everything_is_in_one_file(tmp_path: Path) -> None:
     assert "slower than its teacher" not in text
 
 
+def test_precision_and_what_it_costs(tmp_path: Path) -> None:
+    check = {**FULL["metrics"]["verification"], "precision": "fp16", "psnr_cost": 0.00067}
+    manifest = {**FULL, "precision": "fp16", "metrics": {**FULL["metrics"], "verification": check}}
+    text, _ = render(tmp_path, manifest)
+    assert "host, 64x96, fp16, denoise:sigma=25" in text
+    assert re.search(r"fp16 costs.*0\.0007 dB</td>", text)
+    assert "in turn, in fp32" in text
+    check["psnr_cost"] = None
+    assert "fp16 costs" not in render(tmp_path, manifest)[0]
+    text, _ = render(tmp_path, {**FULL, "precision": "fp32"})
+    assert "host, 64x96, fp32, denoise" in text
+    assert "costs" not in text
+
+
 @pytest.mark.parametrize("absent", ["quality", "latency", "verification"])
 def test_absent_metrics_are_left_out(tmp_path: Path, absent: str) -> None:
     metrics = {name: value for name, value in FULL["metrics"].items() if name != absent}

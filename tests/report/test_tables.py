@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,20 @@ def test_verification() -> None:
     without = show(verification_table(Verification("host", 0, 3e-7, 146.4, 2e-7, None, None)))
     assert "clean" not in without
     assert "teacher" not in without
+
+
+def test_what_half_precision_costs_is_said() -> None:
+    found = Verification("emulator", 2, 2e-3, 67.6, 2e-7, 31.42, 0.88, "fp16", 0.00067)
+    assert re.search(r"PSNR that fp16 costs +│ 0\.0007 dB", show(verification_table(found)))
+    assert "costs" not in show(verification_table(replace(found, psnr_cost=None)))
+    single = show(verification_table(replace(found, precision="fp32", psnr_cost=1e-7)))
+    assert "costs" not in single
+    assert re.search(r"precision +│ fp32", single)
+    check = {**FULL["metrics"]["verification"], "precision": "fp16", "psnr_cost": 0.00067}
+    metrics = {**FULL["metrics"], "verification": check}
+    text = show(summary({**MANIFEST, "precision": "fp16", "metrics": metrics}, Path("x")))
+    assert re.search(r"precision +│ +│ fp16 +│ costs 0\.0007 dB", text)
+    assert "costs" not in show(summary(MANIFEST, Path("x")))
 
 
 def test_verification_shows_the_teacher_beside_the_hybrid() -> None:

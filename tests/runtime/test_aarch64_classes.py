@@ -11,6 +11,12 @@ WORDS = [
     (0x4EA2CC20, "vector multiply-add"),  # fmls v0.4s, v1.4s, v2.4s
     (0x4FA21820, "vector multiply-add"),  # fmla v0.4s, v1.4s, v2.s[3]
     (0x4F825020, "vector multiply-add"),  # fmls v0.4s, v1.4s, v2.s[0]
+    (0x4E420C20, "vector multiply-add"),  # fmla v0.8h, v1.8h, v2.8h
+    (0x4EC20C20, "vector multiply-add"),  # fmls v0.8h, v1.8h, v2.8h
+    (0x4F321020, "vector multiply-add"),  # fmla v0.8h, v1.8h, v2.h[3]
+    (0x4F025020, "vector multiply-add"),  # fmls v0.8h, v1.8h, v2.h[0]
+    (0x4F029020, "other vector"),  # fmul v0.8h, v1.8h, v2.h[0]
+    (0x0E217820, "other vector"),  # fcvtl v0.4s, v1.4h
     (0x4E22D420, "other vector"),  # fadd v0.4s, v1.4s, v2.4s
     (0x4F829020, "other vector"),  # fmul v0.4s, v1.4s, v2.s[0]
     (0x4EA21C20, "other vector"),  # orr v0.16b, v1.16b, v2.16b
@@ -43,6 +49,6 @@ def test_executions_add_up() -> None:
     code = [(word.to_bytes(4, "little"), 10) for word, _ in WORDS]
     totals = by_class(code)
     assert tuple(totals) == CLASSES
-    assert totals["vector multiply-add"] == 40
+    assert totals["vector multiply-add"] == 80
     assert sum(totals.values()) == 10 * len(WORDS)
     assert set(by_class([]).values()) == {0}

@@ -237,3 +237,32 @@ def test_tolerance_is_what_the_message_says(
     monkeypatch.setattr(verify_module, "TOLERANCE", -1.0)
     with pytest.raises(VerificationError, match="allowed is -1e"):
         verify_bundle(bundle)
+
+
+def test_half_precision_is_held_to_its_own_bounds(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = create_bundle(bundle.path, {**bundle.manifest, "precision": "fp16"})
+    noise = np.random.default_rng(0).normal(size=half.manifest["output_shape"]).clip(-3, 3)
+    run = Bundle.run
+
+    def noisy(scale: float) -> None:
+        monkeypatch.setattr(
+            Bundle, "run", lambda *args: (run(*args) + scale * noise).astype(np.float32)
+        )
+
+    noisy(1e-3)  # 60 dB
+    result = verify_bundle(half, pairs())
+    assert result.precision == "fp16"
+    assert 58 < result.psnr_to_torch < 62
+    module = toy_hybrid().hybrid()
+    with torch.no_grad():
+        exact = np.mean([psnr(module(noisy), clean) for noisy, clean in pairs()])
+    assert result.psnr_cost == pytest.approx(exact - result.psnr, abs=1e-4)
+    assert abs(result.psnr_cost) > 1e-4
+    noisy(5e-3)  # 46 dB
+    with pytest.raises(VerificationError, match="against torch, fp16 needs 50"):
+        verify_bundle(half, pairs())
+    noisy(1e-2)
+    with pytest.raises(VerificationError, match="allowed is 2e-02"):
+        verify_bundle(half, pairs())

@@ -65,6 +65,14 @@ def test_every_aarch64_target_may_use_neon_and_no_more_than_128_bits() -> None:
         assert not any(feature.startswith("+sve") for feature in target.features)
 
 
+@pytest.mark.parametrize("name", sorted(targets()))
+def test_float16_arithmetic_is_used_where_the_cpu_has_it(name: str) -> None:
+    target = get_target(name)
+    features = set(tvm.target.codegen.llvm_get_cpu_features(tvm_target(target)))
+    assert target.half == bool(features & {"fullfp16", "avx512fp16"})
+    assert replace(target, element_bits=16).lanes == 2 * target.lanes
+
+
 def test_a_target_is_plain_data() -> None:
     with pytest.raises(FrozenInstanceError):
         SNAPDRAGON8GEN3.threads = 8  # type: ignore[misc]

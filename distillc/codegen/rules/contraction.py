@@ -31,6 +31,7 @@ from distillc.codegen.rules.base import (
     unroll_init,
     vector_extent,
 )
+from distillc.codegen.rules.chunks import add_in_single, sum_in_chunks
 from distillc.codegen.rules.pixels import shared_inputs, vectorize_pixels
 from distillc.codegen.rules.stencil import place_stencils
 from distillc.targets.base import Target
@@ -182,6 +183,12 @@ def schedule_contraction(
     tile, step, vector, lane = sch.split(column.loop, [None, run, vectors, lanes])
     sch.reorder(*outer, tile, row_outer, *image_rows, step, *sums, row_inner, vector, lane)
     tile = fuse(sch, [*outer, tile])
+    # Rows of several axes are no box: a chunk would compute more of them than there are.
+    held = tile, step, row_inner, vector, lane
+    chunks = sum_in_chunks(sch, rv, sums, held) if len(axes.rows) == 1 else None
+    if chunks:
+        tile, step, row_inner, vector, lane = chunks.kept
+        sums = [chunks.loop]
     sch.compute_at(pack, tile)
     sch.reverse_compute_at(epilogue, step)
     sch.parallel(tile)
@@ -205,4 +212,4 @@ def schedule_contraction(
             vectorize_pixels(sch, each, tile, lanes)
     else:
         copy_tile(sch, pack, tile, lanes)
-    return sch
+    return add_in_single(sch, chunks) if chunks else sch

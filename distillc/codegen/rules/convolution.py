@@ -10,8 +10,10 @@ Result:  for each tile of rows (depthwise: each channel and tile of rows) in par
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tvm import s_tir, tirx
-from tvm.s_tir.schedule import LoopRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
@@ -26,6 +28,7 @@ from distillc.codegen.rules.base import (
     variables,
     vector_extent,
 )
+from distillc.codegen.rules.chunks import Chunks, add_in_single, sum_in_chunks
 from distillc.codegen.rules.contraction import choose_tile
 from distillc.codegen.rules.stencil import place_padding, strip_rows
 from distillc.targets.base import Target
@@ -57,34 +60,52 @@ def schedule_convolution(
     if len(blocks) == 3:
         sch.set_scope(conv.rv, 0, "local")
     batch = [it.loop for it in spatial[:-3]]
-    depthwise = channel.var in variables(image.indices)
-    tile = _tile_depthwise if depthwise else _tile_dense
-    shared, inner, unrolled = tile(sch, (channel, row, column), batch, sums, target, knobs)
-    sch.reverse_compute_at(epilogue, inner)
+    axes = channel, row, column
+    if channel.var in variables(image.indices):
+        tiles = _tile_depthwise(sch, axes, batch, sums, target, knobs)
+    else:
+        tiles = _tile_dense(sch, conv.rv, axes, batch, sums, target, knobs)
+    sch.reverse_compute_at(epilogue, tiles.inner)
     lanes = vector_extent(column.extent, target.lanes)
-    for loop in copy_tile(sch, epilogue, inner, lanes):
+    for loop in copy_tile(sch, epilogue, tiles.inner, lanes):
         # The accumulators stay in registers only if every access has a constant index.
         sch.unroll(loop)
-    for loop in unrolled:
+    for loop in tiles.unrolled:
         sch.unroll(loop)
-    unroll_init(sch, sch.decompose_reduction(conv.rv, sums[0].loop))
-    # Last: decomposing the padding replaces the loops below `shared`.
-    place_padding(sch, pad.rv, shared, target.lanes)
-    return sch
+    unroll_init(sch, sch.decompose_reduction(conv.rv, tiles.sum))
+    # Decomposing the padding replaces the loops below `shared`.
+    place_padding(sch, pad.rv, tiles.shared, target.lanes)
+    return add_in_single(sch, tiles.chunks) if tiles.chunks else sch
 
 
-Tiles = tuple[LoopRV, LoopRV, list[LoopRV]]
+class Tiles(NamedTuple):
+    """The loops of a tiled convolution.
+
+    Attributes:
+        shared: Holds the padding.
+        inner: Holds the epilogue.
+        sum: The outermost loop of the sum.
+        unrolled: Loops to unroll.
+        chunks: The sum, where it was divided.
+    """
+
+    shared: LoopRV
+    inner: LoopRV
+    sum: LoopRV
+    unrolled: list[LoopRV]
+    chunks: Chunks | None = None
 
 
 def _tile_dense(
     sch: s_tir.Schedule,
+    rv: SBlockRV,
     axes: tuple[Iter, Iter, Iter],
     batch: list[LoopRV],
     sums: list[Iter],
     target: Target,
     knobs: Knobs,
 ) -> Tiles:
-    """Tile a dense convolution; returns the loops that hold the padding and the epilogue."""
+    """Tile a dense convolution."""
     channel, row, column = axes
     height, vectors, lanes = choose_tile(channel.extent, column.extent, target, knobs)
     limit = max(1, min(4, row.extent // (4 * target.threads)))
@@ -96,14 +117,19 @@ def _tile_dense(
     row_outer, row_inner = sch.split(row.loop, [None, rows])
     channel_outer, channel_inner = sch.split(channel.loop, [None, height])
     column_outer, vector, lane = sch.split(column.loop, [None, vectors, lanes])
-    order = [*batch, row_outer, channel_outer, row_inner, column_outer]
-    sch.reorder(*order, *[it.loop for it in sums], channel_inner, vector, lane)
-    shared = fuse(sch, [*batch, row_outer])
+    outer = [*batch, row_outer, channel_outer, row_inner, column_outer]
+    loops = [it.loop for it in sums]
+    sch.reorder(*outer, *loops, channel_inner, vector, lane)
+    chunks = sum_in_chunks(sch, rv, loops, [*outer, channel_inner, vector, lane])
+    if chunks:
+        *outer, channel_inner, vector, lane = chunks.kept
+        loops = [chunks.loop]
+    shared = fuse(sch, outer[: len(batch) + 1])
     sch.parallel(shared)
     if lanes > 1:
         sch.vectorize(lane)
-    window = [it.loop for it in sums if it.extent <= 3]
-    return shared, column_outer, [*window[-1:], channel_inner, vector]
+    window = [] if chunks else [it.loop for it in sums if it.extent <= 3]
+    return Tiles(shared, outer[-1], loops[0], [*window[-1:], channel_inner, vector], chunks)
 
 
 def _tile_depthwise(
@@ -131,4 +157,5 @@ def _tile_depthwise(
     sch.parallel(shared)
     if lanes > 1:
         sch.vectorize(lane)
-    return shared, column_outer, [*[it.loop for it in sums if it.extent <= 3], row_inner]
+    window = [it.loop for it in sums if it.extent <= 3]
+    return Tiles(shared, column_outer, sums[0].loop, [*window, row_inner])

@@ -32,10 +32,10 @@ class Function(nn.Module):
         return self.function(*inputs)
 
 
-def lower(module: nn.Module, *inputs: torch.Tensor) -> tvm.IRModule:
+def lower(module: nn.Module, *inputs: torch.Tensor, precision: str = "fp32") -> tvm.IRModule:
     """Import a module and fuse its operators, as the compiler does before it schedules."""
     program = torch.export.export(module.eval(), inputs)
-    return fuse(from_exported_program(program, unwrap_unit_return_tuple=True))
+    return fuse(from_exported_program(program, unwrap_unit_return_tuple=True), precision)
 
 
 def rules_of(mod: tvm.IRModule, target: Target) -> dict[str, str]:
