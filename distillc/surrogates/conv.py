@@ -15,15 +15,17 @@ class ConvSurrogate(nn.Module):
         channels: C of the input and output, (B, C, H, W) float32.
         whole_block: Whether it replaces a whole residual block (normalises and adds its input) or
             an attention module inside one (whose input comes normalised, whose sum stands outside).
+        width: Channels of the gated branch, per cent of C.
     """
 
-    def __init__(self, channels: int, whole_block: bool) -> None:
+    def __init__(self, channels: int, whole_block: bool, width: int = 100) -> None:
         super().__init__()
-        wide = 2 * channels
+        inner = max(1, channels * width // 100)
+        wide = 2 * inner
         self.norm = LayerNorm(channels) if whole_block else None
         self.project_in = nn.Conv2d(channels, wide, 1, bias=False)
         self.dwconv = nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False)
-        self.project_out = nn.Conv2d(channels, channels, 1, bias=False)
+        self.project_out = nn.Conv2d(inner, channels, 1, bias=False)
         nn.init.zeros_(self.project_out.weight)
 
     def forward(self, x: Tensor) -> Tensor:

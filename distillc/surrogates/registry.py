@@ -59,9 +59,9 @@ FAMILIES = {
         Family(
             "conv",
             "gated depthwise convolution, no state space",
-            {},
-            {},
-            lambda channels, whole_block, _: ConvSurrogate(channels, whole_block),
+            {"width": 100},
+            {"width": 400},
+            lambda channels, whole, options: ConvSurrogate(channels, whole, options["width"]),
         ),
         Family(
             "scan1",

@@ -163,10 +163,11 @@ def test_every_size_keeps_its_shape_and_images_stay_apart(
         torch.testing.assert_close(y[-1:], module(x[-1:]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_convolution_priced_by_hand() -> None:
+@pytest.mark.parametrize(("width", "inner"), [(100, 6), (50, 3), (266, 15), (1, 1)])
+def test_a_convolution_priced_by_hand(width: int, inner: int) -> None:
     channels, pixels = 6, 7 * 9
-    weights = channels * 2 * channels + 9 * 2 * channels + channels * channels
-    cost = count_cost(ConvSurrogate(channels, True), (1, channels, 7, 9))
+    weights = channels * 2 * inner + 9 * 2 * inner + inner * channels
+    cost = count_cost(ConvSurrogate(channels, True, width), (1, channels, 7, 9))
     assert cost.params == weights + 2 * channels
     assert cost.macs == weights * pixels
 

@@ -41,7 +41,7 @@ def test_defaults_and_order_do_not_matter() -> None:
     [
         ("mamba", "conv, scan1, scan2, ss2d, ssd"),
         ("scan1:width=2", "expansion"),
-        ("conv:state=1", "it has: none"),
+        ("conv:state=1", "it has: width"),
         ("scan1:state=5", "1 to 4"),
         ("scan1:state=0", "1 to 4"),
         ("scan1:state=x", "1 to 4"),
