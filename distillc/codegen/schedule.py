@@ -148,7 +148,7 @@ def _try_rule(
     """Apply a rule; one that fails half-way has changed nothing, and the next may do."""
     try:
         return rule(func, target, knobs)
-    except (s_tir.ScheduleError, tvm.error.InternalError) as error:
+    except (s_tir.ScheduleError, tvm.error.InternalError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["unknown"]
         reason = next((line for line in lines if "Error message" in line), lines[-1])
         _warn_once(

@@ -61,13 +61,16 @@ def test_kernel_that_no_rule_takes_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         schedule_module(mod, SSE)
 
 
+@pytest.mark.parametrize("failure", [s_tir.ScheduleError, tvm.error.InternalError, ValueError])
 def test_rule_that_fails_gives_way_to_the_next(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: type[Exception]
 ) -> None:
+    schedule._warn_once.cache_clear()
+
     def broken(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule:
         sch = s_tir.Schedule(func)
         sch.vectorize(sch.get_loops(sch.get_child_blocks(sch.get_sblock("root"))[0])[-1])
-        raise s_tir.ScheduleError("Error message: not so")
+        raise failure("Error message: not so")
 
     monkeypatch.setattr(schedule, "RULES", (broken, *schedule.RULES))
     mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
