@@ -109,8 +109,8 @@ class SearchReplacements(Pass):
         space = search_space(net, self.objective, self.keep, self.replace)
         stage = ctx.work.stage("search", self._key(net, data, ctx)) if ctx.work else None
         with storage_errors(stage) if stage else nullcontext():
-            losses = self._search(net, space, data, stage, ctx)
-            points = self._judge(net, space, data, losses, stage, ctx)
+            found = self._search(net, space, data, stage, ctx)
+            points = self._judge(net, space, data, found, stage, ctx)
         teacher = next(each for each in points if space.choice(each.decisions) == space.keep)
         front = pareto_set(each for each in points if space.allows(space.choice(each.decisions)))
         search: dict[str, Any] = {
