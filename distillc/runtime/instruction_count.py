@@ -57,7 +57,8 @@ class InstructionCount:
 
     Attributes:
         library: The compiled network.
-        process: Of the whole process: kernels, TVM's runtime, the C library.
+        process: Of the whole process: kernels, TVM's runtime, the C library. Repeatable to a few
+            instructions, the network's own code to the last one.
     """
 
     library: Path

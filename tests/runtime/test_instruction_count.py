@@ -27,7 +27,9 @@ SHAPE = (1, 3, 16, 16)
 
 def test_counts_of_an_arm_network_are_equal_twice(arm: Bundle) -> None:
     first, second = (count_instructions(arm.path / LIBRARY, SHAPE, SHAPE) for _ in range(2))
-    assert first == second
+    assert first.kernels == second.kernels
+    # The C++ library does a little more or less work with the addresses a process is given.
+    assert total(first.process) == pytest.approx(total(second.process), rel=1e-3)
     assert 0 < total(first.code) < total(first.process)
     assert sum(classes(first.code).values()) == total(first.code)
     assert classes(first.code)[MULTIPLY_ADD] > 0
