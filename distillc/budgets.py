@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distillc.errors import UsageError
 
@@ -16,6 +16,7 @@ class Budget:
         families: Surrogates tried on every block, as labels (`conv`, `scan1@attention`).
         distill_steps: Training steps of every surrogate.
         distill_batch: Images a step.
+        hybrid_steps: Training steps of all surrogates together, in random hybrids; 0 leaves it out.
         patch: Edge of a training image, pixels.
         objective: The search's cost: `"latency"` (measured block by block) or `"macs"`.
         trials: Hybrids that the search evaluates.
@@ -30,6 +31,7 @@ class Budget:
     families: tuple[str, ...]
     distill_steps: int
     distill_batch: int
+    hybrid_steps: int
     patch: int
     objective: str
     trials: int
@@ -40,14 +42,47 @@ class Budget:
     verify_images: int
 
 
-BUDGETS = {
-    each.name: each
-    for each in (
-        Budget("smoke", ("conv", "scan1"), 10, 4, 48, "macs", 12, 2, 96, 0, 4, 1),
-        Budget("quick", ("conv", "scan1", "scan2"), 250, 8, 64, "latency", 60, 4, 128, 150, 8, 2),
-        Budget("full", ("conv", "scan1", "scan2"), 1000, 8, 64, "latency", 200, 8, 128, 1500, 8, 2),
-    )
-}
+_SMOKE = Budget(
+    "smoke",
+    families=("conv", "scan1"),
+    distill_steps=10,
+    distill_batch=4,
+    hybrid_steps=0,
+    patch=48,
+    objective="macs",
+    trials=12,
+    search_images=2,
+    search_crop=96,
+    heal_steps=0,
+    heal_batch=4,
+    verify_images=1,
+)
+_QUICK = Budget(
+    "quick",
+    families=("conv", "scan1", "scan2"),
+    distill_steps=250,
+    distill_batch=8,
+    hybrid_steps=200,
+    patch=64,
+    objective="latency",
+    trials=60,
+    search_images=4,
+    search_crop=128,
+    heal_steps=150,
+    heal_batch=8,
+    verify_images=2,
+)
+_FULL = replace(
+    _QUICK,
+    name="full",
+    families=("conv", "conv:width=50", "scan1", "scan2"),
+    distill_steps=1000,
+    hybrid_steps=2000,
+    trials=200,
+    search_images=8,
+    heal_steps=1500,
+)
+BUDGETS = {each.name: each for each in (_SMOKE, _QUICK, _FULL)}
 
 
 def get_budget(budget: str | Budget) -> Budget:

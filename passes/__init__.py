@@ -3,6 +3,7 @@
 from distillc.passes.apply_replacements import ApplyReplacements
 from distillc.passes.audit_operators import AuditOperators
 from distillc.passes.distill_blocks import DistillBlocks
+from distillc.passes.distill_hybrids import DistillHybrids
 from distillc.passes.find_attention import FindAttention
 from distillc.passes.heal import Heal
 from distillc.passes.profile_blocks import ProfileBlocks
@@ -14,6 +15,7 @@ __all__ = [
     "ApplyReplacements",
     "AuditOperators",
     "DistillBlocks",
+    "DistillHybrids",
     "FindAttention",
     "Heal",
     "ProfileBlocks",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from torch import nn
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
 from distillc.errors import PassError
-from distillc.network import Network, Surrogate
+from distillc.network import Network
+from distillc.passes.pupils import Pupils, candidate_digests, summary
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.passes.training import (
     WEIGHT_DECAY,
     Clock,
-    Features,
     RunState,
     Stateful,
     check_patch,
@@ -29,37 +28,9 @@ from distillc.passes.training import (
     teacher_features,
 )
 from distillc.pipeline import Context, Pass, PassResult, require
-from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
+from distillc.workdir import weights_digest
 
 _CLIP = 0.2  # gradient norm of one surrogate: the first steps are the roughest
-_HELD_OUT = 8  # images that fidelity is measured on
-
-
-@dataclass
-class _Pupil:
-    """A surrogate in training: a copy of the candidate's module, and the module it imitates."""
-
-    surrogate: Surrogate
-    path: str
-    module: nn.Module
-
-    @property
-    def residual(self) -> bool:
-        """A block is x + f(x), and f is what has to be learnt; an attention is f itself."""
-        return self.surrogate.scope == "block"
-
-    def change(self, features: Features) -> torch.Tensor:
-        """What the teacher's module adds to its input (block), or returns (attention)."""
-        given, wanted = features[self.path]
-        return wanted - given if self.residual else wanted
-
-    def loss(self, features: Features) -> torch.Tensor:
-        """Norm of the error over the norm of the teacher's change; an idle pupil has 1.
-
-        The norm converges a little faster than its square or an L1 norm.
-        """
-        given, wanted = features[self.path]
-        return (self.module(given) - wanted).norm() / self.change(features).norm().clamp_min(1e-6)
 
 
 @dataclass
@@ -104,23 +75,20 @@ class DistillBlocks(Pass):
 
     def run(self, net: Network, ctx: Context) -> PassResult:
         data = open_data(self.data, self.task, net.in_channels)
-        pupils = _enrol(net)
+        pupils = Pupils(net)
         stage = ctx.work.stage("distill", self._key(net, data, ctx)) if ctx.work else None
-        result = stage / "fidelity.json" if stage else None
-        if stage and result and result.exists():
-            _load(pupils, stage / "surrogates.safetensors")
-            fidelity = json.loads(result.read_text())
-        else:
+        fidelity = pupils.load(stage) if stage else None
+        if fidelity is None:
             state = RunState(stage / "state.pt" if stage else None)
             # Float32: bfloat16 would drown a small change in the rounding of a large input.
             teacher = copy.deepcopy(net.module).to(ctx.device).to(memory_format=torch.channels_last)
             self._train(teacher, pupils, data, state, ctx)
-            fidelity = _fidelity(teacher, pupils, data, 2 * self.patch, ctx.device)
-            if stage and result:
-                write_tensors(stage / "surrogates.safetensors", _tensors(pupils))
-                write_json(result, fidelity)
+            fidelity = pupils.fidelity(teacher, data, 2 * self.patch, ctx.device)
+            if stage:
+                pupils.save(stage, fidelity)
             state.clear()
-        return _result(net, pupils, fidelity)
+        candidates = pupils.graduates(fidelity)
+        return PassResult(net.with_(candidates=candidates), True, summary(candidates))
 
     def ensures(self, net: Network) -> None:
         for name, candidates in net.candidates.items():
@@ -130,11 +98,7 @@ class DistillBlocks(Pass):
     def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
         return {
             "teacher": weights_digest(net.module),
-            "candidates": [
-                [each.block, each.label, weights_digest(each.module)]
-                for candidates in net.candidates.values()
-                for each in candidates
-            ],
+            "candidates": candidate_digests(net),
             "data": data.fingerprint,
             "options": [self.steps, self.batch, self.patch, self.lr],
             "seed": ctx.seed,
@@ -143,30 +107,26 @@ class DistillBlocks(Pass):
     def _train(
         self,
         teacher: nn.Module,
-        pupils: list[_Pupil],
+        pupils: Pupils,
         data: RestorationData,
         state: RunState,
         ctx: Context,
     ) -> None:
-        for pupil in pupils:
-            pupil.module.to(ctx.device).to(memory_format=torch.channels_last)
-            pupil.module.train().requires_grad_(True)
-        modules = nn.ModuleList(pupil.module for pupil in pupils)
+        pupils.train(ctx.device)
         optimizer = torch.optim.AdamW(
-            modules.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
+            pupils.modules.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
         )
         first = 0
-        parts: dict[str, Stateful] = {"modules": modules, "optimizer": optimizer}
+        parts: dict[str, Stateful] = {"modules": pupils.modules, "optimizer": optimizer}
         if saved := state.load(parts):
             first = saved["step"]
-        paths = [pupil.path for pupil in pupils]
         with ctx.task("distill blocks", self.steps) as shown:
             clock = Clock(first, self.steps)
             for step in range(first, self.steps):
                 set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
                 degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)
                 images = degraded.to(ctx.device, memory_format=torch.channels_last)
-                features = teacher_features(teacher, paths, images)
+                features = teacher_features(teacher, pupils.paths, images)
                 optimizer.zero_grad()
                 losses = []
                 for pupil in pupils:
@@ -180,68 +140,8 @@ class DistillBlocks(Pass):
                 state.save(parts, step=done)
 
 
-def _enrol(net: Network) -> list[_Pupil]:
-    pupils = []
-    for name, candidates in net.candidates.items():
-        block = net.block(name)
-        for each in candidates:
-            path = block.name if each.scope == "block" else block.attention
-            pupils.append(_Pupil(each, path, copy.deepcopy(each.module)))
-    return pupils
-
-
-@torch.no_grad()
-def _fidelity(
-    teacher: nn.Module, pupils: list[_Pupil], data: RestorationData, crop: int, device: str
-) -> list[float]:
-    """Relative error of each pupil over all held-out images, in float32."""
-    errors = [0.0] * len(pupils)
-    energies = [0.0] * len(pupils)
-    for pupil in pupils:
-        pupil.module.eval()
-    for degraded, _ in data.held_out(_HELD_OUT, crop):
-        features = teacher_features(teacher, [each.path for each in pupils], degraded.to(device))
-        for index, pupil in enumerate(pupils):
-            given, wanted = features[pupil.path]
-            errors[index] += (pupil.module(given) - wanted).square().sum().item()
-            energies[index] += pupil.change(features).square().sum().item()
-    return [
-        (error / max(energy, 1e-12)) ** 0.5 for error, energy in zip(errors, energies, strict=True)
-    ]
-
-
-def _worst(pupils: list[_Pupil], losses: list[torch.Tensor]) -> str:
+def _worst(pupils: Pupils, losses: list[torch.Tensor]) -> str:
     """The pupil that is furthest from its teacher, and how far."""
     values = torch.stack(losses).tolist()  # one transfer from the device
-    index = max(range(len(values)), key=values.__getitem__)
-    return f"block {pupils[index].path} {pupils[index].surrogate.label} loss {values[index]:.3f}"
-
-
-def _tensors(pupils: list[_Pupil]) -> dict[str, torch.Tensor]:
-    return {
-        f"{index}.{name}": tensor
-        for index, pupil in enumerate(pupils)
-        for name, tensor in pupil.module.state_dict().items()
-    }
-
-
-def _load(pupils: list[_Pupil], path: Path) -> None:
-    tensors = read_tensors(path)
-    for index, pupil in enumerate(pupils):
-        own = pupil.module.state_dict()
-        pupil.module.load_state_dict({name: tensors[f"{index}.{name}"] for name in own})
-
-
-def _result(net: Network, pupils: list[_Pupil], fidelity: list[float]) -> PassResult:
-    candidates: dict[str, tuple[Surrogate, ...]] = dict.fromkeys(net.candidates, ())
-    for pupil, value in zip(pupils, fidelity, strict=True):
-        module = pupil.module.cpu().to(memory_format=torch.contiguous_format)
-        module.eval().requires_grad_(False)
-        trained = replace(pupil.surrogate, module=module, fidelity=value)
-        candidates[trained.block] += (trained,)
-    notes = tuple(f"{name}: {_summary(each)}" for name, each in candidates.items())
-    return PassResult(net.with_(candidates=candidates), True, notes)
-
-
-def _summary(candidates: tuple[Surrogate, ...]) -> str:
-    return ", ".join(f"{each.label} {each.fidelity:.3f}" for each in candidates)
+    value, worst = max(zip(values, pupils, strict=True), key=lambda pair: pair[0])
+    return f"block {worst.path} {worst.surrogate.label} loss {value:.3f}"

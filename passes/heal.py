@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
@@ -25,6 +24,7 @@ from distillc.passes.training import (
     check_patch,
     clip_gradient,
     cosine_rate,
+    imitation_loss,
     mean_psnr,
     mixed_precision,
     set_rate,
@@ -40,9 +40,7 @@ _HELD_OUT = 12  # images that decide between before and after
 class Heal(Pass):
     """Fine-tune the hybrid end to end against the clean image and the teacher's output.
 
-    1. Loss: L1(hybrid, clean) + `teacher_weight` * L1(hybrid, teacher). The teacher's output has
-       none of the noise that no network can predict, so it steadies the gradient; the clean image
-       lets the hybrid become better than the teacher.
+    1. Loss: L1(hybrid, clean) + `teacher_weight` * L1(hybrid, teacher), see `imitation_loss`.
     2. All weights are trained, those of the teacher's blocks too: they adapt to the new
        neighbours. The result is the moving average of the weights.
     3. PSNR on held-out images decides: if the result is not better, the hybrid stays as it was.
@@ -169,8 +167,7 @@ class Heal(Pass):
                     with torch.no_grad():
                         wanted = teacher(degraded)
                     given = hybrid(degraded)
-                    loss = F.l1_loss(given, clean)
-                    loss = loss + self.teacher_weight * F.l1_loss(given, wanted)
+                    loss = imitation_loss(given, clean, wanted, self.teacher_weight)
                 optimizer.zero_grad()
                 loss.backward()
                 clip_gradient(hybrid, _CLIP)

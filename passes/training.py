@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from distillc.data.images import Pair
 from distillc.data.metrics import psnr
@@ -69,6 +70,23 @@ def check_patch(net: Network, patch: int) -> None:
             f"{net.multiple}",
             hint=f"try patch={near}",
         )
+
+
+def imitation_loss(
+    given: torch.Tensor, clean: torch.Tensor, wanted: torch.Tensor, teacher_weight: float = 1.0
+) -> torch.Tensor:
+    """L1 to the clean image, and L1 to the teacher's output.
+
+    The teacher's output has none of the noise that no network can predict, so it steadies the
+    gradient; the clean image lets a hybrid become better than its teacher.
+
+    Args:
+        given: The hybrid's output, (B, C, H, W) as the others.
+        clean: The clean image.
+        wanted: The teacher's output.
+        teacher_weight: Weight of the second term.
+    """
+    return F.l1_loss(given, clean) + teacher_weight * F.l1_loss(given, wanted)
 
 
 class Average:

@@ -1,0 +1,180 @@
+"""Train the surrogates of all blocks together, in hybrids drawn at random."""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from distillc.data.images import RestorationData, open_data
+from distillc.data.tasks import check_scale, parse_task
+from distillc.network import Network
+from distillc.passes.distill_blocks import DistillBlocks
+from distillc.passes.pupils import Pupil, Pupils, candidate_digests, summary
+from distillc.passes.training import (
+    WEIGHT_DECAY,
+    Clock,
+    RunState,
+    Stateful,
+    check_patch,
+    clip_gradient,
+    cosine_rate,
+    imitation_loss,
+    mixed_precision,
+    set_rate,
+)
+from distillc.pipeline import Context, Pass, PassResult, require
+from distillc.workdir import weights_digest
+
+_CLIP = 0.1  # gradient norm of all that a hybrid trains
+_KEPT = 0.8  # largest share of blocks that a hybrid keeps
+
+
+@dataclass
+class DistillHybrids(Pass):
+    """Train all candidates end to end, in random hybrids of the network.
+
+    `DistillBlocks` shows a surrogate the teacher's features. In a hybrid it gets what other
+    surrogates make of them, and their errors add up. As weight-sharing architecture search trains
+    its supernet (Guo et al., "Single Path One-Shot Neural Architecture Search with Uniform
+    Sampling", ECCV 2020, section 3.2):
+
+    1. Every step draws a hybrid: the share of blocks that stay, evenly from 0 to 0.8, and for
+       each of the others one candidate, evenly.
+    2. The hybrid's output is drawn to the clean image and to the teacher's output. Only the
+       surrogates of this hybrid change: the teacher's blocks stay what every other hybrid needs.
+    3. Fidelity is measured anew, as `DistillBlocks` does. It gets worse where a surrogate makes
+       up for others.
+
+    Given:   candidates {"latent.0": (conv, scan1)}, distilled block by block
+    Result:  the same candidates, which lose less together
+
+    Args:
+        data: Folder of images or pairs; scikit-image's photographs by default.
+        task: How clean images are degraded.
+        steps: Training steps.
+        batch: Images a step.
+        patch: Edge of a training image, pixels.
+        lr: Peak learning rate (AdamW, warm-up and cosine).
+    """
+
+    data: Path | None = None
+    task: str = "denoise:sigma=25"
+    steps: int = 1000
+    batch: int = 8
+    patch: int = 64
+    lr: float = 2e-3
+
+    after = (DistillBlocks,)
+
+    def requires(self, net: Network) -> None:
+        require(bool(net.candidates), "the network has no candidates", "SynthesizeSurrogates")
+        check_scale(parse_task(self.task), net.scale)
+        check_patch(net, self.patch)
+
+    def run(self, net: Network, ctx: Context) -> PassResult:
+        data = open_data(self.data, self.task, net.in_channels)
+        pupils = Pupils(net)
+        stage = ctx.work.stage("hybrids", self._key(net, data, ctx)) if ctx.work else None
+        fidelity = pupils.load(stage) if stage else None
+        if fidelity is None:
+            state = RunState(stage / "state.pt" if stage else None)
+            teacher = copy.deepcopy(net.module).to(ctx.device)
+            self._train(teacher, pupils, data, state, ctx)
+            fidelity = pupils.fidelity(teacher, data, 2 * self.patch, ctx.device)
+            if stage:
+                pupils.save(stage, fidelity)
+            state.clear()
+        candidates = pupils.graduates(fidelity)
+        return PassResult(net.with_(candidates=candidates), True, summary(candidates))
+
+    def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
+        return {
+            "teacher": weights_digest(net.module),
+            "candidates": candidate_digests(net),
+            "data": data.fingerprint,
+            "options": [self.steps, self.batch, self.patch, self.lr],
+            "seed": ctx.seed,
+        }
+
+    def _train(
+        self,
+        teacher: nn.Module,
+        pupils: Pupils,
+        data: RestorationData,
+        state: RunState,
+        ctx: Context,
+    ) -> None:
+        pupils.train(ctx.device)
+        hybrid = Hybrid(teacher, pupils)
+        optimizer = torch.optim.AdamW(
+            pupils.modules.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        first = 0
+        parts: dict[str, Stateful] = {"modules": pupils.modules, "optimizer": optimizer}
+        if saved := state.load(parts):
+            first = saved["step"]
+        with ctx.task("distill hybrids", self.steps) as shown:
+            clock = Clock(first, self.steps)
+            for step in range(first, self.steps):
+                set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
+                degraded, clean = (
+                    each.to(ctx.device, memory_format=torch.channels_last)
+                    for each in data.batch(step, self.batch, self.patch, ctx.seed)
+                )
+                chosen = hybrid.draw(random.Random(f"{ctx.seed}/{step}"))
+                with mixed_precision(ctx.device):
+                    with torch.no_grad():
+                        wanted = teacher(degraded)
+                    loss = imitation_loss(hybrid(chosen, degraded), clean, wanted)
+                optimizer.zero_grad()
+                loss.backward()
+                clip_gradient(pupils.modules, _CLIP)
+                optimizer.step()
+                done = step + 1
+                line = f"{len(chosen)} of {hybrid.blocks} replaced loss {loss.item():.4f}"
+                shown.update(done, f"{line} {clock.left(done)}")
+                state.save(parts, step=done)
+
+
+class Hybrid:
+    """The teacher with some of its modules replaced by pupils, which it shares.
+
+    Args:
+        teacher: The network; a copy of it is used.
+        pupils: The surrogates.
+    """
+
+    def __init__(self, teacher: nn.Module, pupils: Pupils) -> None:
+        self._module = copy.deepcopy(teacher).requires_grad_(False)
+        self._pupils: dict[str, list[Pupil]] = {}
+        for pupil in pupils:
+            self._pupils.setdefault(pupil.surrogate.block, []).append(pupil)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks can be replaced."""
+        return len(self._pupils)
+
+    def draw(self, source: random.Random) -> list[Pupil]:
+        """Draw a hybrid: the pupils that are in it, at least one."""
+        stays = source.uniform(0, _KEPT)
+        chosen = [source.choice(each) for each in self._pupils.values() if source.random() >= stays]
+        return chosen or [source.choice(source.choice(list(self._pupils.values())))]
+
+    def __call__(self, chosen: list[Pupil], images: torch.Tensor) -> torch.Tensor:
+        """Run one hybrid, (B, C, H, W) float32; gradients reach the pupils in it."""
+        own = {each.path: self._module.get_submodule(each.path) for each in chosen}
+        try:
+            for each in chosen:
+                self._module.set_submodule(each.path, each.module)
+            output: torch.Tensor = self._module(images)
+            return output
+        finally:
+            for path, module in own.items():
+                self._module.set_submodule(path, module)

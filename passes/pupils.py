@@ -1,0 +1,146 @@
+"""Surrogates in training: copies of a network's candidates, and what they have learnt."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from distillc.data.images import RestorationData
+from distillc.network import Network, Surrogate
+from distillc.passes.training import Features, teacher_features
+from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
+
+_HELD_OUT = 8  # images that fidelity is measured on
+
+
+@dataclass
+class Pupil:
+    """A surrogate in training: a copy of the candidate's module, and the module it imitates."""
+
+    surrogate: Surrogate
+    path: str
+    module: nn.Module
+
+    @property
+    def residual(self) -> bool:
+        """A block is x + f(x), and f is what has to be learnt; an attention is f itself."""
+        return self.surrogate.scope == "block"
+
+    def change(self, features: Features) -> torch.Tensor:
+        """What the teacher's module adds to its input (block), or returns (attention)."""
+        given, wanted = features[self.path]
+        return wanted - given if self.residual else wanted
+
+    def loss(self, features: Features) -> torch.Tensor:
+        """Norm of the error over the norm of the teacher's change; an idle pupil has 1.
+
+        The norm converges a little faster than its square or an L1 norm.
+        """
+        given, wanted = features[self.path]
+        return (self.module(given) - wanted).norm() / self.change(features).norm().clamp_min(1e-6)
+
+
+class Pupils:
+    """Copies of all candidates of a network, in the order of its blocks.
+
+    Attributes:
+        modules: Their modules, to train.
+    """
+
+    def __init__(self, net: Network) -> None:
+        self._net = net
+        self._pupils = []
+        for name, candidates in net.candidates.items():
+            block = net.block(name)
+            for each in candidates:
+                path = block.name if each.scope == "block" else block.attention
+                self._pupils.append(Pupil(each, path, copy.deepcopy(each.module)))
+        self.modules = nn.ModuleList(pupil.module for pupil in self)
+
+    def __iter__(self) -> Iterator[Pupil]:
+        return iter(self._pupils)
+
+    @property
+    def paths(self) -> list[str]:
+        """The module that each one imitates."""
+        return [pupil.path for pupil in self]
+
+    def train(self, device: str) -> None:
+        """Make the modules ready for training, on a device."""
+        self.modules.to(device).to(memory_format=torch.channels_last)
+        self.modules.train().requires_grad_(True)
+
+    @torch.no_grad()
+    def fidelity(
+        self, teacher: nn.Module, data: RestorationData, crop: int, device: str
+    ) -> list[float]:
+        """Relative error of each over all held-out images, in float32."""
+        errors = [0.0] * len(self._pupils)
+        energies = [0.0] * len(self._pupils)
+        self.modules.eval()
+        for degraded, _ in data.held_out(_HELD_OUT, crop):
+            features = teacher_features(teacher, self.paths, degraded.to(device))
+            for index, pupil in enumerate(self):
+                given, wanted = features[pupil.path]
+                errors[index] += (pupil.module(given) - wanted).square().sum().item()
+                energies[index] += pupil.change(features).square().sum().item()
+        return [
+            (error / max(energy, 1e-12)) ** 0.5
+            for error, energy in zip(errors, energies, strict=True)
+        ]
+
+    def graduates(self, fidelity: list[float]) -> dict[str, tuple[Surrogate, ...]]:
+        """Return the candidates as they are now, by block."""
+        candidates: dict[str, tuple[Surrogate, ...]] = dict.fromkeys(self._net.candidates, ())
+        for pupil, value in zip(self, fidelity, strict=True):
+            module = pupil.module.cpu().to(memory_format=torch.contiguous_format)
+            module.eval().requires_grad_(False)
+            trained = replace(pupil.surrogate, module=module, fidelity=value)
+            candidates[trained.block] += (trained,)
+        return candidates
+
+    def save(self, stage: Path, fidelity: list[float]) -> None:
+        """Store the weights and fidelities of a finished run.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        write_tensors(stage / "surrogates.safetensors", dict(self.modules.state_dict()))
+        write_json(stage / "fidelity.json", fidelity)
+
+    def load(self, stage: Path) -> list[float] | None:
+        """Take the weights of a finished run and return its fidelities; None where there is none.
+
+        Raises:
+            StorageError: What is stored is damaged.
+        """
+        result = stage / "fidelity.json"
+        if not result.exists():
+            return None
+        self.modules.load_state_dict(read_tensors(stage / "surrogates.safetensors"))
+        fidelity: list[float] = json.loads(result.read_text())
+        return fidelity
+
+
+def candidate_digests(net: Network) -> list[Any]:
+    """Return what the candidates are, weights included, as JSON values for a stage's key."""
+    return [
+        [each.block, each.label, weights_digest(each.module)]
+        for candidates in net.candidates.values()
+        for each in candidates
+    ]
+
+
+def summary(candidates: dict[str, tuple[Surrogate, ...]]) -> tuple[str, ...]:
+    """Return one line per block: its candidates and their fidelities."""
+    return tuple(
+        f"{name}: " + ", ".join(f"{each.label} {each.fidelity:.3f}" for each in found)
+        for name, found in candidates.items()
+    )
