@@ -9,7 +9,7 @@ import math
 import subprocess
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from unittest import mock
@@ -22,7 +22,8 @@ from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
 from distillc.frontend.restormer import Restormer, TransformerBlock
 from distillc.frontend.trace import export_program
-from distillc.surrogates.registry import build_surrogate
+from distillc.network import KEEP
+from distillc.surrogates.registry import build_surrogate, parse_label
 from distillc.targets.base import get_target
 from distillc.workdir import WorkDir, write_json
 from tests.benchmarks.engines import random_input
@@ -61,19 +62,30 @@ class NetworkSpec:
                 dim=self.dim, num_blocks=self.blocks[:4], num_refinement_blocks=self.blocks[4]
             ).eval()
             if self.family != TEACHER:
-                _replace_blocks(module, self.family)
+                replace_blocks(module, dict.fromkeys(block_names(module), self.family))
         return module
 
 
-def _replace_blocks(module: Restormer, family: str) -> None:
-    blocks = [item for item in module.named_modules() if isinstance(item[1], TransformerBlock)]
-    for seed, (name, block) in enumerate(blocks):
-        surrogate = build_surrogate(family, block.attn.project_out.out_channels, seed=seed)
+def block_names(module: nn.Module) -> list[str]:
+    """Return the names of a Restormer's blocks."""
+    return [name for name, each in module.named_modules() if isinstance(each, TransformerBlock)]
+
+
+def replace_blocks(module: nn.Module, decisions: Mapping[str, str]) -> nn.Module:
+    """Put random surrogates into a Restormer where the decisions say."""
+    for seed, (name, label) in enumerate(decisions.items()):
+        if label == KEEP:
+            continue
+        spec, scope = parse_label(label)
+        block = module.get_submodule(name)
+        assert isinstance(block, TransformerBlock)
+        surrogate = build_surrogate(spec, block.attn.project_out.out_channels, scope, seed)
         # A new surrogate's last projection is zero: a compiler may then drop the rest.
         projection = surrogate.get_submodule("project_out")
         assert isinstance(projection, nn.Conv2d)
         nn.init.kaiming_uniform_(projection.weight, a=math.sqrt(5))
-        module.set_submodule(name, surrogate)
+        module.set_submodule(name if scope == "block" else f"{name}.attn", surrogate)
+    return module.eval()
 
 
 @dataclass(frozen=True)

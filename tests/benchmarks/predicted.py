@@ -24,7 +24,7 @@ import distillc
 from distillc.codegen.measure import time_modules
 from distillc.network import KEEP, Network
 from distillc.passes import FindAttention, ProfileBlocks, SynthesizeSurrogates, Trace
-from distillc.passes.search_replacements import cost_function
+from distillc.search.space import search_space
 from distillc.workdir import write_json
 from tests.benchmarks.static_cost import spearman
 
@@ -69,11 +69,11 @@ def draw(net: Network, count: int, seed: int) -> list[dict[str, str]]:
 
 def measure(net: Network, drawn: Sequence[dict[str, str]], threads: int, runs: int) -> list[Row]:
     """Predict the latency of hybrids, compile them, and time them in turn."""
-    cost = cost_function(net, "latency")
+    space = search_space(net, "latency")
     modules = [net.hybrid(decisions) for decisions in drawn]
     stats = time_modules(modules, net.input_shape, threads, runs)
     return [
-        Row(decisions, cost(decisions), each.median_ms)
+        Row(decisions, space.cost(space.choice(decisions)), each.median_ms)
         for decisions, each in zip(drawn, stats, strict=True)
     ]
 

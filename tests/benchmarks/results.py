@@ -1,11 +1,13 @@
-"""The result table: teacher against hybrids on a test set, all figures measured in one run.
+"""The result tables: teachers against hybrids on test sets, latencies of one run.
 
-    python -m tests.benchmarks.results TEACHER BUNDLE [BUNDLE ...] --data CBSD68 --json out.json
+    python -m tests.benchmarks.hybrids --train BSDS500 --out results
+    python -m tests.benchmarks.results --bundles results --test CBSD68 --train BSDS500 --plots docs
 
-PSNR and SSIM: whole images cropped to multiples of 8, noise of the task not clipped, seed 0, output
-clipped to [0, 1], mean over images. Latency: teacher and hybrids compiled for this machine at the
-bundle's size, timed in turn. Error: what `distillc convert` measured when it verified the bundle's
-own aarch64 library under qemu-aarch64 against torch, on real images.
+PSNR and SSIM: whole images cropped to multiples of 8, degraded with fixed seeds, noise not clipped,
+output clipped to [0, 1], mean over images. Latency: teacher and hybrids compiled for this machine
+and timed in turn. Error: what `distillc convert` measured when it verified the bundle's own aarch64
+library under qemu-aarch64 against torch, on real images. A task's figures are kept in
+`results/TASK.json` until a bundle is newer.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ import torch
 import distillc
 from distillc.codegen.measure import time_modules
 from distillc.data.images import open_data
-from distillc.data.tasks import parse_task
+from distillc.frontend.cost import count_cost
 from distillc.network import KEEP, Network
 from distillc.passes import FindAttention, Trace
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.verify import restoration_quality
 from distillc.surrogates.registry import build_surrogate, parse_label
-from distillc.workdir import read_tensors
+from distillc.workdir import read_tensors, write_json
+from tests.benchmarks.hybrids import CASES, Case
+from tests.benchmarks.report import markdown
+from tests.benchmarks.result_plots import plot_crops, plot_front, random_points
 
 
 def load_hybrid(bundle: Bundle, teacher: Network) -> Network:
@@ -49,62 +54,115 @@ def load_hybrid(bundle: Bundle, teacher: Network) -> Network:
     return Network(module.eval(), net.size, net.in_channels, multiple=net.multiple)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("teacher", type=Path)
-    parser.add_argument("bundles", type=Path, nargs="+")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+def open_case(case: Case, folder: Path) -> tuple[list[Bundle], list[Network]]:
+    """Return the bundles of a case that are there; the teacher and the bundles' networks."""
+    paths = [case.bundle(folder, each) for each in case.bars]
+    bundles = [Bundle.open(path) for path in paths if path.exists()]
+    teacher = distillc.load(case.teacher)
+    return bundles, [teacher, *(load_hybrid(bundle, teacher) for bundle in bundles)]
 
-    bundles = [Bundle.open(path) for path in arguments.bundles]
-    task = parse_task(bundles[0].manifest["task"])
-    size = tuple(bundles[0].manifest["size"])
-    teacher = distillc.load(arguments.teacher)
-    networks = [teacher, *(load_hybrid(bundle, teacher) for bundle in bundles)]
-    names = ["teacher", *(path.stem for path in arguments.bundles)]
-    pairs = open_data(arguments.data, task, teacher.in_channels, held_out=1.0).test_images(
-        None, teacher.multiple
-    )
 
+SIZES = {"ms": ((256, 256), 40), "ms_720p": ((720, 1280), 7)}
+"""Column -> (H, W) in pixels, and timed runs of each network."""
+
+COLUMNS = {
+    "network": "name",
+    "PSNR dB": "psnr:.3f",
+    "SSIM": "ssim:.4f",
+    "drop dB": "drop:.3f",
+    "bar dB": "bar:.2f",
+    "second set, drop dB": "second_drop:.3f",
+    "parameters": "params:,",
+    "GMACs": "gmacs:.2f",
+    "256x256 ms": "ms:.1f",
+    "speed-up": "speedup:.2f",
+    "720p ms": "ms_720p:.0f",
+    "speed-up 720p": "speedup_720p:.2f",
+    "aarch64 error": "max_error:.1e",
+}
+
+
+def measure(case: Case, folder: Path, test: Path) -> list[dict[str, Any]]:
+    """Measure the teacher and every bundle of a case."""
+    bars = {case.bundle(folder, each): bar for each, bar in case.bars.items()}
+    bundles, networks = open_case(case, folder)
+    teacher = networks[0]
+    pairs = [
+        open_data(source, case.task, teacher.in_channels, held_out=1.0).test_images(
+            None, teacher.multiple
+        )
+        for source in (test, None)
+    ]
     rows: list[dict[str, Any]] = []
-    modules = [net.module for net in networks]
-    stats = time_modules(modules, (1, teacher.in_channels, *size), threads=2, runs=40)
-    for index, (name, net) in enumerate(zip(names, networks, strict=True)):
-        row: dict[str, Any] = {"name": name, **restoration_quality(net.module, pairs)}
-        row["params"] = sum(parameter.numel() for parameter in net.module.parameters())
-        row["latency_ms"] = stats[index].median_ms
-        row["speedup"] = stats[0].median_ms / stats[index].median_ms
-        if index:
-            bundle = bundles[index - 1]
-            decisions = bundle.manifest["decisions"]
-            row["kept"] = sum(label == KEEP for label in decisions.values())
-            row["blocks"] = len(decisions)
-            check = bundle.manifest["metrics"]["verification"]
-            row["device"], row["max_error"] = check["device"], check["max_error"]
+    for net, bundle in zip(networks, [None, *bundles], strict=True):
+        row: dict[str, Any] = {"name": "teacher", **restoration_quality(net.module, pairs[0])}
+        row["second_psnr"] = restoration_quality(net.module, pairs[1])["psnr"]
+        cost = count_cost(net.module, (1, net.in_channels, *SIZES["ms"][0]))
+        row |= {"params": cost.params, "gmacs": cost.macs / 1e9}
+        if bundle:
+            row |= {"name": bundle.path.stem, "bar": bars[bundle.path]}
+            row["decisions"] = bundle.manifest["decisions"]
+            row["max_error"] = bundle.manifest["metrics"]["verification"]["max_error"]
+            row["drop"] = rows[0]["psnr"] - row["psnr"]
+            row["second_drop"] = rows[0]["second_psnr"] - row["second_psnr"]
         rows.append(row)
         print(row, file=sys.stderr, flush=True)
-    print(table(rows))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    for column, (size, runs) in SIZES.items():
+        shape = (1, teacher.in_channels, *size)
+        stats = time_modules([net.module for net in networks], shape, threads=2, runs=runs)
+        for row, each in zip(rows, stats, strict=True):
+            row[column] = each.median_ms
+            row[column.replace("ms", "speedup")] = stats[0].median_ms / each.median_ms
+    return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = [
-        "| network | PSNR dB | SSIM | drop dB | blocks kept | parameters | host ms | speed-up "
-        "| max error against torch |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        drop = rows[0]["psnr"] - row["psnr"]
-        kept = f"{row['kept']}/{row['blocks']}" if "kept" in row else "all"
-        error = f"{row['max_error']:.1e} ({row['device']})" if "max_error" in row else ""
-        lines.append(
-            f"| {row['name']} | {row['psnr']:.3f} | {row['ssim']:.4f} | {drop:.3f} | {kept} "
-            f"| {row['params']:,} | {row['latency_ms']:.1f} | {row['speedup']:.2f} | {error} |"
-        )
-    return "\n".join(lines)
+def kept_by_level(rows: list[dict[str, Any]]) -> str:
+    """Return a table of how many blocks of each level every hybrid keeps."""
+    decisions = [row["decisions"] for row in rows if "decisions" in row]
+    levels = dict.fromkeys(name.rpartition(".")[0] for name in decisions[0])
+    lines = []
+    for row, own in zip([row for row in rows if "decisions" in row], decisions, strict=True):
+        line = {"name": row["name"]}
+        for level in levels:
+            of = [label for name, label in own.items() if name.rpartition(".")[0] == level]
+            line[level] = f"{of.count(KEEP)}/{len(of)}"
+        lines.append(line)
+    return markdown({"blocks kept": "name"} | {each: each for each in levels}, lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundles", type=Path, default=Path("results"))
+    parser.add_argument("--test", type=Path, required=True, help="folder of clean images")
+    parser.add_argument("--train", type=Path, help="what they were trained on, for --plots")
+    parser.add_argument("--plots", type=Path, help="folder for the pictures")
+    parser.add_argument("--task", choices=[each.name for each in CASES], help="only this one")
+    arguments = parser.parse_args()
+    for case in CASES:
+        paths = [case.bundle(arguments.bundles, each) for each in case.bars]
+        made = [path.stat().st_mtime for path in paths if path.exists()]
+        if not made or arguments.task not in (None, case.name):
+            continue
+        kept = arguments.bundles / f"{case.name}.json"
+        if not kept.exists() or kept.stat().st_mtime < max(made):
+            write_json(kept, measure(case, arguments.bundles, arguments.test))
+        rows = json.loads(kept.read_text())
+        print(f"\n## {case.task}\n\n{markdown(COLUMNS, rows)}\n\n{kept_by_level(rows)}")
+        if arguments.plots:
+            bundles, networks = open_case(case, arguments.bundles)
+            work = arguments.bundles / f"{case.name}-work"
+            plot_front(
+                arguments.plots / f"{case.name}.png",
+                bundles[-1].manifest["metrics"]["search"],
+                random_points(case, arguments.train, work),
+                rows,
+            )
+            plot_crops(
+                arguments.plots / f"{case.name}_crops.png",
+                case,
+                {row["name"]: net for row, net in zip(rows, networks, strict=True)},
+                arguments.test,
+            )
 
 
 if __name__ == "__main__":
