@@ -75,9 +75,9 @@ _QUICK = Budget(
 _FULL = replace(
     _QUICK,
     name="full",
-    families=("conv", "conv:width=50", "scan1", "scan2"),
-    distill_steps=1000,
-    hybrid_steps=2000,
+    families=("conv", "conv:width=50", "conv:width=200", "scan1", "scan2"),
+    distill_steps=600,
+    hybrid_steps=1500,
     trials=200,
     search_images=8,
     heal_steps=1500,

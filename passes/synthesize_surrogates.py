@@ -20,6 +20,8 @@ class SynthesizeSurrogates(Pass):
     2. A block on tokens (B, L, C) gets none, and a note.
     3. `@attention` needs a module of its own, beside the residual, on images; a block without one
        gets the other labels, and a note.
+    4. A convolution that replaces a block starts from the block's own gated feed-forward, where
+       it has one; every other surrogate starts idle.
 
     Given:   Block("refinement.0", shape=(1, 32, 256, 256))
     Result:  candidates["refinement.0"] = (Surrogate("conv"), Surrogate("scan1"), ...)
@@ -58,7 +60,7 @@ class SynthesizeSurrogates(Pass):
                     notes.append(f"{block.name}: no @attention, {why}")
             if choices:
                 candidates[block.name] = tuple(  # rule 1
-                    self._build(block, spec, scope, ctx.seed) for spec, scope in choices
+                    self._build(net, block, spec, scope, ctx.seed) for spec, scope in choices
                 )
         if not candidates:
             raise PassError(
@@ -71,11 +73,11 @@ class SynthesizeSurrogates(Pass):
         notes.append(f"{count} candidates for {len(candidates)} blocks")
         return PassResult(net.with_(candidates=candidates), True, tuple(notes))
 
-    def _build(self, block: Block, spec: str, scope: Scope, seed: int) -> Surrogate:
+    def _build(self, net: Network, block: Block, spec: str, scope: Scope, seed: int) -> Surrogate:
         shape = block.shape if scope == "block" else block.attention_shape
         # A seed of its own, so that a candidate does not depend on which others are built.
         own = zlib.crc32(f"{seed}/{block.name}/{spec}@{scope}".encode())
-        module = build_surrogate(spec, shape[1], scope, own)
+        module = build_surrogate(spec, shape[1], scope, own, net.module.get_submodule(block.name))
         return Surrogate(block.name, spec, scope, module, count_cost(module, shape))
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillc.frontend.restormer import LayerNorm
+from distillc.surrogates.feed_forward import find_feed_forward
 
 
 class ConvSurrogate(nn.Module):
@@ -27,6 +29,22 @@ class ConvSurrogate(nn.Module):
         self.dwconv = nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False)
         self.project_out = nn.Conv2d(inner, channels, 1, bias=False)
         nn.init.zeros_(self.project_out.weight)
+
+    @torch.no_grad()
+    def start_from(self, block: nn.Module) -> None:
+        """Take the strongest channels of a block's own gated feed-forward, where it has one."""
+        channels, inner = self.project_out.weight.shape[:2]
+        found = find_feed_forward(block, channels)
+        if found is None or found.dwconv.shape[1:] != self.dwconv.weight.shape[1:]:
+            return
+        hidden = found.project_out.shape[1]
+        own, kept = found.narrow(inner), min(inner, hidden)
+        both = [*range(kept), *range(inner, inner + kept)]
+        self.project_in.weight[both] = own.project_in
+        self.dwconv.weight[both] = own.dwconv
+        self.project_out.weight[:, :kept] = own.project_out
+        if self.norm is not None and own.norm is not None:
+            self.norm.get_parameter("body.weight").copy_(own.norm)
 
     def forward(self, x: Tensor) -> Tensor:
         features = x if self.norm is None else self.norm(x)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,7 @@ class Family:
         defaults: Hyper-parameters and their defaults.
         limits: Hyper-parameter -> largest value.
         build: (channels, whole_block, hyper-parameters) -> module.
+        start: (module, block that it replaces): gives it weights to start from.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Family:
     defaults: Mapping[str, int]
     limits: Mapping[str, int]
     build: Callable[[int, bool, Mapping[str, int]], nn.Module]
+    start: Callable[[Any, nn.Module], None] | None = None
 
 
 def _scan(directions: int) -> Callable[[int, bool, Mapping[str, int]], nn.Module]:
@@ -62,6 +65,7 @@ FAMILIES = {
             {"width": 100},
             {"width": 400},
             lambda channels, whole, options: ConvSurrogate(channels, whole, options["width"]),
+            ConvSurrogate.start_from,
         ),
         Family(
             "scan1",
@@ -147,11 +151,21 @@ def parse_label(label: str) -> tuple[str, Scope]:
     raise UsageError(f"unknown scope {scope!r} in {label!r}", hint="known: @block, @attention")
 
 
-def build_surrogate(spec: str, channels: int, scope: Scope = "block", seed: int = 0) -> nn.Module:
+def build_surrogate(
+    spec: str, channels: int, scope: Scope = "block", seed: int = 0, block: nn.Module | None = None
+) -> nn.Module:
     """Build a surrogate (B, channels, H, W) -> the same, float32, in eval mode.
 
     A new one returns its input (scope `"block"`) or zero (scope `"attention"`): training starts
-    from there. Equal seeds give equal weights; torch's global generator is left alone.
+    from there, or from the block's own weights where the family can use them. Equal seeds give
+    equal weights; torch's global generator is left alone.
+
+    Args:
+        spec: Family and hyper-parameters.
+        channels: Channels of the input and output.
+        scope: What it replaces.
+        seed: Seed of the weights.
+        block: The whole block that it replaces; None starts from scratch.
 
     Raises:
         UsageError: See `parse_spec`.
@@ -159,4 +173,7 @@ def build_surrogate(spec: str, channels: int, scope: Scope = "block", seed: int 
     family, options = parse_spec(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return family.build(channels, scope == "block", options).eval()
+        surrogate = family.build(channels, scope == "block", options).eval()
+    if block is not None and scope == "block" and family.start:
+        family.start(surrogate, block)
+    return surrogate

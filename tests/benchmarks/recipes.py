@@ -21,7 +21,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 import distillc
@@ -39,7 +38,7 @@ from distillc.passes.distill_hybrids import Hybrid
 from distillc.passes.pupils import Pupil
 from distillc.passes.training import Features, mean_psnr, teacher_features
 from distillc.pipeline import Context, Pipeline
-from distillc.surrogates.conv import ConvSurrogate
+from distillc.surrogates import conv as feed_forward_user
 from distillc.workdir import WorkDir, digest, write_json
 from tests.benchmarks.report import markdown
 
@@ -96,34 +95,11 @@ def block_loss(loss: BlockLoss) -> Iterator[None]:
         yield
 
 
-def warm(net: Network) -> Network:
-    """Start convolution surrogates from the block's own feed-forward (Restormer's, section 3.2).
-
-    Its gated depthwise convolution has the surrogate's form, with more channels: those with the
-    largest weights stay.
-    """
-    for name, candidates in net.candidates.items():
-        block = net.module.get_submodule(name)
-        for each in candidates:
-            if isinstance(each.module, ConvSurrogate):
-                _copy_channels(block, each.module)
-    return net
-
-
-@torch.no_grad()
-def _copy_channels(block: nn.Module, surrogate: ConvSurrogate) -> None:
-    whole = block.get_submodule("ffn")
-    wide = [getattr(whole, name).weight for name in ("project_in", "dwconv")]
-    out = whole.get_submodule("project_out").weight
-    hidden, inner = out.shape[1], surrogate.project_out.weight.shape[1]
-    halves = [each.flatten(1).norm(dim=1).reshape(2, hidden).prod(0) for each in wide]
-    best = (halves[0] * halves[1] * out.flatten(1).norm(dim=0)).topk(inner).indices
-    both = torch.cat([best, best + hidden])
-    surrogate.project_in.weight.copy_(wide[0][both])
-    surrogate.dwconv.weight.copy_(wide[1][both])
-    surrogate.project_out.weight.copy_(out[:, best])
-    if surrogate.norm is not None:
-        surrogate.norm.load_state_dict(block.get_submodule("norm2").state_dict())
+@contextmanager
+def cold() -> Iterator[None]:
+    """Let no surrogate start from the weights of its block."""
+    with mock.patch.object(feed_forward_user, "find_feed_forward", return_value=None):
+        yield
 
 
 @contextmanager
@@ -251,8 +227,9 @@ def main() -> None:
     for name, loss in BLOCK_LOSSES.items():
         with block_loss(loss):
             blocks.append(bench.row(name, steps, trained()))
-    warmed = warm(Pipeline([SynthesizeSurrogates(FAMILIES)]).run(bench.net, Context()))
-    blocks.append(bench.row("ours, conv from the feed-forward", steps, trained(net=warmed)))
+    with cold():
+        idle = Pipeline([SynthesizeSurrogates(FAMILIES)]).run(bench.net, Context())
+    blocks.append(bench.row("ours, every surrogate starts idle", steps, trained(net=idle)))
     for more in (steps // 2, steps * 2):
         blocks.append(bench.row("ours", more, lambda more=more: bench.blocks(more)))
 

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from distillc.frontend.restormer import TransformerBlock
+from distillc.surrogates.feed_forward import find_feed_forward
+from distillc.surrogates.registry import build_surrogate
+
+
+def block(channels: int = 8, expansion: float = 1.0) -> TransformerBlock:
+    torch.manual_seed(0)
+    made = TransformerBlock(channels, 1, expansion, False, True).eval()
+    nn.init.uniform_(made.norm2.get_parameter("body.weight"), 0.5, 1.5)
+    return made
+
+
+def test_a_surrogate_of_equal_width_becomes_the_feed_forward() -> None:
+    source, x = block(), torch.rand(1, 8, 12, 12)
+    surrogate = build_surrogate("conv", 8, block=source)
+    assert torch.allclose(surrogate(x), x + source.ffn(source.norm2(x)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "filled"), [(50, 4), (100, 8), (200, 16), (400, 21)])
+def test_narrower_takes_the_strongest_and_wider_fills_what_there_is(
+    width: int, filled: int
+) -> None:
+    source = block(expansion=2.66)
+    surrogate = build_surrogate(f"conv:width={width}", 8, block=source)
+    columns = surrogate.get_parameter("project_out.weight").flatten(1).T
+    used = [column for column in columns if column.any()]
+    assert len(used) == filled
+    whole = source.ffn.project_out.weight.flatten(1).T
+    assert all(any(torch.equal(column, one) for one in whole) for column in used)
+
+
+def test_dropped_channels_matter_least() -> None:
+    source = block(expansion=2)
+    with torch.no_grad():
+        source.ffn.project_out.weight[:, 8:] *= 1e-4
+    found = find_feed_forward(source, 8)
+    assert found is not None
+    assert torch.equal(found.narrow(8).project_out, source.ffn.project_out.weight[:, :8])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)),
+        nn.Sequential(nn.Conv2d(8, 32, 1), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 8, 1)),
+        nn.Linear(8, 8),
+    ],
+)
+def test_without_a_feed_forward_it_starts_idle(source: nn.Module) -> None:
+    x = torch.rand(1, 8, 12, 12)
+    assert torch.equal(build_surrogate("conv", 8, block=source)(x), x)
+
+
+def test_an_attention_surrogate_and_a_scan_start_idle() -> None:
+    x = torch.rand(1, 8, 12, 12)
+    assert not build_surrogate("conv", 8, "attention", block=block())(x).any()
+    assert torch.equal(build_surrogate("scan1", 8, block=block())(x), x)
+
+
+def test_another_kernel_size_starts_idle() -> None:
+    source = nn.Sequential(
+        nn.Conv2d(8, 32, 1), nn.Conv2d(32, 32, 5, padding=2, groups=32), nn.Conv2d(16, 8, 1)
+    )
+    assert find_feed_forward(source, 8) is not None
+    x = torch.rand(1, 8, 12, 12)
+    assert torch.equal(build_surrogate("conv", 8, block=source)(x), x)
