@@ -48,14 +48,16 @@ def find_feed_forward(block: nn.Module, channels: int) -> GatedFeedForward | Non
         block: A block on (B, C, H, W).
         channels: C.
     """
-    found, norm, norms = None, None, []
+    found: GatedFeedForward | None = None
+    norm: Tensor | None = None
+    norms: list[Tensor | None] = []
     convolutions: list[nn.Conv2d] = []
     for module in block.modules():
         if isinstance(module, nn.Conv2d):
             convolutions.append(module)
             norms.append(norm)
-        elif _is_norm(module, channels):
-            norm = module.weight
+        elif (weight := _norm_weight(module, channels)) is not None:
+            norm = weight
     for first, depthwise, last, before in zip(
         convolutions, convolutions[1:], convolutions[2:], norms, strict=False
     ):
@@ -67,12 +69,11 @@ def find_feed_forward(block: nn.Module, channels: int) -> GatedFeedForward | Non
             and first.groups == last.groups == 1
         )
         if fits:
-            weights = (each.weight.detach() for each in (first, depthwise, last))
-            found = GatedFeedForward(None if before is None else before.detach(), *weights)
+            found = GatedFeedForward(before, first.weight, depthwise.weight, last.weight)
     return found
 
 
-def _is_norm(module: nn.Module, channels: int) -> bool:
-    """A module whose own weight is one number a channel."""
+def _norm_weight(module: nn.Module, channels: int) -> Tensor | None:
+    """Return a module's own weight if it is one number a channel."""
     weight = module._parameters.get("weight")
-    return weight is not None and weight.shape == (channels,)
+    return None if weight is None or weight.shape != (channels,) else weight
