@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := results/restormer_tiny.distillc
 
-.PHONY: demo test lint setup
+.PHONY: demo test lint results setup
 
 demo: setup
 	$(BIN)/distillc convert examples/checkpoints/restormer_tiny_denoise_sigma25.pth \
@@ -28,3 +28,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	$(BIN)/python -m distillc.runtime.setup_emulator
 	touch $@
+
+# The result tables and pictures of docs/results.md: hours, goes on where it was stopped.
+DATA ?= ../shared/data
+results: setup
+	$(BIN)/python -m tests.benchmarks.hybrids --train $(DATA)/BSDS500 --out results
+	$(BIN)/python -m tests.benchmarks.results --bundles results --test $(DATA)/CBSD68 \
+		--train $(DATA)/BSDS500 --plots docs
