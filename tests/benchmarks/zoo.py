@@ -1,0 +1,183 @@
+"""Which networks go how far: every architecture of spandrel with attention, stage by stage.
+
+    python -m tests.benchmarks.zoo ../shared/zoo.json --json zoo.json --docs docs/networks.md
+    python -m tests.benchmarks.zoo ../shared/zoo.json --only SwinIR DAT --until find
+
+Each network is built from its tiny configuration with random weights, in a process of its own. A
+stage that fails ends its row with the error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import distillc
+from distillc.errors import DistillcError
+from distillc.network import Network
+from distillc.passes import (
+    ApplyReplacements,
+    AuditOperators,
+    DistillBlocks,
+    FindAttention,
+    SynthesizeSurrogates,
+    Trace,
+)
+from distillc.pipeline import Context
+from distillc.runtime.verify import verify_bundle
+from distillc.workdir import write_json
+from tests.benchmarks.report import describe_machine, markdown
+
+TIMEOUT_S = 1200
+"""Longest time of one network."""
+
+
+class Images(nn.Module):
+    """A network of some spandrel package, as a map from image to image."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        super().__init__()
+        module, _, name = model["cls"].partition(":")
+        torch.manual_seed(0)
+        self.net = getattr(importlib.import_module(module), name)(**model["kwargs"])
+        self.options = model.get("forward_kwargs", {})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result = self.net(x, **self.options)
+        image: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
+        return image
+
+
+class Road:
+    """The stages of one network; each gives what the table shows of it."""
+
+    def __init__(self, model: dict[str, Any]) -> None:
+        self.model = model
+        self.net: Network
+        self.stages: dict[str, Callable[[], str]] = {
+            "trace": self.trace,
+            "audit": self.audit,
+            "find": self.find,
+            "surrogates": self.surrogates,
+            "distil": self.distil,
+            "host": self.host,
+            "aarch64": self.aarch64,
+        }
+
+    def trace(self) -> str:
+        edge = self.model.get("input_size", 64)
+        edge = edge[-1] if isinstance(edge, list) else edge
+        module = Images(self.model).eval()
+        net = distillc.trace(module, torch.rand(1, 3, edge, edge), name=self.model["id"])
+        self.net = Trace()(net)
+        return f"x{net.scale}, multiple of {net.multiple}"
+
+    def audit(self) -> str:
+        self.net = AuditOperators()(self.net)
+        return "ok"
+
+    def find(self) -> str:
+        self.net = FindAttention()(self.net)
+        kinds = Counter(block.kind for block in self.net.blocks)
+        return ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+
+    def surrogates(self) -> str:
+        self.net = SynthesizeSurrogates(("conv", "scan1"))(self.net)
+        return f"{len(self.net.candidates)} of {len(self.net.blocks)} blocks"
+
+    def distil(self) -> str:
+        task = f"sr:scale={self.net.scale}" if self.net.scale > 1 else "denoise:sigma=25"
+        patch = self.net.size[0]
+        self.net = DistillBlocks(None, task, steps=4, batch=1, patch=patch)(self.net, Context())
+        labels = {name: found[-1].label for name, found in self.net.candidates.items()}
+        self.net = ApplyReplacements(labels)(self.net)
+        return f"{len(labels)} replaced"
+
+    def host(self) -> str:
+        return self._compiled("host")
+
+    def aarch64(self) -> str:
+        return self._compiled("generic-aarch64")
+
+    def _compiled(self, target: str) -> str:
+        errors = []
+        for net in (self.net.with_(decisions={}), self.net):
+            with tempfile.TemporaryDirectory() as folder:
+                bundle = distillc.compile(net, target, net.size, directory=Path(folder))
+                errors.append(verify_bundle(bundle, []).max_error)
+        return ", ".join(f"{each:.0e}" for each in errors)
+
+
+def run_one(model: dict[str, Any], until: str) -> dict[str, Any]:
+    """Run the stages of one network in this process."""
+    row: dict[str, Any] = {"network": model["id"], "attention": model["kind"], "seconds": {}}
+    for name, stage in Road(model).stages.items():
+        start = time.monotonic()
+        try:
+            row[name] = stage()
+        except Exception as error:
+            own = isinstance(error, DistillcError)
+            row |= {name: "FAILS", "error": str(error) if own else repr(error)[:600], "clear": own}
+            break
+        finally:
+            row["seconds"][name] = round(time.monotonic() - start, 1)
+        if name == until:
+            break
+    return row
+
+
+def run_apart(zoo: Path, name: str, until: str) -> dict[str, Any]:
+    """Run one network in a process of its own."""
+    words = [sys.executable, "-m", "tests.benchmarks.zoo", str(zoo), "--one", name]
+    try:
+        done = subprocess.run(
+            [*words, "--until", until], capture_output=True, text=True, timeout=TIMEOUT_S
+        )
+        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        row = {"network": name, "error": f"not done after {TIMEOUT_S} s", "clear": False}
+    except (IndexError, ValueError):
+        row = {"network": name, "error": done.stderr[-600:], "clear": False}
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("zoo", type=Path)
+    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--one", help="run this network here and print its row as JSON")
+    parser.add_argument("--until", default="aarch64", help="last stage")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--docs", type=Path)
+    given = parser.parse_args()
+    models = {each["id"]: each for each in json.loads(given.zoo.read_text())["models"]}
+    if given.one:
+        print(json.dumps(run_one(models[given.one], given.until)))
+        return
+    rows = []
+    for name in given.only or models:
+        rows.append(run_apart(given.zoo, name, given.until))
+        print(rows[-1], file=sys.stderr, flush=True)
+    stages = ("trace", "audit", "find", "surrogates", "distil", "host", "aarch64")
+    table = markdown({each: each for each in ("network", *stages, "error")}, rows)
+    print(table)
+    if given.json:
+        write_json(given.json, {"machine": describe_machine(1), "rows": rows})
+    if given.docs:
+        given.docs.write_text(f"# Networks\n\n{table}\n")
+
+
+if __name__ == "__main__":
+    main()
