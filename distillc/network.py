@@ -18,6 +18,9 @@ KEEP = "keep"
 
 Scope = Literal["block", "attention"]
 
+Layout = Literal["image", "channels_last", "tokens"]
+"""(B, C, H, W), (B, H, W, C) or (B, H * W, C), row by row."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -36,11 +39,14 @@ class Block:
         attention: Module path of the attention inside it, say `"encoder_level1.0.attn"`; the
             block's own where no module holds the attention and nothing of the residual.
         kind: `"channel"`, `"window"` or `"global"`.
-        shape: Shape of the block's input and output at `Network.size`, (B, C, H, W) or (B, L, C).
+        shape: Shape of the block's input and output at `Network.size`.
         attention_shape: The same for the attention module.
         cost: Parameters and MACs of the whole block at `Network.size`.
         attention_cost: The same for the attention module alone.
         latency_ms: Median measured latency, milliseconds; None until `ProfileBlocks`.
+        layout: What the axes of `shape` are.
+        attention_layout: The same for the attention module; None where positions and channels
+            cannot be told, as of windows.
     """
 
     name: str
@@ -51,11 +57,13 @@ class Block:
     cost: Cost
     attention_cost: Cost
     latency_ms: float | None = None
+    layout: Layout = "image"
+    attention_layout: Layout | None = "image"
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A module with the signature of what it replaces, (B, C, H, W) -> (B, C, H, W), float32.
+    """A module with the signature of what it replaces, float32.
 
     Attributes:
         block: Name of the block it stands in for.

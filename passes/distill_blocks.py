@@ -13,6 +13,7 @@ from torch import nn
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
 from distillc.errors import PassError
+from distillc.frontend.calls import record_calls
 from distillc.network import Network
 from distillc.passes.pupils import Pupils, candidate_digests, summary
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
@@ -25,7 +26,6 @@ from distillc.passes.training import (
     clip_gradient,
     cosine_rate,
     set_rate,
-    teacher_features,
 )
 from distillc.pipeline import Context, Pass, PassResult, require
 from distillc.workdir import weights_digest
@@ -126,11 +126,11 @@ class DistillBlocks(Pass):
                 set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
                 degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)
                 images = degraded.to(ctx.device, memory_format=torch.channels_last)
-                features = teacher_features(teacher, pupils.paths, images)
+                calls = record_calls(teacher, pupils.paths, images)
                 optimizer.zero_grad()
                 losses = []
                 for pupil in pupils:
-                    loss = pupil.loss(features)
+                    loss = pupil.loss(calls)
                     loss.backward()
                     clip_gradient(pupil.module, _CLIP)
                     losses.append(loss.detach())

@@ -22,7 +22,7 @@ from distillc.frontend.attention_graph import (
 )
 from distillc.frontend.axes import channel_axis, counts_channels, follow_axes
 from distillc.frontend.cost import count_costs
-from distillc.network import Block, Network
+from distillc.network import Block, Layout, Network
 from distillc.passes.trace import Trace
 from distillc.pipeline import Context, Pass, PassResult, require
 
@@ -34,7 +34,7 @@ class FindAttention(Pass):
        and reshapes may stand between), multiplied with a third activation; or a fused operator.
        A softmax over anything else (a gate, a pooling) is none.
     2. A surrogate can stand in for a module that takes one activation and returns one of equal
-       shape, (B, C, H, W) or (B, L, C), in each of its calls.
+       shape and layout, (B, C, H, W), (B, H, W, C) or (B, H W, C), in each of its calls.
     3. An attention's block is the innermost such module around it with a residual connection: the
        input reaches the output through additions.
     4. What maps image to image is a network, never a block. Of nested blocks the outer one stays,
@@ -92,10 +92,21 @@ class FindAttention(Pass):
             extent = graph.extent(path)
             within = [each for each in enclosing(_common(inside)) if path in enclosing(each)]
             attention = next((each for each in within if graph.is_part(each)), path)  # rule 5
-            kind = _kind(inside[0], extent, graph)
+            layout = graph.layout(path) or "image"
+            kind = _kind(inside[0], extent, layout, graph)
             inner = graph.extent(attention)
             blocks.append(
-                Block(path, attention, kind, extent, inner, costs[path], costs[attention])
+                Block(
+                    path,
+                    attention,
+                    kind,
+                    extent,
+                    inner,
+                    costs[path],
+                    costs[attention],
+                    layout=layout,
+                    attention_layout=graph.layout(attention),
+                )
             )
         notes = [f"{len(blocks)} blocks"]
         notes += [f"{path}: attention outside any block: {why}" for path, why in homeless.items()]
@@ -132,9 +143,10 @@ class _Modules:
                 return f"maps {before} to {after}"
             if before != self.extent(path):
                 return "is called with different shapes"
-            channels = channel_axis(self.axes.get(entering[0], ()))
-            if channels not in (None, 1 if len(before) == 4 else 2):
-                return f"has channels on axis {channels} of {before}"
+            if self._layout(entering[0]) is None:
+                return f"has neither images nor tokens as axes of {before}"
+            if self._layout(entering[0]) != self.layout(path):
+                return "is called with different layouts"
             if before == self._image:
                 return "maps the image to an image"
         if not all(self._adds(nodes) for nodes in self.calls[path]):
@@ -152,6 +164,21 @@ class _Modules:
     def extent(self, path: str) -> tuple[int, ...]:
         """Return the shape of a module's first input in its first call."""
         return shape(boundary(self.calls[path][0], self.live)[0][0])
+
+    def layout(self, path: str) -> Layout | None:
+        """Return the layout of a module's first input in its first call, None for any other."""
+        return self._layout(boundary(self.calls[path][0], self.live)[0][0])
+
+    def _layout(self, node: Node) -> Layout | None:
+        extents = shape(node)
+        channels = channel_axis(self.axes.get(node, ()))
+        if len(extents) == 4 and channels in (None, 1):
+            return "image"
+        if len(extents) == 4 and channels == 3:
+            return "channels_last"
+        if len(extents) == 3 and extents[0] == 1 and channels in (None, 2):
+            return "tokens"
+        return None
 
     def _adds(self, nodes: set[Node]) -> bool:
         (entering,), (leaving,) = boundary(nodes, self.live)
@@ -188,10 +215,10 @@ def _common(sites: list[AttentionSite]) -> str:
     return next((path for path in reversed(first) if all(path in each for each in rest)), "")
 
 
-def _kind(site: AttentionSite, extent: tuple[int, ...], graph: _Modules) -> str:
-    """Apply rule 6 to a block on (B, C, H, W) or (B, L, C)."""
+def _kind(site: AttentionSite, extent: tuple[int, ...], layout: Layout, graph: _Modules) -> str:
+    """Apply rule 6 to a block."""
     operand, axis = site.contracted
     if operand in graph.axes and not counts_channels(graph.axes[operand][axis]):
         return "channel"
-    positions = math.prod(extent) // extent[1 if len(extent) == 4 else 2]
+    positions = math.prod(extent) // extent[1 if layout == "image" else -1]
     return "global" if site.matrix[-2] == positions else "window"

@@ -12,11 +12,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
 from torch import nn
 
 from distillc.codegen.compile import build_library
 from distillc.codegen.measure import generator_digest
 from distillc.codegen.records import load_records, records_digest
+from distillc.frontend.calls import Bound, record_calls
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
@@ -65,7 +67,8 @@ class ProfileBlocks(Pass):
         require(bool(net.blocks), "no blocks are known", "FindAttention")
 
     def run(self, net: Network, ctx: Context) -> PassResult:
-        groups = self._groups(net)
+        bound = _bound_blocks(net)
+        groups = self._groups(net, bound)
         key = {
             "groups": sorted(groups),
             "network": _structure(net.module, net.input_shape),
@@ -81,7 +84,7 @@ class ProfileBlocks(Pass):
             nullcontext(stage) if stage else tempfile.TemporaryDirectory() as folder,
             ctx.task("profile blocks", total) as shown,
         ):
-            return self._result(net, self._measure(groups, Path(folder), shown))
+            return self._result(net, bound, self._measure(groups, Path(folder), shown))
 
     def _measure(
         self, groups: Mapping[str, Modules], folder: Path, shown: Task
@@ -111,7 +114,7 @@ class ProfileBlocks(Pass):
             _library(folder, name).unlink(missing_ok=True)
         return {name: median(spent) for name, spent in times.items()}
 
-    def _groups(self, net: Network) -> dict[str, Modules]:
+    def _groups(self, net: Network, bound: Mapping[str, nn.Module]) -> dict[str, Modules]:
         """Return what is timed together: shape -> structure -> module and input shape."""
         groups: dict[str, dict[str, tuple[nn.Module, tuple[int, ...]]]] = {}
 
@@ -119,8 +122,7 @@ class ProfileBlocks(Pass):
             groups.setdefault(str(shape), {})[_structure(module, shape)] = (module, shape)
 
         for block in net.blocks:
-            if len(block.shape) == 4:
-                add(net.module.get_submodule(block.name), block.shape)
+            add(bound[block.name], block.shape)
             for each in net.candidates.get(block.name, ()):
                 add(*self._candidate(net, each))
         add(net.module, net.input_shape)
@@ -139,11 +141,13 @@ class ProfileBlocks(Pass):
         )
         return {name: each.median_ms for name, each in zip(modules, stats, strict=True)}
 
-    def _result(self, net: Network, times: Mapping[str, float]) -> PassResult:
+    def _result(
+        self, net: Network, bound: Mapping[str, nn.Module], times: Mapping[str, float]
+    ) -> PassResult:
         blocks = tuple(
             replace(
                 block,
-                latency_ms=times.get(_structure(net.module.get_submodule(block.name), block.shape)),
+                latency_ms=times.get(_structure(bound[block.name], block.shape)),
             )
             for block in net.blocks
         )
@@ -175,6 +179,17 @@ class ProfileBlocks(Pass):
             blocks=blocks, candidates=candidates, metrics={**net.metrics, "profile": profile}
         )
         return PassResult(changed, True, (note,))
+
+
+def _bound_blocks(net: Network) -> dict[str, nn.Module]:
+    """Return every block as a map from its input to its output, whatever else it is given."""
+    names = [block.name for block in net.blocks]
+    calls = record_calls(net.module, names, torch.zeros(net.input_shape))
+    blocks = {}
+    for name in names:
+        module, call = net.module.get_submodule(name), calls[name]
+        blocks[name] = Bound(module, call) if call.rest or call.options else module
+    return blocks
 
 
 def _library(folder: Path, name: str) -> Path:

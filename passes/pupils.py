@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from distillc.data.images import RestorationData
+from distillc.frontend.calls import Call, record_calls
 from distillc.network import Network, Surrogate
-from distillc.passes.training import Features, teacher_features
 from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
 
 _HELD_OUT = 8  # images that fidelity is measured on
@@ -33,18 +33,22 @@ class Pupil:
         """A block is x + f(x), and f is what has to be learnt; an attention is f itself."""
         return self.surrogate.scope == "block"
 
-    def change(self, features: Features) -> torch.Tensor:
+    def change(self, calls: Mapping[str, Call]) -> torch.Tensor:
         """What the teacher's module adds to its input (block), or returns (attention)."""
-        given, wanted = features[self.path]
-        return wanted - given if self.residual else wanted
+        call = calls[self.path]
+        return call.result - call.given if self.residual else call.result
 
-    def loss(self, features: Features) -> torch.Tensor:
+    def error(self, calls: Mapping[str, Call]) -> torch.Tensor:
+        """What the pupil returns in the same call, less what the teacher's module did."""
+        call = calls[self.path]
+        return call.repeat(self.module) - call.result
+
+    def loss(self, calls: Mapping[str, Call]) -> torch.Tensor:
         """Norm of the error over the norm of the teacher's change; an idle pupil has 1.
 
         The norm converges a little faster than its square or an L1 norm.
         """
-        given, wanted = features[self.path]
-        return (self.module(given) - wanted).norm() / self.change(features).norm().clamp_min(1e-6)
+        return self.error(calls).norm() / self.change(calls).norm().clamp_min(1e-6)
 
 
 class Pupils:
@@ -86,11 +90,10 @@ class Pupils:
         energies = [0.0] * len(self._pupils)
         self.modules.eval()
         for degraded, _ in data.held_out(_HELD_OUT, crop):
-            features = teacher_features(teacher, self.paths, degraded.to(device))
+            calls = record_calls(teacher, self.paths, degraded.to(device))
             for index, pupil in enumerate(self):
-                given, wanted = features[pupil.path]
-                errors[index] += (pupil.module(given) - wanted).square().sum().item()
-                energies[index] += pupil.change(features).square().sum().item()
+                errors[index] += pupil.error(calls).square().sum().item()
+                energies[index] += pupil.change(calls).square().sum().item()
         return [
             (error / max(energy, 1e-12)) ** 0.5
             for error, energy in zip(errors, energies, strict=True)

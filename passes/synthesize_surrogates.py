@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import torch
 
 from distillc.errors import PassError
+from distillc.frontend.calls import Call, record_calls
 from distillc.frontend.cost import count_cost
-from distillc.network import Block, Network, Scope, Surrogate
+from distillc.network import Block, Layout, Network, Scope, Surrogate
 from distillc.passes.find_attention import FindAttention
 from distillc.pipeline import Context, Pass, PassResult, require
+from distillc.surrogates.layouts import OnLayout
 from distillc.surrogates.registry import build_surrogate, parse_label
 
 
 class SynthesizeSurrogates(Pass):
     """Build untrained surrogates for every block.
 
-    1. A block on images (B, C, H, W) gets one surrogate per label.
-    2. A block on tokens (B, L, C) gets none, and a note.
+    1. A block gets one surrogate per label. Surrogates work on images: one for a block on tokens
+       or with channels last, or with more arguments than its input, is wrapped in `OnLayout`.
+    2. A block on tokens whose number fits no grid of the image's sides gets none, and a note.
     3. `@attention` needs a module of its own, beside the residual, on images; a block without one
        gets the other labels, and a note.
     4. A convolution that replaces a block starts from the block's own gated feed-forward, where
@@ -49,42 +55,81 @@ class SynthesizeSurrogates(Pass):
     def run(self, net: Network, ctx: Context) -> PassResult:
         candidates = {}
         notes = []
+        paths = [path for block in net.blocks for path in (block.name, block.attention)]
+        calls = record_calls(net.module, paths, torch.zeros(net.input_shape))
         for block in net.blocks:
-            if len(block.shape) != 4:  # rule 2
-                notes.append(f"{block.name}: works on tokens {block.shape}, kept")
+            if not _grid(block.shape, block.layout, net.size):  # rule 2
+                notes.append(f"{block.name}: {_no_grid(block.shape, net.size)}, kept")
                 continue
             choices = self.choices
-            if why := _why_whole(block):  # rule 3
+            if why := _why_whole(block, net.size):  # rule 3
                 choices = tuple(each for each in choices if each[1] == "block")
                 if choices != self.choices:
                     notes.append(f"{block.name}: no @attention, {why}")
             if choices:
                 candidates[block.name] = tuple(  # rule 1
-                    self._build(net, block, spec, scope, ctx.seed) for spec, scope in choices
+                    self._build(net, block, calls, spec, scope, ctx.seed) for spec, scope in choices
                 )
         if not candidates:
             raise PassError(
                 "no block can take a surrogate: " + "; ".join(notes),
                 where=net.name,
-                hint="only blocks on images (B, C, H, W) are supported so far; labels without "
-                "@attention replace a whole block",
+                hint="labels without @attention replace a whole block",
             )
         count = sum(map(len, candidates.values()))
         notes.append(f"{count} candidates for {len(candidates)} blocks")
         return PassResult(net.with_(candidates=candidates), True, tuple(notes))
 
-    def _build(self, net: Network, block: Block, spec: str, scope: Scope, seed: int) -> Surrogate:
-        shape = block.shape if scope == "block" else block.attention_shape
+    def _build(
+        self,
+        net: Network,
+        block: Block,
+        calls: Mapping[str, Call],
+        spec: str,
+        scope: Scope,
+        seed: int,
+    ) -> Surrogate:
+        whole = scope == "block"
+        shape = block.shape if whole else block.attention_shape
+        layout = block.layout if whole else block.attention_layout
+        assert layout is not None
+        channels = shape[1] if layout == "image" else shape[-1]
         # A seed of its own, so that a candidate does not depend on which others are built.
         own = zlib.crc32(f"{seed}/{block.name}/{spec}@{scope}".encode())
-        module = build_surrogate(spec, shape[1], scope, own, net.module.get_submodule(block.name))
+        source = net.module.get_submodule(block.name)
+        module = build_surrogate(spec, channels, scope, own, source)
+        call = calls[block.name if whole else block.attention]
+        if layout != "image" or call.rest or call.options:
+            grid = _grid(shape, layout, net.size)
+            assert grid is not None
+            module = OnLayout(module, layout, grid).eval()
         return Surrogate(block.name, spec, scope, module, count_cost(module, shape))
 
 
-def _why_whole(block: Block) -> str:
+def _grid(
+    shape: tuple[int, ...], layout: Layout | None, size: tuple[int, int]
+) -> tuple[int, int] | None:
+    """Return H and W of an activation; of tokens, those with the ratio of the image's sides."""
+    if layout == "image":
+        return shape[2], shape[3]
+    if layout == "channels_last":
+        return shape[1], shape[2]
+    if layout == "tokens":
+        height = round(math.sqrt(shape[1] * size[0] / size[1]))
+        width = shape[1] // max(1, height)
+        if height * width == shape[1] and height * size[1] == width * size[0]:
+            return height, width
+    return None
+
+
+def _no_grid(shape: tuple[int, ...], size: tuple[int, int]) -> str:
+    return f"works on tokens {shape}, which fit no grid of an image of {size[0]}x{size[1]}"
+
+
+def _why_whole(block: Block, size: tuple[int, int]) -> str:
     """Say why a block's attention cannot be replaced alone, `""` when it can."""
     if block.attention == block.name:
         return "its attention has no module of its own beside the residual"
-    if len(block.attention_shape) != 4:
-        return f"its attention works on tokens {block.attention_shape}"
+    if not _grid(block.attention_shape, block.attention_layout, size):
+        return f"its attention {_no_grid(block.attention_shape, size)}"
     return ""

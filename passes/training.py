@@ -26,9 +26,6 @@ SAVE_SECONDS = 60.0
 
 WEIGHT_DECAY = 1e-4
 
-Features = dict[str, tuple[torch.Tensor, torch.Tensor]]
-"""Module path -> its input and output."""
-
 
 def cosine_rate(progress: float, peak: float, warmup: float = 0.03) -> float:
     """Return the learning rate at `progress` in [0, 1]: a linear warm-up, then a half cosine."""
@@ -109,44 +106,6 @@ class Average:
         torch._foreach_lerp_(mine, theirs, weight)
         for own, other in zip(self.module.buffers(), module.buffers(), strict=True):
             own.copy_(other)
-
-
-@torch.no_grad()
-def teacher_features(teacher: nn.Module, paths: Iterable[str], images: torch.Tensor) -> Features:
-    """Run the teacher once and return what goes into and comes out of some of its modules.
-
-    Args:
-        teacher: Module in eval mode.
-        paths: Qualified names of submodules.
-        images: (B, C, H, W) float32, on the teacher's device.
-
-    Returns:
-        Path -> (first argument, result), float32 copies without gradient.
-    """
-    inputs: dict[str, torch.Tensor] = {}
-    outputs: dict[str, torch.Tensor] = {}
-
-    def listen(path: str) -> list[Any]:
-        # Copies, since a later module may work in place on what this one was given or returned.
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            inputs[path] = (*args, *kwargs.values())[0].float().clone()
-
-        def after(module: nn.Module, args: tuple[Any, ...], result: torch.Tensor) -> None:
-            outputs[path] = result.float().clone()
-
-        module = teacher.get_submodule(path)
-        return [
-            module.register_forward_pre_hook(before, with_kwargs=True),
-            module.register_forward_hook(after),
-        ]
-
-    handles = [handle for path in dict.fromkeys(paths) for handle in listen(path)]
-    try:
-        teacher(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {path: (inputs[path], outputs[path]) for path in outputs}
 
 
 @torch.no_grad()

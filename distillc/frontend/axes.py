@@ -22,7 +22,8 @@ VIEWS = {
     "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as",
     "reshape_as",
 }  # fmt: skip
-UNKNOWN = {"movedim", "unfold", "im2col", "as_strided", "mT", "adjoint"}
+TRANSPOSED = {"t", "mT", "mH", "adjoint", "matrix_H"}
+UNKNOWN = {"movedim", "unfold", "im2col", "as_strided"}
 
 
 def follow_axes(program: torch.export.ExportedProgram) -> dict[Node, Axes]:
@@ -66,7 +67,7 @@ def _result(node: Node, known: dict[Node, Axes]) -> Axes | None:
     if not sources or name in UNKNOWN or unsized:
         return None
     axes = known[max(sources, key=lambda each: math.prod(shape(each)))]  # the rest is broadcast
-    if name in {"permute", "transpose", "swapaxes", "t"}:
+    if name in {"permute", "transpose", "swapaxes", *TRANSPOSED}:
         return tuple(axes[index] for index in _order(node, name, len(axes)))
     if name == "einsum":
         return _einsum(node, known)
@@ -94,7 +95,7 @@ def _order(node: Node, name: str, rank: int) -> list[int]:
     order = list(range(rank))
     if name == "permute":
         return [int(index) % rank for index in node.args[1]]  # type: ignore[union-attr, arg-type]
-    first, second = (int(each) for each in node.args[1:3]) if name != "t" else (0, -1)  # type: ignore[arg-type]
+    first, second = (int(each) for each in node.args[1:3]) if name not in TRANSPOSED else (-2, -1)  # type: ignore[arg-type]
     order[first], order[second] = order[second], order[first]
     return order
 

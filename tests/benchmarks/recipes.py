@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 import distillc
 from distillc.data.images import open_data
+from distillc.frontend.calls import Call, record_calls
 from distillc.network import KEEP, Network
 from distillc.passes import (
     DistillBlocks,
@@ -36,7 +37,7 @@ from distillc.passes import (
 )
 from distillc.passes.distill_hybrids import Hybrid
 from distillc.passes.pupils import Pupil
-from distillc.passes.training import Features, mean_psnr, teacher_features
+from distillc.passes.training import mean_psnr
 from distillc.pipeline import Context, Pipeline
 from distillc.surrogates import conv as feed_forward_user
 from distillc.workdir import WorkDir, digest, write_json
@@ -87,9 +88,9 @@ BLOCK_LOSSES: dict[str, BlockLoss] = {
 def block_loss(loss: BlockLoss) -> Iterator[None]:
     """Train blocks by another loss."""
 
-    def patched(self: Pupil, features: Features) -> torch.Tensor:
-        x, wanted = features[self.path]
-        return loss(self.module(x), wanted, x)
+    def patched(self: Pupil, calls: Mapping[str, Call]) -> torch.Tensor:
+        call = calls[self.path]
+        return loss(call.repeat(self.module), call.result, call.given)
 
     with mock.patch.object(Pupil, "loss", patched):
         yield
@@ -117,12 +118,14 @@ def feature_loss(weight: float, output: float) -> Iterator[None]:
 
     def watched(self: Hybrid, chosen: list[Pupil], images: torch.Tensor) -> torch.Tensor:
         errors.clear()
-        features = teacher_features(self._module, [each.path for each in chosen], images)
+        calls = record_calls(self._module, [each.path for each in chosen], images)
 
         def compare(pupil: Pupil) -> Any:
-            x, wanted = features[pupil.path]
+            call = calls[pupil.path]
             return pupil.module.register_forward_hook(
-                lambda _module, _args, result: errors.append(norm(result.float(), wanted, x))
+                lambda _module, _args, result: errors.append(
+                    norm(result.float(), call.result, call.given)
+                )
             )
 
         handles = [compare(each) for each in chosen]

@@ -181,10 +181,11 @@ class Branches(nn.Module):
         return x + self.tokens(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def test_a_module_with_channels_last_is_left_for_the_one_around_it() -> None:
+def test_a_module_with_channels_last() -> None:
     (block,) = find(around(Branches()), (1, 3, 8, 8)).blocks  # 8 channels, 8 rows
     # No module holds the attention and nothing of the residual, so the block stands for it.
-    assert (block.name, block.attention, block.kind) == ("1", "1", "global")
+    assert (block.name, block.attention, block.kind) == ("1.tokens", "1.tokens", "global")
+    assert block.layout == block.attention_layout == "channels_last"
     assert block.attention_shape == (1, 8, 8, 8)
 
 

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from distillc.errors import PassError, PreconditionError, UsageError
-from distillc.network import KEEP, Block, Cost, Network
+from distillc.frontend.trace import export_program, trace
+from distillc.network import KEEP, Block, Cost, Layout, Network
 from distillc.passes.apply_replacements import ApplyReplacements
+from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.find_attention import FindAttention
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.passes.trace import Trace
-from distillc.pipeline import Context, Pipeline
+from distillc.pipeline import Context, Pass, Pipeline
 from distillc.surrogates.conv import ConvSurrogate
 from distillc.surrogates.scan import ScanSurrogate
 
@@ -51,27 +53,87 @@ def test_candidates_do_not_depend_on_each_other(found: Network) -> None:
     assert not all(torch.equal(*pair) for pair in pairs)
 
 
-def test_blocks_on_tokens_are_left_with_a_note(found: Network) -> None:
-    shape, cost = (1, 1024, 8), Cost(1, 1)
-    tokens = Block("tokens", "tokens.attn", "window", shape, shape, cost, cost)
-    net = SynthesizeSurrogates(("conv",))(found.with_(blocks=(tokens, *found.blocks)))
-    assert "tokens" not in net.candidates
-    assert "tokens: works on tokens" in net.log[-1].notes[0]
-    with pytest.raises(PassError, match="no block can take a surrogate: tokens: works on tokens"):
+class TokenBlock(nn.Module):
+    """Attention over tokens, which is told the sides of the image, as SwinIR's blocks are."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(channels, 3 * channels)
+
+    def forward(self, x: Tensor, x_size: tuple[int, int]) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, 2)
+        mixed = (q @ k.mT).softmax(-1) @ v
+        return x + mixed * (x_size[0] / x_size[1])
+
+
+class LastChannelBlock(nn.Module):
+    """The same on (B, H, W, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(channels, 3 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(1, 2).chunk(3, 2)
+        return x + ((q @ k.mT).softmax(-1) @ v).view(x.shape)
+
+
+class Layouts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 8, 3, padding=1, stride=2)
+        self.tokens, self.last = TokenBlock(8), LastChannelBlock(8)
+        self.tail = nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.head(image)
+        tokens = self.tokens(x.flatten(2).mT, x.shape[2:])
+        x = self.last(tokens.mT.reshape(x.shape).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return image + self.tail(x)
+
+
+def test_blocks_on_tokens_and_with_channels_last_are_replaced() -> None:
+    torch.manual_seed(0)
+    passes: list[Pass] = [Trace(), FindAttention(), SynthesizeSurrogates(("conv", "scan1"))]
+    passes.append(DistillBlocks(steps=2, batch=2, patch=12))  # square, and the image is not
+    net = Pipeline(passes).run(trace(Layouts(), torch.rand(1, 3, 16, 32)))
+    assert [(each.name, each.layout) for each in net.blocks] == [
+        ("tokens", "tokens"),
+        ("last", "channels_last"),
+    ]
+    net = ApplyReplacements({"tokens": "scan1", "last": "conv"})(net)
+    image = torch.rand(1, 3, 24, 16)
+    assert net.hybrid()(image).shape == image.shape
+    export_program(net.hybrid(), net.input_shape)
+
+
+def test_tokens_that_fit_no_grid_are_left_with_a_note(found: Network) -> None:
+    block = found.block("latent.0")
+    tokens = replace(block, shape=(1, 1000, 8), layout="tokens")
+    others = tuple(each for each in found.blocks if each != block)
+    net = SynthesizeSurrogates(("conv",))(found.with_(blocks=(tokens, *others)))
+    assert "latent.0" not in net.candidates
+    assert "latent.0: works on tokens (1, 1000, 8), which fit no grid" in net.log[-1].notes[0]
+    with pytest.raises(PassError, match=r"no block can take a surrogate: latent\.0: works on"):
         SynthesizeSurrogates(("conv",))(found.with_(blocks=(tokens,)))
 
 
 @pytest.mark.parametrize(
-    ("attention", "shape", "why"),
+    ("attention", "shape", "layout", "why"),
     [
-        ("latent.0.attn", (1, 16, 64), r"its attention works on tokens \(1, 16, 64\)"),
-        ("latent.0", (1, 64, 4, 4), "no module of its own"),
+        ("latent.0.attn", (4, 4, 64), None, r"its attention works on tokens \(4, 4, 64\)"),
+        ("latent.0", (1, 64, 4, 4), "image", "no module of its own"),
     ],
 )
 def test_attention_that_cannot_be_replaced_alone(
-    found: Network, attention: str, shape: tuple[int, ...], why: str
+    found: Network, attention: str, shape: tuple[int, ...], layout: Layout | None, why: str
 ) -> None:
-    block = replace(found.block("latent.0"), attention=attention, attention_shape=shape)
+    block = replace(
+        found.block("latent.0"),
+        attention=attention,
+        attention_shape=shape,
+        attention_layout=layout,
+    )
     net = SynthesizeSurrogates(("conv@attention", "conv"))(found.with_(blocks=(block,)))
     assert [each.label for each in net.candidates["latent.0"]] == ["conv"]
     assert re.match(rf"latent\.0: no @attention, .*{why}", net.log[-1].notes[0])

@@ -16,7 +16,6 @@ from distillc.passes.training import (
     check_patch,
     clip_gradient,
     cosine_rate,
-    teacher_features,
 )
 
 from .toy import toy_network
@@ -32,32 +31,6 @@ def test_rate_warms_up_and_falls() -> None:
     assert rates[0] < 0.1 < rates[3]
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert rates[-1] == 0
-
-
-def test_features_are_what_the_modules_saw() -> None:
-    net = toy_network().module
-    image = torch.rand(1, 3, 8, 8)
-    found = teacher_features(net, ["blocks.0", "blocks.0.attn", "blocks.0"], image)
-    assert sorted(found) == ["blocks.0", "blocks.0.attn"]
-    given_, wanted = found["blocks.0"]
-    assert torch.equal(net.blocks[0](given_), wanted)
-    # The block applies relu_ in place to what its attention returned: the copy is untouched.
-    assert found["blocks.0.attn"][1].min() < 0
-    assert not wanted.requires_grad
-    assert not any(module._forward_hooks for module in net.modules())
-
-
-def test_features_take_keyword_arguments() -> None:
-    class Caller(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.ReLU()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner(input=x)
-
-    image = torch.rand(1, 3, 4, 4)
-    assert torch.equal(teacher_features(Caller(), ["inner"], image)["inner"][0], image)
 
 
 def test_average_starts_near_and_follows() -> None:

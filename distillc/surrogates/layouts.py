@@ -1,0 +1,61 @@
+"""Surrogates work on images; these let them stand in for blocks that lay their input out else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from distillc.network import Layout
+
+
+class OnLayout(nn.Module):
+    """A surrogate of (B, C, H, W) in the place of a block of another layout or more arguments.
+
+    Whatever the block is given besides its input is left unused, but for a pair of sizes whose
+    product is the number of tokens: these are H and W.
+
+    Args:
+        surrogate: (B, C, H, W) -> the same.
+        layout: `"image"` (B, C, H, W), `"channels_last"` (B, H, W, C) or `"tokens"` (B, H W, C),
+            row by row.
+        grid: H and W that were seen, whose ratio tells the sides of other numbers of tokens.
+    """
+
+    def __init__(self, surrogate: nn.Module, layout: Layout, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.layout = layout
+        self.grid = grid
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        image: Tensor
+        if self.layout == "image":
+            image = self.surrogate(x)
+            return image
+        if self.layout == "channels_last":
+            image = self.surrogate(x.permute(0, 3, 1, 2))
+            return image.permute(0, 2, 3, 1)
+        height, width = self._sides(x.shape[1], [*args, *kwargs.values()])
+        image = self.surrogate(x.transpose(1, 2).unflatten(2, (height, width)))
+        return image.flatten(2).transpose(1, 2)
+
+    def _sides(self, tokens: int, given: list[Any]) -> tuple[int, int]:
+        for height, width in _pairs(given):
+            if height * width == tokens:
+                return height, width
+        height = round(math.sqrt(tokens * self.grid[0] / self.grid[1]))
+        return height, tokens // height
+
+
+def _pairs(given: list[Any]) -> Iterator[tuple[int, int]]:
+    """Yield every two whole numbers that follow each other among some arguments."""
+    flat: list[Any] = []
+    for each in given:
+        flat += each if isinstance(each, (tuple, list)) else [each]
+    for first, second in pairwise(flat):
+        if isinstance(first, int) and isinstance(second, int):
+            yield first, second
