@@ -3,7 +3,7 @@
     python -m tests.benchmarks.hybrids --train BSDS500 --out results
 
 Leaves `results/denoise-2x.distillc` and so on. Every stage but healing and compiling is shared by
-the hybrids of a task. Run again after a kill: finished bundles and stages are kept.
+the hybrids of a task, prices by all of them. Run again after a kill: what is finished is kept.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def make(case: Case, train: Path, out: Path) -> None:
                     budget="full",
                     data=train,
                     limits=Limits(min_speedup=speedup),
-                    work_dir=out / f"{case.name}-work",
+                    work_dir=out / "work",
                     progress=progress,
                 )
             except QualityError as error:
@@ -84,7 +84,9 @@ def main() -> None:
     parser.add_argument("--task", choices=[each.name for each in CASES], help="only this one")
     arguments = parser.parse_args()
     for case in CASES:
-        if arguments.task in (None, case.name):
+        if not case.teacher.exists():
+            print(f"{case.name}: skipped, {case.teacher.name} is missing", flush=True)
+        elif arguments.task in (None, case.name):
             make(case, arguments.train, arguments.out)
 
 

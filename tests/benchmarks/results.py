@@ -150,11 +150,10 @@ def main() -> None:
         print(f"\n## {case.task}\n\n{markdown(COLUMNS, rows)}\n\n{kept_by_level(rows)}")
         if arguments.plots:
             bundles, networks = open_case(case, arguments.bundles)
-            work = arguments.bundles / f"{case.name}-work"
             plot_front(
                 arguments.plots / f"{case.name}.png",
                 bundles[-1].manifest["metrics"]["search"],
-                random_points(case, arguments.train, work),
+                random_points(case, arguments.train, arguments.bundles / "work"),
                 rows,
             )
             plot_crops(
