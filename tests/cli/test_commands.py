@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import distillc.passes
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -35,6 +37,7 @@ def test_targets_and_passes(run: Run) -> None:
     assert code == 0
     after = {each["name"]: each["after"] for each in json.loads(out)}
     assert after["FindAttention"] == ["Trace"]
+    assert set(distillc.passes.__all__) <= set(after)
 
 
 COMMANDS = ["convert", "inspect", "verify", "bench", "tune", "passes", "targets"]
