@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from distillc.data.images import RestorationData, open_data
-from distillc.data.tasks import check_scale, parse_task
+from distillc.data.images import RestorationData
 from distillc.errors import PassError
 from distillc.frontend.calls import record_calls
 from distillc.network import Network
-from distillc.passes.pupils import Pupils, candidate_digests, summary
+from distillc.passes.pupils import Distillation, Pupils
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.passes.training import (
     WEIGHT_DECAY,
     Clock,
     RunState,
     Stateful,
-    check_patch,
     clip_gradient,
     cosine_rate,
     set_rate,
 )
-from distillc.pipeline import Context, Pass, PassResult, require
-from distillc.workdir import weights_digest
+from distillc.pipeline import Context
 
 _CLIP = 0.2  # gradient norm of one surrogate: the first steps are the roughest
 
 
 @dataclass
-class DistillBlocks(Pass):
+class DistillBlocks(Distillation):
     """Train every candidate of every block on the teacher's own features.
 
     The block-wise feature distillation of "Edge-Efficient Image Restoration" (arXiv 2605.02794),
@@ -50,61 +44,20 @@ class DistillBlocks(Pass):
     Given:   candidates {"latent.0": (conv, scan1)} with initial weights, fidelity None
     Result:  the same candidates, trained, with fidelity
 
-    Args:
-        data: Folder of images or pairs; scikit-image's photographs by default.
-        task: How clean images are degraded.
-        steps: Training steps.
-        batch: Images a step.
-        patch: Edge of a training image, pixels.
-        lr: Peak learning rate (AdamW, warm-up and cosine).
+    Args: see `Distillation`.
     """
 
-    data: Path | None = None
-    task: str = "denoise:sigma=25"
-    steps: int = 1000
-    batch: int = 8
-    patch: int = 64
     lr: float = 1.2e-2
 
+    stage = "distill"
     after = (SynthesizeSurrogates,)
-
-    def requires(self, net: Network) -> None:
-        require(bool(net.candidates), "the network has no candidates", "SynthesizeSurrogates")
-        check_scale(parse_task(self.task), net.scale)
-        check_patch(net, self.patch)
-
-    def run(self, net: Network, ctx: Context) -> PassResult:
-        data = open_data(self.data, self.task, net.in_channels)
-        pupils = Pupils(net)
-        stage = ctx.work.stage("distill", self._key(net, data, ctx)) if ctx.work else None
-        fidelity = pupils.load(stage) if stage else None
-        if fidelity is None:
-            state = RunState(stage / "state.pt" if stage else None)
-            # Float32: bfloat16 would drown a small change in the rounding of a large input.
-            teacher = copy.deepcopy(net.module).to(ctx.device).to(memory_format=torch.channels_last)
-            self._train(teacher, pupils, data, state, ctx)
-            fidelity = pupils.fidelity(teacher, data, 2 * self.patch, ctx.device)
-            if stage:
-                pupils.save(stage, fidelity)
-            state.clear()
-        candidates = pupils.graduates(fidelity)
-        return PassResult(net.with_(candidates=candidates), True, summary(candidates))
 
     def ensures(self, net: Network) -> None:
         for name, candidates in net.candidates.items():
             if any(each.fidelity is None for each in candidates):
                 raise PassError("a candidate was not distilled", where=name)
 
-    def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
-        return {
-            "teacher": weights_digest(net.module),
-            "candidates": candidate_digests(net),
-            "data": data.fingerprint,
-            "options": [self.steps, self.batch, self.patch, self.lr],
-            "seed": ctx.seed,
-        }
-
-    def _train(
+    def train(
         self,
         teacher: nn.Module,
         pupils: Pupils,
@@ -113,6 +66,7 @@ class DistillBlocks(Pass):
         ctx: Context,
     ) -> None:
         pupils.train(ctx.device)
+        teacher.to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
             pupils.modules.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
         )
@@ -126,6 +80,7 @@ class DistillBlocks(Pass):
                 set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
                 degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)
                 images = degraded.to(ctx.device, memory_format=torch.channels_last)
+                # Float32: bfloat16 would drown a small change in the rounding of a large input.
                 calls = record_calls(teacher, pupils.paths, images)
                 optimizer.zero_grad()
                 losses = []

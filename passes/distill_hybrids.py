@@ -5,38 +5,32 @@ from __future__ import annotations
 import copy
 import random
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from distillc.data.images import RestorationData, open_data
-from distillc.data.tasks import check_scale, parse_task
-from distillc.network import Network
+from distillc.data.images import RestorationData
 from distillc.passes.distill_blocks import DistillBlocks
-from distillc.passes.pupils import Pupil, Pupils, candidate_digests, summary
+from distillc.passes.pupils import Distillation, Pupil, Pupils
 from distillc.passes.training import (
     WEIGHT_DECAY,
     Clock,
     RunState,
     Stateful,
-    check_patch,
     clip_gradient,
     cosine_rate,
     imitation_loss,
     mixed_precision,
     set_rate,
 )
-from distillc.pipeline import Context, Pass, PassResult, require
-from distillc.workdir import weights_digest
+from distillc.pipeline import Context
 
 _CLIP = 0.1  # gradient norm of all that a hybrid trains
 _KEPT = 0.8  # largest share of blocks that a hybrid keeps
 
 
 @dataclass
-class DistillHybrids(Pass):
+class DistillHybrids(Distillation):
     """Train all candidates end to end, in random hybrids of the network.
 
     `DistillBlocks` shows a surrogate the teacher's features. In a hybrid it gets what other
@@ -54,55 +48,15 @@ class DistillHybrids(Pass):
     Given:   candidates {"latent.0": (conv, scan1)}, distilled block by block
     Result:  the same candidates, which lose less together
 
-    Args:
-        data: Folder of images or pairs; scikit-image's photographs by default.
-        task: How clean images are degraded.
-        steps: Training steps.
-        batch: Images a step.
-        patch: Edge of a training image, pixels.
-        lr: Peak learning rate (AdamW, warm-up and cosine).
+    Args: see `Distillation`.
     """
 
-    data: Path | None = None
-    task: str = "denoise:sigma=25"
-    steps: int = 1000
-    batch: int = 8
-    patch: int = 64
     lr: float = 2e-3
 
+    stage = "hybrids"
     after = (DistillBlocks,)
 
-    def requires(self, net: Network) -> None:
-        require(bool(net.candidates), "the network has no candidates", "SynthesizeSurrogates")
-        check_scale(parse_task(self.task), net.scale)
-        check_patch(net, self.patch)
-
-    def run(self, net: Network, ctx: Context) -> PassResult:
-        data = open_data(self.data, self.task, net.in_channels)
-        pupils = Pupils(net)
-        stage = ctx.work.stage("hybrids", self._key(net, data, ctx)) if ctx.work else None
-        fidelity = pupils.load(stage) if stage else None
-        if fidelity is None:
-            state = RunState(stage / "state.pt" if stage else None)
-            teacher = copy.deepcopy(net.module).to(ctx.device)
-            self._train(teacher, pupils, data, state, ctx)
-            fidelity = pupils.fidelity(teacher, data, 2 * self.patch, ctx.device)
-            if stage:
-                pupils.save(stage, fidelity)
-            state.clear()
-        candidates = pupils.graduates(fidelity)
-        return PassResult(net.with_(candidates=candidates), True, summary(candidates))
-
-    def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
-        return {
-            "teacher": weights_digest(net.module),
-            "candidates": candidate_digests(net),
-            "data": data.fingerprint,
-            "options": [self.steps, self.batch, self.patch, self.lr],
-            "seed": ctx.seed,
-        }
-
-    def _train(
+    def train(
         self,
         teacher: nn.Module,
         pupils: Pupils,

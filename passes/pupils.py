@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from distillc.data.images import RestorationData
+from distillc.data.images import RestorationData, open_data
+from distillc.data.tasks import check_scale, parse_task
 from distillc.frontend.calls import Call, record_calls
 from distillc.network import Network, Surrogate
+from distillc.passes.training import RunState, check_patch
+from distillc.pipeline import Context, Pass, PassResult, require
 from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
 
 _HELD_OUT = 8  # images that fidelity is measured on
@@ -132,6 +136,71 @@ class Pupils:
         return fidelity
 
 
+@dataclass
+class Distillation(Pass):
+    """What the passes that train candidates have in common: data, stage and result.
+
+    Args:
+        data: Folder of images or pairs; scikit-image's photographs by default.
+        task: How clean images are degraded.
+        steps: Training steps.
+        batch: Images a step.
+        patch: Edge of a training image, pixels.
+        lr: Peak learning rate (AdamW, warm-up and cosine).
+    """
+
+    data: Path | None = None
+    task: str = "denoise:sigma=25"
+    steps: int = 1000
+    batch: int = 8
+    patch: int = 64
+    lr: float = 1e-3
+
+    stage: ClassVar[str]
+    """Where its results are kept in the work directory."""
+
+    def requires(self, net: Network) -> None:
+        require(bool(net.candidates), "the network has no candidates", "SynthesizeSurrogates")
+        check_scale(parse_task(self.task), net.scale)
+        check_patch(net, self.patch)
+
+    def run(self, net: Network, ctx: Context) -> PassResult:
+        data = open_data(self.data, self.task, net.in_channels)
+        pupils = Pupils(net)
+        stage = ctx.work.stage(self.stage, self._key(net, data, ctx)) if ctx.work else None
+        fidelity = pupils.load(stage) if stage else None
+        if fidelity is None:
+            state = RunState(stage / "state.pt" if stage else None)
+            teacher = copy.deepcopy(net.module).to(ctx.device)
+            self.train(teacher, pupils, data, state, ctx)
+            fidelity = pupils.fidelity(teacher, data, 2 * self.patch, ctx.device)
+            if stage:
+                pupils.save(stage, fidelity)
+            state.clear()
+        candidates = pupils.graduates(fidelity)
+        return PassResult(net.with_(candidates=candidates), True, _summary(candidates))
+
+    @abstractmethod
+    def train(
+        self,
+        teacher: nn.Module,
+        pupils: Pupils,
+        data: RestorationData,
+        state: RunState,
+        ctx: Context,
+    ) -> None:
+        """Train the pupils; `state` brings back what an earlier run has done."""
+
+    def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
+        return {
+            "teacher": weights_digest(net.module),
+            "candidates": candidate_digests(net),
+            "data": data.fingerprint,
+            "options": [self.steps, self.batch, self.patch, self.lr],
+            "seed": ctx.seed,
+        }
+
+
 def candidate_digests(net: Network) -> list[Any]:
     """Return what the candidates are, weights included, as JSON values for a stage's key."""
     return [
@@ -141,7 +210,7 @@ def candidate_digests(net: Network) -> list[Any]:
     ]
 
 
-def summary(candidates: dict[str, tuple[Surrogate, ...]]) -> tuple[str, ...]:
+def _summary(candidates: dict[str, tuple[Surrogate, ...]]) -> tuple[str, ...]:
     """Return one line per block: its candidates and their fidelities."""
     return tuple(
         f"{name}: " + ", ".join(f"{each.label} {each.fidelity:.3f}" for each in found)
