@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -49,17 +48,23 @@ def main() -> None:
     given = parser.parse_args()
     full = NetworkSpec().build()
     names = block_names(full)
-    rows: list[dict[str, Any]] = []
-    for path in given.bundles:
-        decisions = scale_decisions(Bundle.open(path).manifest["decisions"], names)
-        # Two at a time: a library of the full network holds 100 MB of weights.
-        hybrid = replace_blocks(NetworkSpec().build(), decisions)
-        slow, fast = time_modules([full, hybrid], (1, 3, given.size, given.size), 2, given.runs)
-        kept = sum(label == KEEP for label in decisions.values())
-        row = {"pattern": path.stem, "kept": f"{kept}/{len(names)}"}
-        row |= {"teacher": slow.median_ms, "hybrid": fast.median_ms}
-        rows.append(row | {"speedup": slow.median_ms / fast.median_ms})
-        print(rows[-1], flush=True)
+    patterns = {
+        path.stem: scale_decisions(Bundle.open(path).manifest["decisions"], names)
+        for path in given.bundles
+    }
+    hybrids = [replace_blocks(NetworkSpec().build(), each) for each in patterns.values()]
+    shape = (1, 3, given.size, given.size)
+    slow, *others = time_modules([full, *hybrids], shape, threads=2, runs=given.runs)
+    rows = [
+        {
+            "pattern": name,
+            "kept": f"{list(decisions.values()).count(KEEP)}/{len(names)}",
+            "teacher": slow.median_ms,
+            "hybrid": fast.median_ms,
+            "speedup": slow.median_ms / fast.median_ms,
+        }
+        for (name, decisions), fast in zip(patterns.items(), others, strict=True)
+    ]
     columns = {"pattern of": "pattern", "blocks kept": "kept", "teacher ms": "teacher:.0f"}
     print(markdown(columns | {"hybrid ms": "hybrid:.0f", "speed-up": "speedup:.2f"}, rows))
     if given.json:

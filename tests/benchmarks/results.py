@@ -30,7 +30,7 @@ from distillc.runtime.bundle import Bundle
 from distillc.runtime.verify import restoration_quality
 from distillc.surrogates.registry import build_surrogate, parse_label
 from distillc.workdir import read_tensors, write_json
-from tests.benchmarks.hybrids import CASES, Case
+from tests.benchmarks.hybrids import CASES, Case, bundle_path
 from tests.benchmarks.report import markdown
 from tests.benchmarks.result_plots import plot_crops, plot_front, random_points
 
@@ -54,10 +54,15 @@ def load_hybrid(bundle: Bundle, teacher: Network) -> Network:
     return Network(module.eval(), net.size, net.in_channels, multiple=net.multiple)
 
 
+def made(case: Case, folder: Path) -> list[Path]:
+    """Return the bundles of a case that are there."""
+    paths = (bundle_path(folder, name) for name in case.hybrids)
+    return [path for path in paths if path.exists()]
+
+
 def open_case(case: Case, folder: Path) -> tuple[list[Bundle], list[Network]]:
     """Return the bundles of a case that are there; the teacher and the bundles' networks."""
-    paths = [case.bundle(folder, each) for each in case.bars]
-    bundles = [Bundle.open(path) for path in paths if path.exists()]
+    bundles = [Bundle.open(path) for path in made(case, folder)]
     teacher = distillc.load(case.teacher)
     return bundles, [teacher, *(load_hybrid(bundle, teacher) for bundle in bundles)]
 
@@ -84,7 +89,6 @@ COLUMNS = {
 
 def measure(case: Case, folder: Path, test: Path) -> list[dict[str, Any]]:
     """Measure the teacher and every bundle of a case."""
-    bars = {case.bundle(folder, each): bar for each, bar in case.bars.items()}
     bundles, networks = open_case(case, folder)
     teacher = networks[0]
     pairs = [
@@ -100,7 +104,8 @@ def measure(case: Case, folder: Path, test: Path) -> list[dict[str, Any]]:
         cost = count_cost(net.module, (1, net.in_channels, *SIZES["ms"][0]))
         row |= {"params": cost.params, "gmacs": cost.macs / 1e9}
         if bundle:
-            row |= {"name": bundle.path.stem, "bar": bars[bundle.path]}
+            name = bundle.path.stem
+            row |= {"name": name, "bar": case.bars.get(case.hybrids[name] or 0)}
             row["decisions"] = bundle.manifest["decisions"]
             row["max_error"] = bundle.manifest["metrics"]["verification"]["max_error"]
             row["drop"] = rows[0]["psnr"] - row["psnr"]
@@ -139,12 +144,11 @@ def main() -> None:
     parser.add_argument("--task", choices=[each.name for each in CASES], help="only this one")
     arguments = parser.parse_args()
     for case in CASES:
-        paths = [case.bundle(arguments.bundles, each) for each in case.bars]
-        made = [path.stat().st_mtime for path in paths if path.exists()]
-        if not made or arguments.task not in (None, case.name):
+        times = [path.stat().st_mtime for path in made(case, arguments.bundles)]
+        if not times or arguments.task not in (None, case.name):
             continue
         kept = arguments.bundles / f"{case.name}.json"
-        if not kept.exists() or kept.stat().st_mtime < max(made):
+        if not kept.exists() or kept.stat().st_mtime < max(times):
             write_json(kept, measure(case, arguments.bundles, arguments.test))
         rows = json.loads(kept.read_text())
         print(f"\n## {case.task}\n\n{markdown(COLUMNS, rows)}\n\n{kept_by_level(rows)}")
