@@ -89,7 +89,7 @@ def plot_front(
 
 
 def plot_crops(path: Path, case: Case, networks: Mapping[str, Network], test: Path) -> None:
-    """Draw crops of test images side by side, to a PNG: input, each network's output, clean."""
+    """Draw crops of test images side by side: input, each network's output, clean."""
     pairs = open_data(test, case.task, held_out=1.0).test_images(max(IMAGES) + 1, 8)
     columns = len(networks) + 2
     figure = Figure(figsize=(1.9 * columns, 2.1 * len(IMAGES)), layout="constrained")

@@ -161,7 +161,7 @@ def main() -> None:
                 rows,
             )
             plot_crops(
-                arguments.plots / f"{case.name}_crops.png",
+                arguments.plots / f"{case.name}_crops.jpg",
                 case,
                 {row["name"]: net for row, net in zip(rows, networks, strict=True)},
                 arguments.test,
