@@ -13,15 +13,7 @@ from distillc.frontend.calls import record_calls
 from distillc.network import Network
 from distillc.passes.pupils import Distillation, Pupils
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
-from distillc.passes.training import (
-    WEIGHT_DECAY,
-    Clock,
-    RunState,
-    Stateful,
-    clip_gradient,
-    cosine_rate,
-    set_rate,
-)
+from distillc.passes.training import RunState, clip_gradient
 from distillc.pipeline import Context
 
 _CLIP = 0.2  # gradient norm of one surrogate: the first steps are the roughest
@@ -44,7 +36,7 @@ class DistillBlocks(Distillation):
     Given:   candidates {"latent.0": (conv, scan1)} with initial weights, fidelity None
     Result:  the same candidates, trained, with fidelity
 
-    Args: see `Distillation`.
+    Args: see `TrainingPass`.
     """
 
     lr: float = 1.2e-2
@@ -67,32 +59,22 @@ class DistillBlocks(Distillation):
     ) -> None:
         pupils.train(ctx.device)
         teacher.to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(
-            pupils.modules.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
-        )
-        first = 0
-        parts: dict[str, Stateful] = {"modules": pupils.modules, "optimizer": optimizer}
-        if saved := state.load(parts):
-            first = saved["step"]
-        with ctx.task("distill blocks", self.steps) as shown:
-            clock = Clock(first, self.steps)
-            for step in range(first, self.steps):
-                set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
-                degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)
-                images = degraded.to(ctx.device, memory_format=torch.channels_last)
-                # Float32: bfloat16 would drown a small change in the rounding of a large input.
-                calls = record_calls(teacher, pupils.paths, images)
-                optimizer.zero_grad()
-                losses = []
-                for pupil in pupils:
-                    loss = pupil.loss(calls)
-                    loss.backward()
-                    clip_gradient(pupil.module, _CLIP)
-                    losses.append(loss.detach())
-                optimizer.step()
-                done = step + 1
-                shown.update(done, f"{_worst(pupils, losses)} {clock.left(done)}")
-                state.save(parts, step=done)
+
+        def compute(step: int) -> str:
+            degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)
+            images = degraded.to(ctx.device, memory_format=torch.channels_last)
+            # Float32: bfloat16 would drown a small change in the rounding of a large input.
+            calls = record_calls(teacher, pupils.paths, images)
+            losses = []
+            for pupil in pupils:
+                loss = pupil.loss(calls)
+                loss.backward()
+                clip_gradient(pupil.module, _CLIP)
+                losses.append(loss.detach())
+            return _worst(pupils, losses)
+
+        parts = {"modules": pupils.modules}
+        self.take_steps("distill blocks", pupils.modules, parts, compute, state, ctx)
 
 
 def _worst(pupils: Pupils, losses: list[torch.Tensor]) -> str:

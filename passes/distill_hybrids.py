@@ -13,15 +13,10 @@ from distillc.data.images import RestorationData
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.pupils import Distillation, Pupil, Pupils
 from distillc.passes.training import (
-    WEIGHT_DECAY,
-    Clock,
     RunState,
-    Stateful,
     clip_gradient,
-    cosine_rate,
     imitation_loss,
     mixed_precision,
-    set_rate,
 )
 from distillc.pipeline import Context
 
@@ -48,7 +43,7 @@ class DistillHybrids(Distillation):
     Given:   candidates {"latent.0": (conv, scan1)}, distilled block by block
     Result:  the same candidates, which lose less together
 
-    Args: see `Distillation`.
+    Args: see `TrainingPass`.
     """
 
     lr: float = 2e-3
@@ -66,34 +61,23 @@ class DistillHybrids(Distillation):
     ) -> None:
         pupils.train(ctx.device)
         hybrid = Hybrid(teacher, pupils)
-        optimizer = torch.optim.AdamW(
-            pupils.modules.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
-        )
-        first = 0
-        parts: dict[str, Stateful] = {"modules": pupils.modules, "optimizer": optimizer}
-        if saved := state.load(parts):
-            first = saved["step"]
-        with ctx.task("distill hybrids", self.steps) as shown:
-            clock = Clock(first, self.steps)
-            for step in range(first, self.steps):
-                set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
-                degraded, clean = (
-                    each.to(ctx.device, memory_format=torch.channels_last)
-                    for each in data.batch(step, self.batch, self.patch, ctx.seed)
-                )
-                chosen = hybrid.draw(random.Random(f"{ctx.seed}/{step}"))
-                with mixed_precision(ctx.device):
-                    with torch.no_grad():
-                        wanted = teacher(degraded)
-                    loss = imitation_loss(hybrid(chosen, degraded), clean, wanted)
-                optimizer.zero_grad()
-                loss.backward()
-                clip_gradient(pupils.modules, _CLIP)
-                optimizer.step()
-                done = step + 1
-                line = f"{len(chosen)} of {hybrid.blocks} replaced loss {loss.item():.4f}"
-                shown.update(done, f"{line} {clock.left(done)}")
-                state.save(parts, step=done)
+
+        def compute(step: int) -> str:
+            degraded, clean = (
+                each.to(ctx.device, memory_format=torch.channels_last)
+                for each in data.batch(step, self.batch, self.patch, ctx.seed)
+            )
+            chosen = hybrid.draw(random.Random(f"{ctx.seed}/{step}"))
+            with mixed_precision(ctx.device):
+                with torch.no_grad():
+                    wanted = teacher(degraded)
+                loss = imitation_loss(hybrid(chosen, degraded), clean, wanted)
+            loss.backward()
+            clip_gradient(pupils.modules, _CLIP)
+            return f"{len(chosen)} of {hybrid.blocks} replaced loss {loss.item():.4f}"
+
+        parts = {"modules": pupils.modules}
+        self.take_steps("distill hybrids", pupils.modules, parts, compute, state, ctx)
 
 
 class Hybrid:
@@ -117,7 +101,10 @@ class Hybrid:
 
     def draw(self, source: random.Random) -> list[Pupil]:
         """Draw a hybrid: the pupils that are in it, at least one."""
-        stays = source.uniform(0, _KEPT)
+        return self.pick(source, source.uniform(0, _KEPT))
+
+    def pick(self, source: random.Random, stays: float) -> list[Pupil]:
+        """Draw a hybrid in which blocks stay with this probability."""
         chosen = [source.choice(each) for each in self._pupils.values() if source.random() >= stays]
         return chosen or [source.choice(source.choice(list(self._pupils.values())))]
 

@@ -92,7 +92,8 @@ class FindAttention(Pass):
             extent = graph.extent(path)
             within = [each for each in enclosing(_common(inside)) if path in enclosing(each)]
             attention = next((each for each in within if graph.is_part(each)), path)  # rule 5
-            layout = graph.layout(path) or "image"
+            layout = graph.layout(path)
+            assert layout is not None  # by rule 2
             kind = _kind(inside[0], extent, layout, graph)
             inner = graph.extent(attention)
             blocks.append(

@@ -5,31 +5,24 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from distillc.data.images import RestorationData, open_data
-from distillc.data.tasks import check_scale, parse_task
 from distillc.network import KEEP, Network
 from distillc.passes.apply_replacements import ApplyReplacements
 from distillc.passes.training import (
-    WEIGHT_DECAY,
     Average,
-    Clock,
     RunState,
-    Stateful,
-    check_patch,
+    TrainingPass,
     clip_gradient,
-    cosine_rate,
     imitation_loss,
     mean_psnr,
     mixed_precision,
-    set_rate,
 )
-from distillc.pipeline import Context, Pass, PassResult, require
+from distillc.pipeline import Context, PassResult, require
 from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
 
 _CLIP = 0.1  # gradient norm; L1 gradients are small, and one bad batch must not undo the start
@@ -37,7 +30,7 @@ _HELD_OUT = 12  # images that decide between before and after
 
 
 @dataclass
-class Heal(Pass):
+class Heal(TrainingPass):
     """Fine-tune the hybrid end to end against the clean image and the teacher's output.
 
     1. Loss: L1(hybrid, clean) + `teacher_weight` * L1(hybrid, teacher), see `imitation_loss`.
@@ -48,30 +41,17 @@ class Heal(Pass):
     Given:   decisions {"latent.0": "scan1", "latent.1": "keep"}, healed None
     Result:  healed {name: weight} for `Network.hybrid()`, metrics["heal"] with PSNR before/after
 
-    Args:
-        data: Folder of images or pairs; scikit-image's photographs by default.
-        task: How clean images are degraded.
-        steps: Training steps.
-        batch: Images a step.
-        patch: Edge of a training image, pixels.
-        lr: Peak learning rate (AdamW, warm-up and cosine).
+    Args: see `TrainingPass`, and
         teacher_weight: Weight of the teacher's output in the loss.
     """
 
-    data: Path | None = None
-    task: str = "denoise:sigma=25"
-    steps: int = 1000
-    batch: int = 8
-    patch: int = 64
-    lr: float = 1e-3
     teacher_weight: float = 1.0
 
     after = (ApplyReplacements,)
 
     def requires(self, net: Network) -> None:
         require(bool(net.decisions), "the network has no decisions", "ApplyReplacements")
-        check_scale(parse_task(self.task), net.scale)
-        check_patch(net, self.patch)
+        super().requires(net)
 
     def run(self, net: Network, ctx: Context) -> PassResult:
         if all(label == KEEP for label in net.decisions.values()):
@@ -104,13 +84,12 @@ class Heal(Pass):
     def _key(
         self, net: Network, hybrid: nn.Module, data: RestorationData, ctx: Context
     ) -> dict[str, Any]:
+        key = self.key(net, data, ctx)
         return {
-            "teacher": weights_digest(net.module),
+            **key,
             "hybrid": weights_digest(hybrid),
             "decisions": dict(net.decisions),
-            "data": data.fingerprint,
-            "options": [self.steps, self.batch, self.patch, self.lr, self.teacher_weight],
-            "seed": ctx.seed,
+            "options": [*key["options"], self.teacher_weight],
         }
 
     def _heal(
@@ -144,36 +123,19 @@ class Heal(Pass):
         """Train `hybrid` and return the module of averaged weights."""
         average = Average(hybrid)
         hybrid.train().requires_grad_(True)
-        optimizer = torch.optim.AdamW(
-            hybrid.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
-        )
-        first = 0
-        parts: dict[str, Stateful] = {
-            "hybrid": hybrid,
-            "average": average.module,
-            "optimizer": optimizer,
-        }
-        if saved := state.load(parts):
-            first = saved["step"]
-        with ctx.task("heal", self.steps) as shown:
-            clock = Clock(first, self.steps)
-            for step in range(first, self.steps):
-                set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
-                degraded, clean = (
-                    each.to(ctx.device)
-                    for each in data.batch(step, self.batch, self.patch, ctx.seed)
-                )
-                with mixed_precision(ctx.device):
-                    with torch.no_grad():
-                        wanted = teacher(degraded)
-                    given = hybrid(degraded)
-                    loss = imitation_loss(given, clean, wanted, self.teacher_weight)
-                optimizer.zero_grad()
-                loss.backward()
-                clip_gradient(hybrid, _CLIP)
-                optimizer.step()
-                average.update(hybrid, step)
-                done = step + 1
-                shown.update(done, f"loss {loss.item():.4f} {clock.left(done)}")
-                state.save(parts, step=done)
+
+        def compute(step: int) -> str:
+            degraded, clean = (
+                each.to(ctx.device) for each in data.batch(step, self.batch, self.patch, ctx.seed)
+            )
+            with mixed_precision(ctx.device):
+                with torch.no_grad():
+                    wanted = teacher(degraded)
+                loss = imitation_loss(hybrid(degraded), clean, wanted, self.teacher_weight)
+            loss.backward()
+            clip_gradient(hybrid, _CLIP)
+            return f"loss {loss.item():.4f}"
+
+        parts = {"hybrid": hybrid, "average": average.module}
+        self.take_steps("heal", hybrid, parts, compute, state, ctx, average)
         return average.module

@@ -19,6 +19,7 @@ from distillc.codegen.compile import build_library
 from distillc.codegen.measure import generator_digest
 from distillc.codegen.records import load_records, records_digest
 from distillc.frontend.calls import Bound, record_calls
+from distillc.frontend.cost import on_meta
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
@@ -184,12 +185,12 @@ class ProfileBlocks(Pass):
 def _bound_blocks(net: Network) -> dict[str, nn.Module]:
     """Return every block as a map from its input to its output, whatever else it is given."""
     names = [block.name for block in net.blocks]
-    calls = record_calls(net.module, names, torch.zeros(net.input_shape))
-    blocks = {}
-    for name in names:
-        module, call = net.module.get_submodule(name), calls[name]
-        blocks[name] = Bound(module, call) if call.rest or call.options else module
-    return blocks
+    twin, (image,) = on_meta(net.module, [net.input_shape])
+    more = [name for name, call in record_calls(twin, names, image).items() if call.has_more]
+    # Only where a block is given more must the network really run, for the values.
+    calls = record_calls(net.module, more, torch.zeros(net.input_shape)) if more else {}
+    blocks = {name: net.module.get_submodule(name) for name in names}
+    return blocks | {name: Bound(blocks[name], call) for name, call in calls.items()}
 
 
 def _library(folder: Path, name: str) -> Path:

@@ -14,11 +14,10 @@ import torch
 from torch import nn
 
 from distillc.data.images import RestorationData, open_data
-from distillc.data.tasks import check_scale, parse_task
 from distillc.frontend.calls import Call, record_calls
 from distillc.network import Network, Surrogate
-from distillc.passes.training import RunState, check_patch
-from distillc.pipeline import Context, Pass, PassResult, require
+from distillc.passes.training import RunState, TrainingPass
+from distillc.pipeline import Context, PassResult, require
 from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
 
 _HELD_OUT = 8  # images that fidelity is measured on
@@ -123,11 +122,7 @@ class Pupils:
         write_json(stage / "fidelity.json", fidelity)
 
     def load(self, stage: Path) -> list[float] | None:
-        """Take the weights of a finished run and return its fidelities; None where there is none.
-
-        Raises:
-            StorageError: What is stored is damaged.
-        """
+        """Take the weights of a finished run; return its fidelities, None where there is none."""
         result = stage / "fidelity.json"
         if not result.exists():
             return None
@@ -137,37 +132,23 @@ class Pupils:
 
 
 @dataclass
-class Distillation(Pass):
-    """What the passes that train candidates have in common: data, stage and result.
-
-    Args:
-        data: Folder of images or pairs; scikit-image's photographs by default.
-        task: How clean images are degraded.
-        steps: Training steps.
-        batch: Images a step.
-        patch: Edge of a training image, pixels.
-        lr: Peak learning rate (AdamW, warm-up and cosine).
-    """
-
-    data: Path | None = None
-    task: str = "denoise:sigma=25"
-    steps: int = 1000
-    batch: int = 8
-    patch: int = 64
-    lr: float = 1e-3
+class Distillation(TrainingPass):
+    """What the passes that train candidates have in common: pupils, stage and result."""
 
     stage: ClassVar[str]
     """Where its results are kept in the work directory."""
 
     def requires(self, net: Network) -> None:
         require(bool(net.candidates), "the network has no candidates", "SynthesizeSurrogates")
-        check_scale(parse_task(self.task), net.scale)
-        check_patch(net, self.patch)
+        super().requires(net)
+
+    def key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
+        return {**super().key(net, data, ctx), "candidates": candidate_digests(net)}
 
     def run(self, net: Network, ctx: Context) -> PassResult:
         data = open_data(self.data, self.task, net.in_channels)
         pupils = Pupils(net)
-        stage = ctx.work.stage(self.stage, self._key(net, data, ctx)) if ctx.work else None
+        stage = ctx.work.stage(self.stage, self.key(net, data, ctx)) if ctx.work else None
         fidelity = pupils.load(stage) if stage else None
         if fidelity is None:
             state = RunState(stage / "state.pt" if stage else None)
@@ -190,15 +171,6 @@ class Distillation(Pass):
         ctx: Context,
     ) -> None:
         """Train the pupils; `state` brings back what an earlier run has done."""
-
-    def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
-        return {
-            "teacher": weights_digest(net.module),
-            "candidates": candidate_digests(net),
-            "data": data.fingerprint,
-            "options": [self.steps, self.batch, self.patch, self.lr],
-            "seed": ctx.seed,
-        }
 
 
 def candidate_digests(net: Network) -> list[Any]:

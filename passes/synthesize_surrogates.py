@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from distillc.errors import PassError
 from distillc.frontend.calls import Call, record_calls
-from distillc.frontend.cost import count_cost
-from distillc.network import Block, Layout, Network, Scope, Surrogate
+from distillc.frontend.cost import count_cost, on_meta
+from distillc.network import Block, Network, Scope, Surrogate
 from distillc.passes.find_attention import FindAttention
 from distillc.pipeline import Context, Pass, PassResult, require
-from distillc.surrogates.layouts import OnLayout
+from distillc.surrogates.layouts import OnLayout, find_grid
 from distillc.surrogates.registry import build_surrogate, parse_label
 
 
@@ -56,9 +53,10 @@ class SynthesizeSurrogates(Pass):
         candidates = {}
         notes = []
         paths = [path for block in net.blocks for path in (block.name, block.attention)]
-        calls = record_calls(net.module, paths, torch.zeros(net.input_shape))
+        twin, (image,) = on_meta(net.module, [net.input_shape])
+        calls = record_calls(twin, paths, image)
         for block in net.blocks:
-            if not _grid(block.shape, block.layout, net.size):  # rule 2
+            if not find_grid(block.shape, block.layout, net.size):  # rule 2
                 notes.append(f"{block.name}: {_no_grid(block.shape, net.size)}, kept")
                 continue
             choices = self.choices
@@ -99,27 +97,11 @@ class SynthesizeSurrogates(Pass):
         source = net.module.get_submodule(block.name)
         module = build_surrogate(spec, channels, scope, own, source)
         call = calls[block.name if whole else block.attention]
-        if layout != "image" or call.rest or call.options:
-            grid = _grid(shape, layout, net.size)
+        if layout != "image" or call.has_more:
+            grid = find_grid(shape, layout, net.size)
             assert grid is not None
             module = OnLayout(module, layout, grid).eval()
         return Surrogate(block.name, spec, scope, module, count_cost(module, shape))
-
-
-def _grid(
-    shape: tuple[int, ...], layout: Layout | None, size: tuple[int, int]
-) -> tuple[int, int] | None:
-    """Return H and W of an activation; of tokens, those with the ratio of the image's sides."""
-    if layout == "image":
-        return shape[2], shape[3]
-    if layout == "channels_last":
-        return shape[1], shape[2]
-    if layout == "tokens":
-        height = round(math.sqrt(shape[1] * size[0] / size[1]))
-        width = shape[1] // max(1, height)
-        if height * width == shape[1] and height * size[1] == width * size[0]:
-            return height, width
-    return None
 
 
 def _no_grid(shape: tuple[int, ...], size: tuple[int, int]) -> str:
@@ -130,6 +112,6 @@ def _why_whole(block: Block, size: tuple[int, int]) -> str:
     """Say why a block's attention cannot be replaced alone, `""` when it can."""
     if block.attention == block.name:
         return "its attention has no module of its own beside the residual"
-    if not _grid(block.attention_shape, block.attention_layout, size):
+    if not find_grid(block.attention_shape, block.attention_layout, size):
         return f"its attention {_no_grid(block.attention_shape, size)}"
     return ""

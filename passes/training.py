@@ -1,4 +1,4 @@
-"""What the training passes share: schedule, precision, averaging, features, resumable state."""
+"""What the training passes share: options, the loop, precision, averaging, resumable state."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import copy
 import io
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +16,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distillc.data.images import Pair
+from distillc.data.images import Pair, RestorationData
 from distillc.data.metrics import psnr
+from distillc.data.tasks import check_scale, parse_task
 from distillc.errors import UsageError
 from distillc.network import Network
-from distillc.workdir import write_whole
+from distillc.pipeline import Context, Pass
+from distillc.workdir import weights_digest, write_whole
 
 SAVE_SECONDS = 60.0
 """How much work a kill may cost."""
@@ -174,3 +177,77 @@ class Clock:
         pace = (time.monotonic() - self._start) / max(1, done - self._first)
         minutes, seconds = divmod(round(pace * (self._total - done)), 60)
         return f"{minutes}:{seconds:02d} left"
+
+
+@dataclass
+class TrainingPass(Pass):
+    """A pass that trains on restoration data.
+
+    Args:
+        data: Folder of images or pairs; scikit-image's photographs by default.
+        task: How clean images are degraded.
+        steps: Training steps.
+        batch: Images a step.
+        patch: Edge of a training image, pixels.
+        lr: Peak learning rate (AdamW, warm-up and cosine).
+    """
+
+    data: Path | None = None
+    task: str = "denoise:sigma=25"
+    steps: int = 1000
+    batch: int = 8
+    patch: int = 64
+    lr: float = 1e-3
+
+    def requires(self, net: Network) -> None:
+        check_scale(parse_task(self.task), net.scale)
+        check_patch(net, self.patch)
+
+    def key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
+        """Return what every trained result depends on, as JSON values."""
+        return {
+            "teacher": weights_digest(net.module),
+            "data": data.fingerprint,
+            "options": [self.steps, self.batch, self.patch, self.lr],
+            "seed": ctx.seed,
+        }
+
+    def take_steps(
+        self,
+        title: str,
+        module: nn.Module,
+        parts: Mapping[str, Stateful],
+        compute: Callable[[int], str],
+        state: RunState,
+        ctx: Context,
+        average: Average | None = None,
+    ) -> None:
+        """Take the steps that are left of a run.
+
+        Args:
+            title: What progress calls it.
+            module: What is trained.
+            parts: What a resumed run needs back, by name, besides the optimizer.
+            compute: Leaves the gradient of a step in `module`, clipped; returns a line to show.
+            state: Brings back what an earlier run has done.
+            ctx: The context of the pass.
+            average: Follows the weights of `module`.
+        """
+        optimizer = torch.optim.AdamW(
+            module.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
+        )
+        parts = {**parts, "optimizer": optimizer}
+        saved = state.load(parts)
+        first = saved["step"] if saved else 0
+        with ctx.task(title, self.steps) as shown:
+            clock = Clock(first, self.steps)
+            for step in range(first, self.steps):
+                set_rate(optimizer, cosine_rate(step / self.steps, self.lr))
+                optimizer.zero_grad()
+                line = compute(step)
+                optimizer.step()
+                if average:
+                    average.update(module, step)
+                done = step + 1
+                shown.update(done, f"{line} {clock.left(done)}")
+                state.save(parts, step=done)

@@ -26,6 +26,11 @@ class Call:
     options: Mapping[str, Any]
     result: torch.Tensor
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is more than the first argument."""
+        return bool(self.rest or self.options)
+
     def repeat(self, module: nn.Module, given: torch.Tensor | None = None) -> torch.Tensor:
         """Call another module the same way, with another first argument if one is given."""
         x = self.given if given is None else given

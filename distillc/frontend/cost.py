@@ -7,6 +7,7 @@ not matter. Elementwise work is not counted, as is usual for these networks.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ def count_costs(module: nn.Module, *shapes: tuple[int, ...]) -> dict[str, Cost]:
         module: Called with one float32 tensor per shape.
         shapes: Shapes of the inputs.
     """
-    twin, inputs = _on_meta(module, shapes)
+    twin, inputs = on_meta(module, shapes)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         twin(*inputs)
@@ -43,13 +44,14 @@ def count_cost(module: nn.Module, *shapes: tuple[int, ...]) -> Cost:
 
 def output_shape(module: nn.Module, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of a module's result; arguments as in `count_costs`."""
-    twin, inputs = _on_meta(module, shapes)
+    twin, inputs = on_meta(module, shapes)
     with torch.no_grad():
         return tuple(twin(*inputs).shape)
 
 
-def _on_meta(
-    module: nn.Module, shapes: tuple[tuple[int, ...], ...]
+def on_meta(
+    module: nn.Module, shapes: Sequence[tuple[int, ...]]
 ) -> tuple[nn.Module, list[torch.Tensor]]:
+    """Return a module and inputs of these shapes without values: to run it costs nothing."""
     twin = copy.deepcopy(module).to("meta").eval()
     return twin, [torch.empty(shape, device="meta") for shape in shapes]

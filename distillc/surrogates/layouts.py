@@ -47,8 +47,34 @@ class OnLayout(nn.Module):
         for height, width in _pairs(given):
             if height * width == tokens:
                 return height, width
-        height = round(math.sqrt(tokens * self.grid[0] / self.grid[1]))
-        return height, tokens // height
+        return _nearest_sides(tokens, self.grid)
+
+
+def find_grid(
+    shape: tuple[int, ...], layout: Layout | None, size: tuple[int, int]
+) -> tuple[int, int] | None:
+    """Return H and W of an activation, None where it has none.
+
+    Args:
+        shape: Its shape.
+        layout: Its layout; None where that is not known.
+        size: (H, W) of the image, whose ratio the grid of tokens must have.
+    """
+    if layout == "image":
+        return shape[2], shape[3]
+    if layout == "channels_last":
+        return shape[1], shape[2]
+    if layout == "tokens":
+        height, width = _nearest_sides(shape[1], size)
+        if height * width == shape[1] and height * size[1] == width * size[0]:
+            return height, width
+    return None
+
+
+def _nearest_sides(tokens: int, ratio: tuple[int, int]) -> tuple[int, int]:
+    """Return the H and W of about so many tokens whose ratio is nearest to this one."""
+    height = max(1, round(math.sqrt(tokens * ratio[0] / ratio[1])))
+    return height, tokens // height
 
 
 def _pairs(given: list[Any]) -> Iterator[tuple[int, int]]:

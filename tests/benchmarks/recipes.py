@@ -149,10 +149,7 @@ def progressive(steps: int) -> Iterator[None]:
     counter = iter(range(steps))
 
     def draw(self: Hybrid, source: random.Random) -> list[Pupil]:
-        stays = 0.8 * (1 - next(counter) / steps)
-        groups = list(self._pupils.values())
-        chosen = [source.choice(each) for each in groups if source.random() >= stays]
-        return chosen or [source.choice(source.choice(groups))]
+        return self.pick(source, 0.8 * (1 - next(counter) / steps))
 
     with mock.patch.object(Hybrid, "draw", draw):
         yield
@@ -251,7 +248,8 @@ def main() -> None:
             together.append(bench.row(name, steps, lambda: bench.hybrids(start, steps)))
     together.append(bench.row("ours", 2 * steps, lambda: bench.hybrids(start, 2 * steps)))
 
-    keys = [key for key in blocks[0] if key not in ("recipe", "steps")]
+    kinds = (f"{kind} {family}" for kind in ("fidelity", "all") for family in FAMILIES)
+    keys = [*kinds, "random"]
     columns = {"recipe": "recipe", "steps": "steps"} | {key: f"{key}:.3f" for key in keys}
     print(markdown(columns, blocks), markdown(columns, together), sep="\n\n")
 

@@ -25,10 +25,9 @@ from distillc.codegen.measure import time_modules
 from distillc.data.images import open_data
 from distillc.frontend.cost import count_cost
 from distillc.network import KEEP, Network
-from distillc.passes import FindAttention, Trace
+from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.verify import restoration_quality
-from distillc.surrogates.registry import build_surrogate, parse_label
 from distillc.workdir import read_tensors, write_json
 from tests.benchmarks.hybrids import CASES, Case, bundle_path
 from tests.benchmarks.report import markdown
@@ -37,21 +36,13 @@ from tests.benchmarks.result_plots import plot_crops, plot_front, random_points
 
 def load_hybrid(bundle: Bundle, teacher: Network) -> Network:
     """Return the network a bundle holds, runnable at any size, rebuilt from its decisions."""
-    net = distillc.Pipeline([Trace(), FindAttention()]).run(
-        teacher.at(tuple(bundle.manifest["size"]))
-    )
-    module = net.hybrid({})
-    for name, label in bundle.manifest["decisions"].items():
-        if label == KEEP:
-            continue
-        spec, scope = parse_label(label)
-        block = net.block(name)
-        path, shape = (
-            (name, block.shape) if scope == "block" else (block.attention, block.attention_shape)
-        )
-        module.set_submodule(path, build_surrogate(spec, shape[1], scope))
+    decisions = bundle.manifest["decisions"]
+    labels = {label for label in decisions.values() if label != KEEP}
+    net = teacher.at(tuple(bundle.manifest["size"]))
+    net = distillc.Pipeline([Trace(), FindAttention(), SynthesizeSurrogates(sorted(labels))])(net)
+    module = net.hybrid(decisions)
     module.load_state_dict(read_tensors(bundle.path / "weights.safetensors"))
-    return Network(module.eval(), net.size, net.in_channels, multiple=net.multiple)
+    return Network(module, net.size, net.in_channels, multiple=net.multiple)
 
 
 def made(case: Case, folder: Path) -> list[Path]:
