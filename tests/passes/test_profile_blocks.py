@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 
 from distillc.errors import PreconditionError
 from distillc.frontend.trace import image_shapes
-from distillc.network import Cost, Network
+from distillc.network import Block, Cost, Network
 from distillc.passes import profile_blocks
 from distillc.passes.profile_blocks import ProfileBlocks
 from distillc.pipeline import Context
@@ -72,6 +72,37 @@ def test_everything_gets_a_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     assert profile["rest_ms"] == total - 2 * convolution
     assert (profile["device"], profile["threads"]) == ("host", 1)
     assert net.blocks[0].latency_ms is None
+
+
+class Shifted(nn.Module):
+    """A block that is given more than its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5))
+
+    def forward(self, x: torch.Tensor, by: torch.Tensor, times: int) -> torch.Tensor:
+        return x + by * times * self.weight.sum()
+
+
+class Shifting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shifted = Shifted()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.shifted(x, x.mean(), times=2)
+        return output
+
+
+def test_a_block_that_is_given_more_is_timed_as_it_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Machine(monkeypatch)
+    shape, cost = (1, 3, 8, 8), Cost(1, 100)
+    block = Block("shifted", "shifted", "global", shape, shape, cost, cost)
+    result = PROFILE(Network(Shifting().eval(), (8, 8), blocks=(block,)))
+    assert result.blocks[0].latency_ms == 5
 
 
 def test_equal_structures_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,22 @@ def toy_network() -> Network:
     )
 
 
+def weights(net: Network) -> list[torch.Tensor]:
+    """All tensors of all candidates, in order."""
+    return [
+        tensor
+        for candidates in net.candidates.values()
+        for each in candidates
+        for tensor in each.module.state_dict().values()
+    ]
+
+
+def same_candidates(one: Network, other: Network) -> bool:
+    """Whether the candidates of two networks have equal weights."""
+    pairs = zip(weights(one), weights(other), strict=True)
+    return all(torch.equal(first, second) for first, second in pairs)
+
+
 class Killed(BaseException):
     """Stands for the signal that ends a process."""
 

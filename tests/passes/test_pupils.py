@@ -1,0 +1,100 @@
+"""What both passes that train candidates promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+from distillc.errors import DataError, PreconditionError, StorageError, UsageError
+from distillc.passes import training
+from distillc.passes.distill_blocks import DistillBlocks
+from distillc.passes.distill_hybrids import DistillHybrids
+from distillc.passes.pupils import Distillation
+from distillc.pipeline import Context
+from distillc.workdir import WorkDir
+
+from .toy import Killed, KilledAt, Recorder, same_candidates, toy_network
+
+
+@pytest.fixture(params=[DistillBlocks, DistillHybrids], ids=lambda each: each.__name__)
+def distill(request: pytest.FixtureRequest) -> Distillation:
+    made: Distillation = request.param(steps=12, batch=2, patch=16, lr=1e-2)
+    return made
+
+
+def test_the_seed_decides(distill: Distillation) -> None:
+    net = toy_network()
+    first = distill(net, Context(seed=1))
+    assert same_candidates(first, distill(net, Context(seed=1)))
+    assert not same_candidates(first, distill(net, Context(seed=2)))
+
+
+@pytest.mark.parametrize("killed_at", [1, 7])
+def test_a_killed_run_goes_on_to_the_same_result(
+    distill: Distillation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    net, work = toy_network(), WorkDir(tmp_path)
+    with pytest.raises(Killed):
+        distill(net, KilledAt(work, killed_at))
+    resumed = Recorder(work)
+    result = distill(net, resumed)
+    assert resumed.lines[0][0] == killed_at + 1
+    whole = distill(net)
+    assert same_candidates(result, whole)
+    assert result.candidates["blocks.1"][0].fidelity == whole.candidates["blocks.1"][0].fidelity
+    assert not list(tmp_path.rglob("state.pt"))
+
+
+def test_a_finished_stage_is_read_back(distill: Distillation, tmp_path: Path) -> None:
+    net, work = toy_network(), WorkDir(tmp_path)
+    first = distill(net, Context(work))
+    again = Recorder(work)
+    second = distill(net, again)
+    assert again.lines == []
+    assert same_candidates(first, second)
+    assert first.candidates["blocks.0"][1].fidelity == second.candidates["blocks.0"][1].fidelity
+
+
+def test_another_option_or_teacher_starts_anew(distill: Distillation, tmp_path: Path) -> None:
+    net, work = toy_network(), WorkDir(tmp_path)
+    distill(net, Context(work))
+    other = toy_network()
+    torch.nn.init.zeros_(other.module.tail.weight)
+    for changed, each, ctx in (
+        (replace(distill, lr=2e-2), net, Recorder(work)),
+        (replace(distill, task="deblur"), net, Recorder(work)),
+        (distill, other, Recorder(work)),
+        (distill, net, Recorder(work, seed=5)),
+    ):
+        changed(each, ctx)
+        assert len(ctx.lines) == 12
+
+
+def test_a_full_disk_is_a_storage_error(
+    distill: Distillation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0)
+    full = OSError(28, "No space left on device")
+    with (
+        mock.patch.object(Path, "write_bytes", side_effect=full),
+        pytest.raises(StorageError, match="the disk is full"),
+    ):
+        distill(toy_network(), Context(WorkDir(tmp_path)))
+    assert not list(tmp_path.rglob("state.pt*"))
+
+
+def test_what_it_requires(distill: Distillation) -> None:
+    net = toy_network()
+    with pytest.raises(PreconditionError, match="no candidates"):
+        distill(net.with_(candidates={}))
+    with pytest.raises(UsageError, match="try patch=16"):
+        replace(distill, patch=15)(net)
+    with pytest.raises(UsageError, match="enlarges images 2 times"):
+        replace(distill, task="sr:scale=2")(net)
+    with pytest.raises(DataError, match="does not exist"):
+        replace(distill, data=Path("/nowhere"))(net)
