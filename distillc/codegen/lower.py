@@ -13,6 +13,7 @@ from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from distillc.codegen.rewrites.defer_scales import DeferScales
+from distillc.codegen.rewrites.fold_layouts import FoldLayouts
 from distillc.codegen.rewrites.fold_views import FoldViews
 from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.codegen.rewrites.half_precision import HalfPrecision
@@ -105,6 +106,7 @@ def fuse(mod: tvm.IRModule, precision: str = "fp32") -> tvm.IRModule:
             DeferScales(),
             MergeProjection(),
             FoldViews(),
+            FoldLayouts(),
             transforms.FoldConstant(),
             *([HalfPrecision()] if precision == "fp16" else []),
             transforms.LegalizeOps(),

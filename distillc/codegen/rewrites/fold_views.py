@@ -3,16 +3,11 @@
 
 from __future__ import annotations
 
-from math import prod
-from typing import Any, TypeGuard
-
 import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from distillc.codegen.rewrites.walk import extents, is_call, rewrite_functions
-
-VIEWS = ("relax.reshape", "relax.broadcast_to", "relax.expand_dims", "relax.squeeze")
+from distillc.codegen.rewrites.walk import extents, is_view, rewrite_functions
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldViews")
@@ -37,7 +32,7 @@ class FoldViews:
 class _Folder(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = super().visit_call_(call)
-        if not _is_view(call):
+        if not is_view(call):
             return call
         source = self.source(call.args[0])
         if extents(source) == extents(call):  # rule 2
@@ -47,8 +42,4 @@ class _Folder(PyExprMutator):
     def source(self, expr: relax.Expr) -> relax.Expr:
         """Return what a chain of views begins with."""
         call = self.lookup_binding(expr) if isinstance(expr, relax.Var) else None
-        return self.source(call.args[0]) if _is_view(call) else expr
-
-
-def _is_view(call: object) -> TypeGuard[Any]:
-    return is_call(call, *VIEWS) and prod(extents(call.args[0])) == prod(extents(call))
+        return self.source(call.args[0]) if is_view(call) else expr

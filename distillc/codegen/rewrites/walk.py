@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, TypeGuard
 
 import tvm
 from tvm import relax
 from tvm.ir import Op
 from tvm.relax.expr_functor import PyExprMutator
+
+VIEWS = ("relax.reshape", "relax.broadcast_to", "relax.expand_dims", "relax.squeeze")
 
 
 def rewrite_functions(mod: tvm.IRModule, visitor: PyExprMutator) -> tvm.IRModule:
@@ -26,3 +29,8 @@ def is_call(expr: object, *names: str) -> TypeGuard[Any]:
 def extents(expr: relax.Expr) -> tuple[int, ...]:
     """Return the static shape of a tensor expression."""
     return tuple(int(extent) for extent in expr.ty.shape)
+
+
+def is_view(expr: object) -> TypeGuard[Any]:
+    """Whether an expression is a reshape, or a broadcast that repeats nothing."""
+    return is_call(expr, *VIEWS) and prod(extents(expr.args[0])) == prod(extents(expr))
