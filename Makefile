@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := results/restormer_tiny.distillc
 
-.PHONY: demo test lint results setup
+.PHONY: demo test lint results zoo setup
 
 demo: setup
 	$(BIN)/distillc convert examples/checkpoints/restormer_tiny_denoise_sigma25.pth \
@@ -35,3 +35,8 @@ results: setup
 	$(BIN)/python -m tests.benchmarks.hybrids --train $(DATA)/BSDS500 --out results
 	$(BIN)/python -m tests.benchmarks.results --bundles results --test $(DATA)/CBSD68 \
 		--train $(DATA)/BSDS500 --plots docs
+
+# docs/networks.md: every stage of every network of zoo.json, an hour; goes on where it was stopped.
+ZOO ?= ../shared/zoo.json
+zoo: setup
+	$(BIN)/python -m tests.benchmarks.zoo $(ZOO) --json results/zoo.json --docs docs/networks.md

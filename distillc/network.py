@@ -18,8 +18,8 @@ KEEP = "keep"
 
 Scope = Literal["block", "attention"]
 
-Layout = Literal["image", "channels_last", "tokens"]
-"""(B, C, H, W), (B, H, W, C) or (B, H * W, C), row by row."""
+Layout = Literal["image", "channels_last", "tokens", "tokens_first"]
+"""(B, C, H, W), (B, H, W, C), (B, H * W, C) or (H * W, B, C), row by row."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Block:
         name: Qualified module path, say `"encoder_level1.0"`.
         attention: Module path of the attention inside it, say `"encoder_level1.0.attn"`; the
             block's own where no module holds the attention and nothing of the residual.
-        kind: `"channel"`, `"window"` or `"global"`.
+        kind: `"channel"`, `"window"`, `"global"`, `"linear"` or `"frequency"`.
         shape: Shape of the block's input and output at `Network.size`.
         attention_shape: The same for the attention module.
         cost: Parameters and MACs of the whole block at `Network.size`.
@@ -131,7 +131,7 @@ class Network:
         name: A short name, used for file names.
         scale: Output size / input size.
         multiple: H and W must be multiples of this.
-        fixed_size: Whether it runs at `size` only (an exported program).
+        fixed_size: Whether it runs at `size` only (an exported program, a table of positions).
         program: `torch.export` program at (1, in_channels, *size); None until traced. Its
             `graph_module` is the fx graph, whose `nn_module_stack` ties every op to a module.
         blocks: What `FindAttention` found, in execution order.
@@ -184,8 +184,9 @@ class Network:
             return self
         if self.fixed_size:
             raise TraceError(
-                f"{self.name} is an exported program for {self.size[0]}x{self.size[1]} only",
-                hint=f"use --size {self.size[0]}x{self.size[1]}, or convert the checkpoint itself",
+                f"{self.name} runs at {self.size[0]}x{self.size[1]} only",
+                hint=f"use --size {self.size[0]}x{self.size[1]}; an exported program can be "
+                "exported again at another size",
             )
         if any(extent % self.multiple for extent in size):
             near = [max(1, round(extent / self.multiple)) * self.multiple for extent in size]

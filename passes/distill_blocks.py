@@ -58,7 +58,9 @@ class DistillBlocks(Distillation):
         ctx: Context,
     ) -> None:
         pupils.train(ctx.device)
-        teacher.to(memory_format=torch.channels_last)
+        for weights in teacher.parameters():
+            if weights.dim() == 4:  # `Module.to` would take those of five axes too, and fail
+                weights.data = weights.data.contiguous(memory_format=torch.channels_last)
 
         def compute(step: int) -> str:
             degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)

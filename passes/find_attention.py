@@ -31,18 +31,24 @@ class FindAttention(Pass):
     """Find the residual blocks that hold attention, from the graph alone.
 
     1. An attention is a product of two activations, normalised by a softmax (scales, biases, masks
-       and reshapes may stand between), multiplied with a third activation; or a fused operator.
+       and reshapes may stand between), multiplied with a third activation; or a fused operator. So
+       is a linear one, the product of an activation with that of two others, and one in
+       frequencies, the inverse Fourier transform of the product of two transformed activations.
        A softmax over anything else (a gate, a pooling) is none.
-    2. A surrogate can stand in for a module that takes one activation and returns one of equal
-       shape and layout, (B, C, H, W), (B, H, W, C) or (B, H W, C), in each of its calls.
-    3. An attention's block is the innermost such module around it with a residual connection: the
-       input reaches the output through additions.
+    2. A surrogate can stand in for a module that, in each of its calls, takes one activation and
+       returns one of equal shape and layout, (B, C, H, W), (B, H, W, C), (B, H W, C) or
+       (H W, B, C). A module with a residual connection may take further ones (the keys of a cross
+       attention, a guide), after the one that the residual begins with: surrogates do not see them.
+    3. An attention's block is the innermost such module around it with a residual connection (the
+       input reaches the output through additions and norms); the innermost such module where none
+       has one.
     4. What maps image to image is a network, never a block. Of nested blocks the outer one stays,
        and several attentions in one block are one block.
     5. Its attention is the innermost module as in rule 2 that holds all attentions of the block
        and has no residual connection, parallel branches included; the block where there is none.
-    6. The kind is `channel` when the q k product sums over positions (the matrix is channels x
-       channels), else `global` when its rows are all positions of the block, else `window`.
+    6. The kind is `frequency` or `linear` by rule 1; else `channel` when the q k product sums over
+       positions (the matrix is channels x channels), `global` when its rows are all positions of
+       the block, and `window`.
 
     Given:   %softmax = softmax(matmul(%q, %k) * %temperature); matmul(%softmax, %v)
              in encoder_level1.0.attn
@@ -68,7 +74,9 @@ class FindAttention(Pass):
         homeless: dict[str, str] = {}
         for site in sites:
             around = [path for path in enclosing(_common([site])) if path in graph.calls]
-            home = next((path for path in around if graph.is_block(path)), None)  # rule 3
+            fitting = [path for path in around if graph.is_block(path)]  # rule 3
+            fitting += [path for path in around if graph.is_part(path)]
+            home = fitting[0] if fitting else None
             if home:
                 held[home].append(site)
             else:
@@ -79,8 +87,8 @@ class FindAttention(Pass):
         ]
         if not outer:
             raise PassError(
-                "attention was found, but none inside a residual block with one input and one "
-                "output of equal shape: "
+                "attention was found, but none inside a module with one output and an input of "
+                "equal shape: "
                 + "; ".join(f"{path} {reason}" for path, reason in homeless.items()),
                 where=net.name,
                 hint="wrap attention and its residual in a module of their own",
@@ -137,16 +145,17 @@ class _Modules:
             return "is not inside any module"
         for nodes in self.calls[path]:
             entering, leaving = boundary(nodes, self.live)
-            if len(entering) != 1 or len(leaving) != 1:
+            main = self._main(nodes)
+            if not main:
                 return f"takes {len(entering)} activations and returns {len(leaving)}"
-            before, after = shape(entering[0]), shape(leaving[0])
+            before, after = shape(main), shape(leaving[0])
             if before != after or len(before) not in (3, 4):
                 return f"maps {before} to {after}"
             if before != self.extent(path):
                 return "is called with different shapes"
-            if self._layout(entering[0]) is None:
+            if self._layout(main) is None:
                 return f"has neither images nor tokens as axes of {before}"
-            if self._layout(entering[0]) != self.layout(path):
+            if self._layout(main) != self.layout(path):
                 return "is called with different layouts"
             if before == self._image:
                 return "maps the image to an image"
@@ -163,12 +172,24 @@ class _Modules:
         return not self.why_not(path)
 
     def extent(self, path: str) -> tuple[int, ...]:
-        """Return the shape of a module's first input in its first call."""
-        return shape(boundary(self.calls[path][0], self.live)[0][0])
+        """Return the shape of a module's main input in its first call."""
+        main = self._main(self.calls[path][0])
+        return shape(main) if main else ()
 
     def layout(self, path: str) -> Layout | None:
-        """Return the layout of a module's first input in its first call, None for any other."""
-        return self._layout(boundary(self.calls[path][0], self.live)[0][0])
+        """Return the layout of a module's main input in its first call, None for any other."""
+        main = self._main(self.calls[path][0])
+        return self._layout(main) if main else None
+
+    def _main(self, nodes: set[Node]) -> Node | None:
+        """Return the activation that a module's call maps, of several the one it adds to."""
+        entering, leaving = boundary(nodes, self.live)
+        if len(leaving) != 1 or not entering:
+            return None
+        if len(entering) == 1:
+            return entering[0]
+        added = [each for each in entering if is_residual(each, leaving[0], nodes)]
+        return added[0] if len(added) == 1 else None
 
     def _layout(self, node: Node) -> Layout | None:
         extents = shape(node)
@@ -179,11 +200,13 @@ class _Modules:
             return "channels_last"
         if len(extents) == 3 and extents[0] == 1 and channels in (None, 2):
             return "tokens"
+        if len(extents) == 3 and extents[1] == 1 and channels in (None, 2):
+            return "tokens_first"
         return None
 
     def _adds(self, nodes: set[Node]) -> bool:
-        (entering,), (leaving,) = boundary(nodes, self.live)
-        return is_residual(entering, leaving, nodes)
+        main, (leaving,) = self._main(nodes), boundary(nodes, self.live)[1]
+        return main is not None and is_residual(main, leaving, nodes)
 
 
 _NO_RESIDUAL = "has no residual connection"
@@ -218,6 +241,8 @@ def _common(sites: list[AttentionSite]) -> str:
 
 def _kind(site: AttentionSite, extent: tuple[int, ...], layout: Layout, graph: _Modules) -> str:
     """Apply rule 6 to a block."""
+    if site.form != "softmax":
+        return site.form
     operand, axis = site.contracted
     if operand in graph.axes and not counts_channels(graph.axes[operand][axis]):
         return "channel"

@@ -19,6 +19,7 @@ from distillc.passes.training import (
     TrainingPass,
     clip_gradient,
     imitation_loss,
+    judging_edge,
     mean_psnr,
     mixed_precision,
 )
@@ -102,7 +103,7 @@ class Heal(TrainingPass):
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         teacher = copy.deepcopy(net.module).to(ctx.device)
         hybrid = hybrid.to(ctx.device)
-        pairs = data.held_out(_HELD_OUT, 2 * self.patch)
+        pairs = data.held_out(_HELD_OUT, judging_edge(net, self.patch))
         figures = {
             "steps": self.steps,
             "psnr_teacher": mean_psnr(teacher, pairs, ctx.device),

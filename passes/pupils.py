@@ -154,7 +154,9 @@ class Distillation(TrainingPass):
             state = RunState(stage / "state.pt" if stage else None)
             teacher = copy.deepcopy(net.module).to(ctx.device)
             self.train(teacher, pupils, data, state, ctx)
-            fidelity = pupils.fidelity(teacher, data, 2 * self.patch, ctx.device)
+            fidelity = pupils.fidelity(
+                teacher, data, self.patch * (1 if net.fixed_size else 2), ctx.device
+            )
             if stage:
                 pupils.save(stage, fidelity)
             state.clear()

@@ -20,7 +20,8 @@ class SynthesizeSurrogates(Pass):
 
     1. A block gets one surrogate per label. Surrogates work on images: one for a block on tokens
        or with channels last, or with more arguments than its input, is wrapped in `OnLayout`.
-    2. A block on tokens whose number fits no grid of the image's sides gets none, and a note.
+    2. A block on tokens whose number fits no grid of the image's sides gets none, nor one that
+       returns several values, and a note.
     3. `@attention` needs a module of its own, beside the residual, on images; a block without one
        gets the other labels, and a note.
     4. A convolution that replaces a block starts from the block's own gated feed-forward, where
@@ -59,8 +60,11 @@ class SynthesizeSurrogates(Pass):
             if not find_grid(block.shape, block.layout, net.size):  # rule 2
                 notes.append(f"{block.name}: {_no_grid(block.shape, net.size)}, kept")
                 continue
+            if block.name not in calls:
+                notes.append(f"{block.name}: {_SEVERAL}, kept")
+                continue
             choices = self.choices
-            if why := _why_whole(block, net.size):  # rule 3
+            if why := _why_whole(block, net.size, calls):  # rule 3
                 choices = tuple(each for each in choices if each[1] == "block")
                 if choices != self.choices:
                     notes.append(f"{block.name}: no @attention, {why}")
@@ -108,10 +112,15 @@ def _no_grid(shape: tuple[int, ...], size: tuple[int, int]) -> str:
     return f"works on tokens {shape}, which fit no grid of an image of {size[0]}x{size[1]}"
 
 
-def _why_whole(block: Block, size: tuple[int, int]) -> str:
+_SEVERAL = "takes no tensor or returns several values"
+
+
+def _why_whole(block: Block, size: tuple[int, int], calls: Mapping[str, Call]) -> str:
     """Say why a block's attention cannot be replaced alone, `""` when it can."""
     if block.attention == block.name:
         return "its attention has no module of its own beside the residual"
+    if block.attention not in calls:
+        return f"its attention {_SEVERAL}"
     if not find_grid(block.attention_shape, block.attention_layout, size):
         return f"its attention {_no_grid(block.attention_shape, size)}"
     return ""

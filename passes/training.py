@@ -61,8 +61,16 @@ def check_patch(net: Network, patch: int) -> None:
     """Check that the network takes training images of this edge.
 
     Raises:
-        UsageError: It does not; the message names the multiple it needs.
+        UsageError: It does not; the message names the multiple it needs, or its one size.
     """
+    if net.fixed_size and net.size != (patch, patch):
+        raise UsageError(
+            f"{net.name} cannot take patches of {patch} pixels: it runs at "
+            f"{net.size[0]}x{net.size[1]} only",
+            hint=f"try patch={net.size[0]}"
+            if net.size[0] == net.size[1]
+            else "only a network of a square size can be distilled",
+        )
     if patch % net.multiple:
         near = max(1, round(patch / net.multiple)) * net.multiple
         raise UsageError(
@@ -70,6 +78,11 @@ def check_patch(net: Network, patch: int) -> None:
             f"{net.multiple}",
             hint=f"try patch={near}",
         )
+
+
+def judging_edge(net: Network, patch: int) -> int:
+    """Return the edge of the held-out images that judge training with patches of this edge."""
+    return patch if net.fixed_size else 2 * patch
 
 
 def imitation_loss(

@@ -14,6 +14,7 @@ from distillc.cli.bench import bench
 from distillc.cli.convert import convert
 from distillc.cli.inspect import inspect
 from distillc.cli.passes import passes
+from distillc.cli.run import run
 from distillc.cli.targets import targets
 from distillc.cli.tune import tune
 from distillc.cli.verify import verify
@@ -39,7 +40,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (convert, inspect, verify, bench, tune, passes, targets):
+for command in (convert, inspect, run, verify, bench, tune, passes, targets):
     cli.add_command(command)
 
 

@@ -12,6 +12,8 @@ from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from distillc.codegen.prepare import decompose, prepare
+from distillc.codegen.prepare.complex_numbers import is_split, lacks_form
 from distillc.codegen.rewrites.defer_scales import DeferScales
 from distillc.codegen.rewrites.fold_layouts import FoldLayouts
 from distillc.codegen.rewrites.fold_views import FoldViews
@@ -22,31 +24,43 @@ from distillc.codegen.rewrites.slice_splits import SliceSplits
 from distillc.codegen.scan_kernel import selective_scan_kernel
 from distillc.codegen.schedule import SCAN_SHAPE
 from distillc.errors import LoweringError
+from distillc.frontend.attention_graph import activations
 from distillc.targets.base import Target
 
 SCAN = "selective_scan.default"
 
+REDUCTIONS = {"amax.default": relax.op.max, "amin.default": relax.op.min}
+"""What the importer lacks."""
+
+EXTERNAL = {
+    *("sort.default", "argsort.default", "topk.default", "median.default", "median.dim"),
+    *("scatter.src", "scatter.value", "index_put.default", "index.Tensor", "masked_select.default"),
+}
+"""What the importer knows but no schedule rule: sorted, written or read at computed places."""
+
 
 def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Return the program in core operators, once every one of them is known to the importer.
+    """Return the program as it is imported, once every operator of it is known.
 
     Raises:
         LoweringError: Some cannot; the message lists all of them with module path and source line.
     """
-    with torch.no_grad():
-        program = program.run_decompositions()
-    known = {*ExportedProgramImporter().convert_map, SCAN}
+    program = decompose(program)
+    known = {*ExportedProgramImporter().convert_map, *REDUCTIONS, SCAN} - EXTERNAL
     missing: dict[str, list[str]] = {}
-    for node in program.graph.nodes:
-        if node.op == "call_function" and node.target.__name__ not in known:
-            missing.setdefault(node.target.__name__, []).append(_place(node))
+    for node in activations(program):
+        name = getattr(node.target, "__name__", "")
+        if node.op == "call_function" and (
+            lacks_form(node) if is_split(node) else name not in known
+        ):
+            missing.setdefault(name, []).append(_place(node))
     if missing:
         lines = [f"{name}, used in {', '.join(sorted(set(at)))}" for name, at in missing.items()]
         raise LoweringError(
             "operators that cannot be compiled yet:\n    " + "\n    ".join(sorted(lines)),
             hint="rewrite these lines with other operators, or report the network",
         )
-    return program
+    return prepare(program)
 
 
 def _place(node: fx.Node) -> str:
@@ -83,7 +97,13 @@ def lower(
             program,
             unwrap_unit_return_tuple=True,
             run_ep_decomposition=False,
-            custom_convert_map={SCAN: functools.partial(_convert_scan, target)},
+            custom_convert_map={
+                SCAN: functools.partial(_convert_scan, target),
+                **{
+                    name: functools.partial(_convert_reduction, reduce)
+                    for name, reduce in REDUCTIONS.items()
+                },
+            },
         )
         return fuse(mod, precision)
     except Exception as error:
@@ -120,6 +140,13 @@ def fuse(mod: tvm.IRModule, precision: str = "fp32") -> tvm.IRModule:
             transforms.DeadCodeElimination(),
         ]
     )(mod)
+
+
+def _convert_reduction(reduce: Any, node: fx.Node, importer: Any) -> relax.Var:
+    given: dict[str, Any] = dict(zip(("x", "axes", "keepdim"), node.args, strict=False))
+    axes = list(given.get("axes", ())) or None
+    value = reduce(importer.env[given["x"]], axes, given.get("keepdim", False))
+    return importer.block_builder.emit(value)
 
 
 def _convert_scan(target: Target, node: fx.Node, importer: Any) -> relax.Var:

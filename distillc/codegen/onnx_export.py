@@ -24,7 +24,8 @@ from onnxscript import opset18 as op
 from torch.export import ExportedProgram
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
-from distillc.errors import LoweringError
+from distillc.codegen.prepare import decompose, prepare
+from distillc.errors import LoweringError, StorageError
 from distillc.frontend.trace import image_shapes
 from distillc.workdir import write_whole
 
@@ -38,25 +39,38 @@ DOMAIN = "distillc"
 def export_onnx(program: ExportedProgram, path: Path) -> None:
     """Export a program of `distillc.frontend.trace.export_program`, and check it against torch.
 
+    What ONNX Runtime cannot take as it is (complex numbers, layers without channels) goes the way
+    that the compiler's import goes.
+
     Raises:
         LoweringError: An operator has no ONNX form, or ONNX Runtime's output differs from torch's
             by more than 1e-4.
     """
+    try:
+        _export(program, path)
+    except LoweringError:
+        _export(prepare(decompose(program)), path)
+
+
+def _export(program: ExportedProgram, path: Path) -> None:
     x = torch.rand(image_shapes(program)[0], generator=torch.Generator().manual_seed(0))
     try:
         model = _convert(program)
+        write_whole(path, lambda temporary: onnx.save(model, str(temporary)))
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    except StorageError:
+        raise
     except Exception as error:
         root: BaseException = error  # the exporter's own message is its address, not the reason
         while root.__cause__:
             root = root.__cause__
         reason = (str(root).strip().splitlines() or [type(root).__name__])[0]
+        path.unlink(missing_ok=True)
         raise LoweringError(
             f"the network cannot be exported to ONNX: {reason[:300]}",
             hint="run with --debug for the exporter's own trace",
         ) from error
-    write_whole(path, lambda temporary: onnx.save(model, str(temporary)))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         error_size = float(np.abs(y - program.module()(x).numpy()).max())
     if not error_size <= TOLERANCE:

@@ -17,7 +17,7 @@ from distillc.codegen.knobs import Choice, Knobs
 from distillc.codegen.math import rewrite_math
 from distillc.codegen.records import Records, load_records, workload
 from distillc.codegen.rules import RULES
-from distillc.codegen.rules.base import Rule, inline_elementwise, simplify
+from distillc.codegen.rules.base import Rule, drop_unit_loops, inline_elementwise, simplify
 from distillc.codegen.rules.flatten import Merged, merge_axes, restore
 from distillc.codegen.scan_kernel import selective_scan_kernel
 from distillc.errors import LoweringError
@@ -101,7 +101,7 @@ def find_kernel(func: tirx.PrimFunc) -> Kernel | None:
         )
     if SCHEDULED in attrs:
         return None
-    merged = merge_axes(simplify(inline_elementwise(simplify(func))))
+    merged = merge_axes(simplify(inline_elementwise(drop_unit_loops(simplify(func)))))
     return Kernel(func, merged, workload(merged.func))
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import skimage.data
-from PIL import Image
 
+from distillc.data.files import image_size, unreadable
 from distillc.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -66,7 +66,7 @@ def plain_folder(source: Path) -> list[Item]:
     """
     items = [Item(name, path) for name, path in _image_files(source).items()]
     for item in items:
-        _image_size(item.clean)
+        image_size(item.clean)
     return items
 
 
@@ -97,7 +97,7 @@ def paired_folder(source: Path, scale: int) -> list[Item]:
     items = [Item(name, targets[name], path) for name, path in inputs.items()]
     wrong = []
     for item in items:
-        small, large = _image_size(inputs[item.name]), _image_size(item.clean)
+        small, large = image_size(inputs[item.name]), image_size(item.clean)
         if (small[0] * scale, small[1] * scale) != large:
             wrong.append(f"{item.name} ({small[0]}x{small[1]} and {large[0]}x{large[1]})")
     if wrong:
@@ -111,19 +111,3 @@ def paired_folder(source: Path, scale: int) -> list[Item]:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    """(W, H) from the file's header."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> DataError:
-    """The error for a file or folder that cannot be read."""
-    return DataError(
-        f"cannot read {path.name}: {error}", where=str(path), hint="remove or replace it"
-    )

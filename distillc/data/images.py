@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
+from distillc.data.files import Mode, read_image
 from distillc.data.folders import (
     BUNDLED,
     BUNDLED_HELD_OUT,
@@ -20,7 +20,6 @@ from distillc.data.folders import (
     bundled,
     paired_folder,
     plain_folder,
-    unreadable,
 )
 from distillc.data.tasks import Task, parse_task
 from distillc.errors import DataError, UsageError
@@ -47,7 +46,7 @@ class RestorationData:
         self.task = task
         self._train = tuple(train)
         self._held = tuple(held)
-        self._mode = "L" if channels == 1 else "RGB"
+        self._mode: Mode = "L" if channels == 1 else "RGB"
         self._cache: dict[Path, torch.Tensor] = {}
         self._cached_bytes = 0
 
@@ -182,16 +181,7 @@ class RestorationData:
     def _decode(self, path: Path) -> torch.Tensor:
         if path in self._cache:
             return self._cache[path]
-        try:
-            with Image.open(path) as file:
-                image: Image.Image = file
-                if file.mode.startswith("I;16"):  # Pillow clips 16-bit gray instead of scaling
-                    image = Image.fromarray((np.asarray(file) >> 8).astype(np.uint8))
-                pixels = np.array(image.convert(self._mode))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise unreadable(path, error) from error
-        decoded = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
-        decoded = decoded.contiguous()
+        decoded = torch.from_numpy(read_image(path, self._mode)).permute(2, 0, 1).contiguous()
         if self._cached_bytes + decoded.nbytes <= _CACHE_BYTES:
             self._cache[path] = decoded
             self._cached_bytes += decoded.nbytes

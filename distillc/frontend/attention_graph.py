@@ -1,9 +1,10 @@
-"""Attention as a pattern in an exported graph: softmax(q k^T) v, whatever its classes are named."""
+"""Attention as a pattern in an exported graph, whatever its classes are named."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch.fx import Node
@@ -20,10 +21,17 @@ THROUGH = {
     "add", "sub", "rsub", "mul", "div", "masked_fill", "where", "clamp", "clamp_min", "neg",
     # shape
     "reshape", "view", "_unsafe_view", "permute", "transpose", "expand", "unsqueeze", "squeeze",
-    "flatten", "unflatten", "contiguous", "clone", "slice", "select", "t", "movedim",
+    "flatten", "unflatten", "contiguous", "clone", "slice", "select", "t", "movedim", "roll", "mT",
     # dtype and dropout
     "to", "_to_copy", "dropout", "native_dropout", "type_as", "getitem", "alias", "detach",
 }  # fmt: skip
+NORMS = {"layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"}
+TRANSFORMS = {"fft_rfft", "fft_rfft2", "fft_rfftn", "fft_fft", "fft_fft2", "fft_fftn"}
+INVERSE_TRANSFORMS = {
+    "fft_irfft", "fft_irfft2", "fft_irfftn", "fft_ifft", "fft_ifft2", "fft_ifftn",
+}  # fmt: skip
+
+Form = Literal["softmax", "linear", "frequency"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,16 @@ class AttentionSite:
     """One attention in the graph.
 
     Attributes:
-        nodes: The q k product, the softmax and the product with v (one fused node stands alone).
-        matrix: Shape of the attention matrix, (..., rows, columns).
-        contracted: The operand of the q k product that holds queries (or keys), and the axis of it
-            that the product sums over, counted from the end.
+        form: `"softmax"`, softmax(q kT) v; `"linear"`, q (kT v), k or q normalised or not;
+            `"frequency"`, the inverse Fourier transform of F(q) F(k).
+        nodes: The two products and the softmax between them (one fused node stands alone); of a
+            frequency attention the product and the inverse transform.
+        matrix: Shape of what the first product gives, (..., rows, columns).
+        contracted: The operand of the first product that holds queries (or keys), and the axis of
+            it that the product sums over, counted from the end.
     """
 
+    form: Form
     nodes: tuple[Node, ...]
     matrix: tuple[int, ...]
     contracted: tuple[Node, int]
@@ -97,9 +109,9 @@ def find_sites(
             assert isinstance(q, Node)
             assert isinstance(k, Node)
             matrix = (*shape(q)[:-1], shape(k)[-2])
-            sites.append(AttentionSite((node,), matrix, (q, -1)))
+            sites.append(AttentionSite("softmax", (node,), matrix, (q, -1)))
         elif name in SOFTMAXES and node in live:
-            scores = _scores(node, live)
+            scores = _before(node.all_input_nodes, live, lambda each: _is_product(each, live))
             if scores is None:
                 refused.append((node, "its input is no product of two activations"))
                 continue
@@ -107,9 +119,19 @@ def find_sites(
             if mixed is None:
                 refused.append((node, "its result is not multiplied with a third activation"))
                 continue
-            site = AttentionSite((scores, node, mixed), shape(scores), _contracted(scores))
-            sites.append(site)
-    return sites, refused
+            sites.append(_site("softmax", (scores, node, mixed)))
+        elif name in INVERSE_TRANSFORMS and (product := _spectra(node, live)):
+            sites.append(AttentionSite("frequency", (product, node), shape(node), (product, -1)))
+    taken = {node for site in sites for node in site.nodes}
+    for node in program.graph.nodes:
+        if _is_product(node, live) and node not in taken and (pair := _linear(node, live, taken)):
+            sites.append(_site("linear", pair))
+    weighted = {each for site in sites if site.form == "linear" for each in _weights(site, live)}
+    return sites, [each for each in refused if each[0] not in weighted]
+
+
+def _site(form: Form, nodes: tuple[Node, ...]) -> AttentionSite:
+    return AttentionSite(form, nodes, shape(nodes[0]), _contracted(nodes[0]))
 
 
 def _is_product(node: Node, live: set[Node]) -> bool:
@@ -117,15 +139,15 @@ def _is_product(node: Node, live: set[Node]) -> bool:
     return operator(node) in PRODUCTS and len(operands) >= 2
 
 
-def _scores(softmax: Node, live: set[Node]) -> Node | None:
-    """Walk back from a softmax to the q k product it normalises."""
-    frontier, seen = list(softmax.all_input_nodes), set()
+def _before(nodes: Iterable[Node], live: set[Node], wanted: Callable[[Node], bool]) -> Node | None:
+    """Walk back from some nodes, through what leaves an attention one, to the first wanted."""
+    frontier, seen = list(nodes), set()
     while frontier:
         node = frontier.pop(0)
         if node in seen or node not in live:
             continue
         seen.add(node)
-        if _is_product(node, live):
+        if wanted(node):
             return node
         if operator(node) in THROUGH:
             frontier.extend(node.all_input_nodes)
@@ -145,6 +167,40 @@ def _mixed(softmax: Node, live: set[Node]) -> Node | None:
         if operator(node) in THROUGH:
             frontier.extend(node.users)
     return None
+
+
+def _linear(product: Node, live: set[Node], taken: set[Node]) -> tuple[Node, Node] | None:
+    """Return kT v and its product with q, where a product is such a one."""
+
+    def other(node: Node) -> bool:
+        return _is_product(node, live) and node not in taken
+
+    for operand in operands(product):
+        if first := _before([operand], live, other):
+            return first, product
+    return None
+
+
+def _weights(site: AttentionSite, live: set[Node]) -> Iterator[Node]:
+    """Yield the softmaxes that normalise the queries or keys of a linear attention."""
+    for product in site.nodes:
+        for operand in operands(product):
+            found = _before([operand], live, lambda each: operator(each) in SOFTMAXES)
+            if found is not None:
+                yield found
+
+
+def _spectra(inverse: Node, live: set[Node]) -> Node | None:
+    """Return the product of two transforms of activations that an inverse transform is made of."""
+
+    def transformed(node: Node) -> Node | None:
+        return _before([node], live, lambda each: operator(each) in TRANSFORMS)
+
+    def is_pair(node: Node) -> bool:
+        factors = [each for each in node.all_input_nodes if each in live]
+        return operator(node) == "mul" and len(factors) == 2 and all(map(transformed, factors))
+
+    return _before(inverse.all_input_nodes, live, is_pair)
 
 
 def operands(product: Node) -> tuple[Node, Node]:
@@ -181,7 +237,7 @@ def boundary(nodes: set[Node], live: set[Node]) -> tuple[list[Node], list[Node]]
 
 
 def is_residual(entering: Node, leaving: Node, nodes: set[Node]) -> bool:
-    """Whether the input reaches the output through additions (and layout changes) alone."""
+    """Whether the input reaches the output through additions, layout changes and norms alone."""
     frontier, seen = [leaving], set()
     while frontier:
         node = frontier.pop()
@@ -190,7 +246,7 @@ def is_residual(entering: Node, leaving: Node, nodes: set[Node]) -> bool:
         if node in seen or node not in nodes:
             continue
         seen.add(node)
-        if operator(node) in THROUGH - {"mul", "div", "neg", "where", "masked_fill"}:
+        if operator(node) in (THROUGH | NORMS) - {"mul", "div", "neg", "where", "masked_fill"}:
             frontier.extend(node.all_input_nodes)
     return False
 

@@ -63,7 +63,8 @@ def record_calls(network: nn.Module, paths: Iterable[str], images: torch.Tensor)
 
     Args:
         network: Module in eval mode.
-        paths: Qualified names of submodules; those that do not run are left out.
+        paths: Qualified names of submodules; left out are those that do not run, and those that do
+            not map a tensor to a tensor (several results, a list).
         images: (B, C, H, W) float32, on the network's device.
 
     Returns:
@@ -77,10 +78,12 @@ def record_calls(network: nn.Module, paths: Iterable[str], images: torch.Tensor)
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             options = dict(kwargs)
             first, *rest = args or (options.pop(next(iter(options))),)
-            arguments[path] = first.float().clone(), tuple(rest), options
+            if isinstance(first, torch.Tensor):
+                arguments[path] = first.float().clone(), tuple(rest), options
 
-        def after(module: nn.Module, args: tuple[Any, ...], result: torch.Tensor) -> None:
-            calls[path] = Call(*arguments[path], result.float().clone())
+        def after(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+            if path in arguments and isinstance(result, torch.Tensor):
+                calls[path] = Call(*arguments[path], result.float().clone())
 
         module = network.get_submodule(path)
         return [

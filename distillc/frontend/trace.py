@@ -18,7 +18,8 @@ MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Network:
     """Make a `Network` of any module that maps an image to an image.
 
-    Scale and size multiple are found by running it. The graph itself is made by the pass `Trace`.
+    Scale and size multiple are found by running it; where it runs on no size but the example's, its
+    size is fixed. The graph itself is made by the pass `Trace`.
 
     Args:
         module: (1, C, H, W) float32 -> (1, C', H * scale, W * scale) float32.
@@ -39,13 +40,15 @@ def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Networ
             f"the network must return an image (1, C, H, W), not {got}",
             hint="wrap it in a module that returns the restored image",
         )
+    multiple = _find_multiple(module, example)
     return Network(
         module,
         (height, width),
         example.shape[1],
         name=name or type(module).__name__,
         scale=output.shape[2] // height,
-        multiple=_find_multiple(module, example),
+        multiple=multiple or 1,
+        fixed_size=multiple is None,
     )
 
 
@@ -56,7 +59,7 @@ def _run(module: nn.Module, example: Tensor) -> object:
     except Exception as error:
         multiple = _find_multiple(module, example[:, :, :1, :1].expand(-1, -1, 128, 128))
         height, width = example.shape[2:]
-        if multiple > 1 and (height % multiple or width % multiple):
+        if multiple and (height % multiple or width % multiple):
             raise TraceError(
                 f"the network cannot take {height}x{width}: height and width must be multiples "
                 f"of {multiple}",
@@ -68,8 +71,8 @@ def _run(module: nn.Module, example: Tensor) -> object:
         ) from error
 
 
-def _find_multiple(module: nn.Module, example: Tensor) -> int:
-    """Return the smallest multiple m such that an image of 2m + m pixels goes through."""
+def _find_multiple(module: nn.Module, example: Tensor) -> int | None:
+    """Return the smallest multiple m that two images of other sizes need, None if none will do."""
     for multiple in MULTIPLES:
         edges = (3 * multiple, 2 * multiple) if multiple >= 16 else (16 + multiple, 32 + multiple)
         edges = tuple(-(-edge // multiple) * multiple for edge in edges)  # type: ignore[assignment]
@@ -81,7 +84,7 @@ def _find_multiple(module: nn.Module, example: Tensor) -> int:
             continue
         if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] % edges[0] == 0:
             return multiple
-    return 1
+    return None
 
 
 def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:

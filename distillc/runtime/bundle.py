@@ -15,6 +15,7 @@ import numpy as np
 from distillc.errors import StorageError, UsageError, VerificationError
 from distillc.runtime.benchmark import Stats, compare
 from distillc.runtime.devices import get_device
+from distillc.runtime.tiling import OVERLAP, Tiling
 from distillc.workdir import file_digest, storage_errors, write_json
 
 FORMAT = 1
@@ -82,34 +83,46 @@ class Bundle:
         return cls(path, manifest)
 
     def run(
-        self, x: np.ndarray[Any, Any], device: str | None = None, threads: int = 2
+        self,
+        x: np.ndarray[Any, Any],
+        device: str | None = None,
+        threads: int = 2,
+        overlap: int | None = None,
     ) -> np.ndarray[Any, Any]:
-        """Run the network.
+        """Run the network on an image of any size; see `Tiling` for another than the bundle's.
 
         Args:
-            x: (1, C, H, W) float32 in [0, 1], of the bundle's input shape.
+            x: (1, C, H, W) float32 in [0, 1].
             device: Where; by default the first device of the bundle's target.
             threads: Threads.
+            overlap: Pixels that neighbouring tiles share; `OVERLAP`, or a quarter of a small tile,
+                by default.
 
         Returns:
             (1, C', H * scale, W * scale) float32.
 
         Raises:
-            UsageError: Wrong shape or type, or unknown device.
+            UsageError: Wrong shape or type, unknown device, or tiles that cannot overlap so.
             DeviceError: The device is incomplete, or running fails.
         """
-        wanted = tuple(self.manifest["input_shape"])
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.shape != wanted:
+        _, channels, *tile = self.manifest["input_shape"]
+        given: tuple[int, ...] = ()
+        if isinstance(x, np.ndarray) and x.dtype == np.float32:
+            given = x.shape
+        if len(given) != 4 or given[:2] != (1, channels) or not x.size:
             got = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
             raise UsageError(
-                f"the bundle takes a float32 array of shape {wanted}, not {got}",
+                f"the bundle takes a float32 array of shape (1, {channels}, H, W), not {got}",
                 where=str(self.path),
-                hint="NCHW, values in [0, 1]; another size needs its own bundle (--size)",
+                hint="NCHW, values in [0, 1]",
             )
         chosen = get_device(device or self.default_device())
-        shape = self.manifest["output_shape"]
-        output, _ = chosen.run([self.library], x, shape, threads=threads)
-        return output
+        share = min(OVERLAP, min(tile) // 4) if overlap is None else overlap
+        tiling = Tiling((given[2], given[3]), (tile[0], tile[1]), share)
+        outputs, _ = chosen.run(
+            [self.library], tiling.cut(x), self.manifest["output_shape"], threads=threads
+        )
+        return tiling.join(outputs, self.manifest["scale"])
 
     def benchmark(
         self, device: str = "host", threads: int = 2, runs: int = 20, warmup: int = 3

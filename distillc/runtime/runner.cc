@@ -2,8 +2,9 @@
 //
 //   runner SHAPE INPUT OUTPUT WARMUP RUNS MODEL.so [MODEL.so ...]
 //
-// SHAPE is 1,C,H,W; INPUT holds float32 in that shape; OUTPUT receives the first model's result.
-// Prints one JSON object: milliseconds of every run of every model, and the peak of memory in use.
+// SHAPE is 1,C,H,W; INPUT holds float32 images of that shape, one or more; OUTPUT receives what the
+// first model makes of each. The first image serves for the clock. Prints one JSON object:
+// milliseconds of every run of every model, and the peak of memory in use.
 //
 //   runner --kernels LIBRARY.so SHAPES OUTPUTS WARMUP RUNS NAME [NAME ...]
 //
@@ -174,17 +175,24 @@ int Run(int argc, char** argv) {
   if (argc < 7) throw std::runtime_error("usage: SHAPE INPUT OUTPUT WARMUP RUNS MODEL.so ...");
   ffi::Tensor input = MakeTensor(argv[1]);
   std::ifstream source(argv[2], std::ios::binary);
-  source.read(static_cast<char*>(input.data_ptr()), Bytes(input));
-  if (static_cast<size_t>(source.gcount()) != Bytes(input))
-    throw std::runtime_error(std::string(argv[2]) + " is shorter than the input");
+  auto next = [&] {
+    source.read(static_cast<char*>(input.data_ptr()), Bytes(input));
+    const size_t got = source.gcount();
+    if (got && got != Bytes(input))
+      throw std::runtime_error(std::string(argv[2]) + " is shorter than the input");
+    return got > 0;
+  };
+  if (!next()) throw std::runtime_error(std::string(argv[2]) + " holds no input");
 
   std::vector<ffi::Function> models;
   for (int i = 6; i < argc; ++i) models.push_back(Load(argv[i]));
   const Times times = Race(models.size(), std::stoi(argv[4]), std::stoi(argv[5]),
                            [&](size_t i) { models[i](input); });
-  ffi::Tensor output = models[0](input).cast<ffi::Tensor>();
   std::ofstream sink(argv[3], std::ios::binary);
-  sink.write(static_cast<const char*>(output.data_ptr()), Bytes(output));
+  do {
+    ffi::Tensor output = models[0](input).cast<ffi::Tensor>();
+    sink.write(static_cast<const char*>(output.data_ptr()), Bytes(output));
+  } while (sink && next());
   sink.close();
   if (!sink) throw std::runtime_error(std::string("cannot write ") + argv[3]);
 

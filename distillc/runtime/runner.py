@@ -108,17 +108,20 @@ def run_models(
     runs: int,
     timeout_s: float,
 ) -> tuple[np.ndarray[Any, Any], Timing]:
-    """Run models in turn on one input; return the first model's output and the timings.
+    """Run the first model on every image and time all in turn on the first; return both.
 
     Args:
         command: The runner, and what it runs under.
         environment: Environment of the process.
         models: Compiled libraries with equal input shapes.
-        x: Input, float32.
-        output_shape: Shape of the first model's output.
+        x: Images, (N, C, H, W) float32; a model takes one at a time.
+        output_shape: Shape of the first model's output for one image.
         warmup: Runs that are not timed.
         runs: Timed runs.
         timeout_s: Seconds after which the process is killed.
+
+    Returns:
+        The outputs, (N, C', H', W') float32, and the times.
 
     Raises:
         DeviceError: It takes too long, crashes, or prints an error.
@@ -128,14 +131,15 @@ def run_models(
         source, sink = Path(folder) / "input", Path(folder) / "output"
         with storage_errors(source):
             source.write_bytes(np.ascontiguousarray(x, dtype=np.float32).tobytes())
-        shape = ",".join(str(extent) for extent in x.shape)
+        shape = ",".join(str(extent) for extent in (1, *x.shape[1:]))
         words = [shape, source, sink, warmup, runs, *(path.resolve() for path in models)]
         data = start_runner([*command, *map(str, words)], environment, models[0], timeout_s)
         output = np.fromfile(sink, np.float32)
-    if output.size != np.prod(output_shape):
+    wanted = (len(x), *output_shape[1:])
+    if output.size != np.prod(wanted):
         raise DeviceError(
-            f"the network returned {output.size} values, the manifest says {tuple(output_shape)}",
+            f"the network returned {output.size} values, the manifest says {wanted}",
             where=str(models[0]),
         )
     timing = Timing(tuple(tuple(each) for each in data["ms"]), data["peak_bytes"])
-    return output.reshape(tuple(output_shape)), timing
+    return output.reshape(wanted), timing

@@ -20,8 +20,8 @@ class OnLayout(nn.Module):
 
     Args:
         surrogate: (B, C, H, W) -> the same.
-        layout: `"image"` (B, C, H, W), `"channels_last"` (B, H, W, C) or `"tokens"` (B, H W, C),
-            row by row.
+        layout: `"image"` (B, C, H, W), `"channels_last"` (B, H, W, C), `"tokens"` (B, H W, C) or
+            `"tokens_first"` (H W, B, C), row by row.
         grid: H and W that were seen, whose ratio tells the sides of other numbers of tokens.
     """
 
@@ -39,9 +39,11 @@ class OnLayout(nn.Module):
         if self.layout == "channels_last":
             image = self.surrogate(x.permute(0, 3, 1, 2))
             return image.permute(0, 2, 3, 1)
-        height, width = self._sides(x.shape[1], [*args, *kwargs.values()])
-        image = self.surrogate(x.transpose(1, 2).unflatten(2, (height, width)))
-        return image.flatten(2).transpose(1, 2)
+        order = (0, 2, 1) if self.layout == "tokens" else (1, 2, 0)
+        rows = x.permute(order)  # (B, C, H W)
+        sides = self._sides(rows.shape[2], [*args, *kwargs.values()])
+        rows = self.surrogate(rows.unflatten(2, sides)).flatten(2)
+        return rows.permute(0, 2, 1) if self.layout == "tokens" else rows.permute(2, 0, 1)
 
     def _sides(self, tokens: int, given: list[Any]) -> tuple[int, int]:
         for height, width in _pairs(given):
@@ -64,11 +66,12 @@ def find_grid(
         return shape[2], shape[3]
     if layout == "channels_last":
         return shape[1], shape[2]
-    if layout == "tokens":
-        height, width = _nearest_sides(shape[1], size)
-        if height * width == shape[1] and height * size[1] == width * size[0]:
-            return height, width
-    return None
+    if layout is None:
+        return None
+    tokens = shape[1] if layout == "tokens" else shape[0]
+    height, width = _nearest_sides(tokens, size)
+    fits = height * width == tokens and height * size[1] == width * size[0]
+    return (height, width) if fits else None
 
 
 def _nearest_sides(tokens: int, ratio: tuple[int, int]) -> tuple[int, int]:

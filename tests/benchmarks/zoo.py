@@ -4,7 +4,8 @@
     python -m tests.benchmarks.zoo ../shared/zoo.json --only SwinIR DAT --until find
 
 Each network is built from its tiny configuration with random weights, in a process of its own. A
-stage that fails ends its row with the error.
+stage that fails ends its row with the error. Rows that a JSON file holds already are kept, unless
+`--only` names their networks.
 """
 
 from __future__ import annotations
@@ -42,6 +43,25 @@ from tests.benchmarks.report import describe_machine, markdown
 
 TIMEOUT_S = 1200
 """Longest time of one network."""
+
+STAGES = ("trace", "audit", "find", "surrogates", "distil", "host", "aarch64")
+
+DOCS = """\
+# Networks
+
+What the passes and the compiler do with every attention architecture of spandrel and
+spandrel_extra_arches, each in a tiny configuration with random weights at 64x64 (`make zoo`):
+
+- `trace`: scale and size multiple that were found by trying.
+- `audit`: whether every operator can be compiled.
+- `find`: the attention blocks, by kind and class of the module that a surrogate would replace.
+- `surrogates`, `distil`: how many blocks took surrogates, were distilled for four steps, replaced.
+- `host`, `aarch64`: the largest difference of the compiled code from torch, teacher and hybrid; the
+  latter under qemu-aarch64.
+- `s`: seconds of all stages.
+
+{table}
+"""
 
 
 class Images(nn.Module):
@@ -90,8 +110,11 @@ class Road:
 
     def find(self) -> str:
         self.net = FindAttention()(self.net)
-        kinds = Counter(block.kind for block in self.net.blocks)
-        return ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        found = Counter(
+            f"{block.kind} {type(self.net.module.get_submodule(block.name)).__name__}"
+            for block in self.net.blocks
+        )
+        return ", ".join(f"{count} {block}" for block, count in found.items())
 
     def surrogates(self) -> str:
         self.net = SynthesizeSurrogates(("conv", "scan1"))(self.net)
@@ -129,7 +152,8 @@ def run_one(model: dict[str, Any], until: str) -> dict[str, Any]:
             row[name] = stage()
         except Exception as error:
             own = isinstance(error, DistillcError)
-            row |= {name: "FAILS", "error": str(error) if own else repr(error)[:600], "clear": own}
+            text = str(error) if own else repr(error)[:600]
+            row |= {name: "FAILS", "error": " ".join(text.split()), "clear": own}
             break
         finally:
             row["seconds"][name] = round(time.monotonic() - start, 1)
@@ -166,17 +190,23 @@ def main() -> None:
     if given.one:
         print(json.dumps(run_one(models[given.one], given.until)))
         return
-    rows = []
-    for name in given.only or models:
-        rows.append(run_apart(given.zoo, name, given.until))
-        print(rows[-1], file=sys.stderr, flush=True)
-    stages = ("trace", "audit", "find", "surrogates", "distil", "host", "aarch64")
-    table = markdown({each: each for each in ("network", *stages, "error")}, rows)
+    rows: dict[str, dict[str, Any]] = {}
+    if given.json and given.json.exists():
+        rows = {row["network"]: row for row in json.loads(given.json.read_text())["rows"]}
+    for name in given.only or [each for each in models if each not in rows]:
+        rows[name] = run_apart(given.zoo, name, given.until)
+        print(rows[name], file=sys.stderr, flush=True)
+        if given.json:
+            write_json(given.json, {"machine": describe_machine(1), "rows": list(rows.values())})
+    ordered = [{**rows[name], "s": _seconds(rows[name])} for name in models if name in rows]
+    table = markdown({each: each for each in ("network", *STAGES, "s", "error")}, ordered)
     print(table)
-    if given.json:
-        write_json(given.json, {"machine": describe_machine(1), "rows": rows})
     if given.docs:
-        given.docs.write_text(f"# Networks\n\n{table}\n")
+        given.docs.write_text(DOCS.format(table=table))
+
+
+def _seconds(row: dict[str, Any]) -> str:
+    return f"{sum(row['seconds'].values()):.0f}" if "seconds" in row else ""
 
 
 if __name__ == "__main__":

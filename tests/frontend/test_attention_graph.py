@@ -109,10 +109,24 @@ def test_the_summed_axis_of_an_einsum_need_not_be_the_last() -> None:
 
 
 @pytest.mark.parametrize(
+    "mix",
+    [
+        lambda q, k, v: q @ (k.softmax(1).transpose(1, 2) @ v),
+        lambda q, k, v: (q.softmax(-1) * 0.4) @ (k.softmax(1).mT @ v),
+        lambda q, k, v: torch.einsum("bid,bde->bie", q, torch.einsum("bjd,bje->bde", k, v)),
+    ],
+)
+def test_linear_attention(mix: Mix) -> None:
+    found, refused = sites(Attends(mix))
+    assert [(site.form, site.matrix) for site in found] == [("linear", (1, 6, 6))]
+    assert not refused
+
+
+@pytest.mark.parametrize(
     ("mix", "reason"),
     [
         (lambda q, k, v: q.softmax(-1) * v, "no product of two activations"),
-        (lambda q, k, v: q @ (k.softmax(1).transpose(1, 2) @ v), "no product of two activations"),
+        (lambda q, k, v: q.softmax(1).transpose(1, 2) @ v, "no product of two activations"),
         (lambda q, k, v: (q @ k.transpose(1, 2)).softmax(-1).sum(-1), "not multiplied with"),
     ],
 )  # fmt: skip

@@ -130,9 +130,28 @@ def test_multihead_attention_over_tokens() -> None:
     assert (block.name, block.kind, block.shape) == ("block", "global", (1, 120, 8))
 
 
-def test_attention_without_a_residual_is_named() -> None:
-    with pytest.raises(PassError, match="none inside a residual block"):
-        find(around(PixelAttention(8)))
+def test_attention_without_a_residual_is_a_block_of_its_own() -> None:
+    (block,) = find(around(PixelAttention(8))).blocks
+    assert (block.name, block.attention) == ("1", "1")
+
+
+class Halving(nn.Module):
+    """Attention whose output is smaller than its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = PixelAttention(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (each.flatten(2).mT for each in self.attention.qkv(x).chunk(3, 1))
+        y = F.scaled_dot_product_attention(q[:, ::2], k, v).mT
+        return y.unflatten(2, (x.shape[2] // 2, x.shape[3])).repeat_interleave(2, 2)[:, :4]
+
+
+def test_attention_in_nothing_that_could_be_replaced_is_named() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), Halving(), nn.Conv2d(4, 3, 1))
+    with pytest.raises(PassError, match=r"1 maps \(1, 8, 32, 32\) to \(1, 4, 32, 32\)"):
+        find(network)
 
 
 def test_a_gate_is_no_attention() -> None:
@@ -259,8 +278,8 @@ def test_several_attentions_in_one_block_are_one_block() -> None:
 
 
 def test_what_maps_image_to_image_is_no_block() -> None:
-    with pytest.raises(PassError, match=r"1\.inner\.1 has no residual connection"):
-        find(nn.Sequential(nn.Identity(), Residual(around(PixelAttention(8)))))
+    (block,) = find(nn.Sequential(nn.Identity(), Residual(around(PixelAttention(8))))).blocks
+    assert block.name == "1.inner.1"
 
 
 class TwoInputs(nn.Module):
@@ -283,9 +302,91 @@ class Guided(nn.Module):
         return self.tail(self.block(self.head(image), self.guide(image)))
 
 
-def test_a_block_with_two_inputs_is_named() -> None:
-    with pytest.raises(PassError, match=r"block\.attention has no residual connection"):
-        find(Guided())
+def test_a_block_with_two_inputs_adds_to_one_of_them() -> None:
+    (block,) = find(Guided()).blocks
+    assert (block.name, block.attention, block.shape) == (
+        "block",
+        "block.attention",
+        (1, 8, 32, 32),
+    )
+
+
+class LinearAttention(nn.Module):
+    """q (kT v): over all pixels where `heads` attend, keys normalised or not."""
+
+    def __init__(self, channels: int, softmax: bool) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.softmax = softmax
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (each.flatten(2).mT for each in self.qkv(x).chunk(3, 1))
+        k = k.softmax(1) if self.softmax else k.relu()
+        return ((q * 0.5) @ (k.mT @ v)).mT.reshape(x.shape)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_linear_attention(softmax: bool) -> None:
+    net = find(around(Residual(LinearAttention(8, softmax))))
+    (block,) = net.blocks
+    assert (block.name, block.attention, block.kind) == ("1", "1.inner", "linear")
+    assert not [note for note in net.log[-1].notes if "softmax" in note]
+
+
+class Pooling(nn.Module):
+    """A context vector of softmax weights and pixels: no attention."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weights = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.weights(x).flatten(2).softmax(2)
+        return x + (x.flatten(2) @ weights.mT).unsqueeze(3)
+
+
+def test_pooling_is_no_attention() -> None:
+    with pytest.raises(PassError, match="its input is no product of two activations"):
+        find(around(Pooling(8)))
+
+
+class FrequencyAttention(nn.Module):
+    """The product of two spectra, and a gate."""
+
+    def __init__(self, channels: int, own: bool) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.spectrum = nn.Parameter(torch.rand(channels, 32, 17))
+        self.own = own
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, 1)
+        other = torch.fft.rfft2(k) if self.own else self.spectrum
+        return v * torch.fft.irfft2(torch.fft.rfft2(q) * other, s=x.shape[2:])
+
+
+def test_attention_in_frequencies() -> None:
+    (block,) = find(around(Residual(FrequencyAttention(8, own=True)))).blocks
+    assert (block.name, block.attention, block.kind) == ("1", "1.inner", "frequency")
+
+
+def test_a_filter_in_frequencies_is_no_attention() -> None:
+    with pytest.raises(PassError, match="no attention"):
+        find(around(Residual(FrequencyAttention(8, own=False))))
+
+
+def test_tokens_before_the_batch() -> None:
+    class First(TokenNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.TransformerEncoderLayer(8, 2, 16)
+
+        def forward(self, image: Tensor) -> Tensor:
+            tokens = self.block(self.head(image).flatten(2).permute(2, 0, 1))
+            return self.tail(tokens.permute(1, 2, 0).unflatten(2, image.shape[2:]))
+
+    (block,) = find(First(), (1, 3, 12, 10)).blocks
+    assert (block.name, block.layout, block.shape) == ("block", "tokens_first", (120, 1, 8))
 
 
 def test_a_block_called_twice_is_one_block_that_costs_both() -> None:

@@ -16,6 +16,7 @@ import torch
 from distillc.errors import StorageError, UsageError, VerificationError
 from distillc.runtime.benchmark import summarise
 from distillc.runtime.bundle import FORMAT, Bundle
+from distillc.runtime.tiling import Tiling
 from distillc.workdir import file_digest
 
 from .conftest import toy_hybrid
@@ -123,15 +124,26 @@ def test_files_without_a_hash_are_refused(bundle: Bundle, name: str) -> None:
     ("x", "got"),
     [
         (X.astype(np.float64), "float64"),
-        (X[:, :, :8], r"\(1, 3, 8, 16\)"),
+        (X[:, :1], r"\(1, 1, 16, 16\)"),
+        (X[:, :, :0], r"\(1, 3, 0, 16\)"),
         (X[0], r"\(3, 16, 16\)"),
         (torch.from_numpy(X), "Tensor"),
         (None, "NoneType"),
     ],
 )
 def test_wrong_input(verified: Bundle, x: Any, got: str) -> None:
-    with pytest.raises(UsageError, match=rf"shape \(1, 3, 16, 16\), not .*{got}"):
+    with pytest.raises(UsageError, match=rf"shape \(1, 3, H, W\), not .*{got}"):
         verified.run(x)
+
+
+def test_smaller_and_larger_images(verified: Bundle) -> None:
+    mirrored = np.concatenate([X[..., :8], X[..., 7::-1]], axis=-1)
+    np.testing.assert_array_equal(verified.run(X[..., :8]), verified.run(mirrored)[..., :8])
+    large = np.tile(X, (1, 1, 3, 2))[:, :, :40, :24]
+    tiling = Tiling((40, 24), (16, 16), 4)
+    each = np.concatenate([verified.run(tile[None]) for tile in tiling.cut(large)])
+    np.testing.assert_array_equal(verified.run(large), tiling.join(each))
+    assert not np.array_equal(verified.run(large, overlap=8), verified.run(large))
 
 
 def test_input_in_another_memory_order(verified: Bundle) -> None:

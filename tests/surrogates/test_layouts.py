@@ -20,10 +20,12 @@ class Rows(nn.Module):
 def lay_out(image: Tensor, layout: Layout) -> Tensor:
     if layout == "image":
         return image
-    return image.permute(0, 2, 3, 1) if layout == "channels_last" else image.flatten(2).mT
+    if layout == "channels_last":
+        return image.permute(0, 2, 3, 1)
+    return image.flatten(2).permute((0, 2, 1) if layout == "tokens" else (2, 0, 1))
 
 
-@pytest.mark.parametrize("layout", ["image", "channels_last", "tokens"])
+@pytest.mark.parametrize("layout", ["image", "channels_last", "tokens", "tokens_first"])
 def test_it_does_to_any_layout_what_it_does_to_images(layout: Layout) -> None:
     image, rows = torch.rand(2, 5, 4, 6), Rows()
     wrapped = OnLayout(rows, layout, (4, 6))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 import tvm
@@ -120,6 +121,24 @@ def simplify(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """Simplify index expressions and conditions with the ranges of all loops known."""
     mod = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
     return s_tir.transform.StmtSimplify()(mod)["main"]
+
+
+def drop_unit_loops(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Fuse loops of one step that stand between others, so that those can be fused in turn."""
+    sch = s_tir.Schedule(func)
+    for rv in sch.get_child_blocks(sch.get_sblock("root")):
+        while pair := _around_unit_loop(sch, rv):
+            sch.fuse(*pair)
+    return sch.mod["main"]
+
+
+def _around_unit_loop(sch: s_tir.Schedule, rv: SBlockRV) -> tuple[LoopRV, LoopRV] | None:
+    loops = sch.get_loops(rv)
+    longer = [index for index, loop in enumerate(loops) if int(sch.get(loop).extent) > 1]
+    for first, second in pairwise(longer):
+        if second > first + 1:
+            return loops[first], loops[first + 1]
+    return None
 
 
 def is_padding(block: Block) -> bool:

@@ -1,0 +1,32 @@
+"""What is done to a torch program before it is imported: only real, known operators remain."""
+
+from __future__ import annotations
+
+import torch
+
+from distillc.codegen.prepare.complex_numbers import split_complex
+from distillc.codegen.prepare.decompositions import DECOMPOSITIONS
+from distillc.codegen.prepare.fold_constants import fold_constants
+
+Program = torch.export.ExportedProgram
+
+
+def decompose(program: Program) -> Program:
+    """Return a program in core operators; lines and modules of its nodes are known still."""
+    table = {**torch.export.default_decompositions(), **DECOMPOSITIONS}
+    with torch.no_grad():
+        return program.run_decompositions(table)
+
+
+def prepare(program: Program) -> Program:
+    """Return a decomposed program on real numbers, with everything constant computed.
+
+    Args:
+        program: Changed in place.
+
+    Raises:
+        NotImplementedError: An operator has no form on real numbers; see `lacks_form`.
+    """
+    with torch.no_grad():
+        real = split_complex(program)
+        return fold_constants(program if real is program else decompose(real))

@@ -1,0 +1,235 @@
+"""Complex numbers as pairs of real ones; Fourier transforms as products with their matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+aten = torch.ops.aten
+
+
+@dataclass
+class Pair:
+    """A complex tensor: real and imaginary part, of one shape."""
+
+    real: Tensor
+    imag: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Pair:
+        """Return what a linear real function makes of both parts."""
+        return Pair(function(self.real), function(self.imag))
+
+
+def split_complex(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Return a program that computes the same with real tensors only.
+
+    Without complex numbers it is the program itself.
+
+    Args:
+        program: Decomposed; one image in, one out, both real.
+
+    Raises:
+        NotImplementedError: An operator has no form on pairs.
+    """
+    if not any(_is_complex(node) for node in program.graph.nodes):
+        return program
+    core = program.run_decompositions()
+    image = next(node for node in core.graph.nodes if node.name in core.graph_signature.user_inputs)
+    return torch.export.export(_Real(core.module()), (torch.zeros(image.meta["val"].shape),))
+
+
+def lacks_form(node: fx.Node) -> bool:
+    """Whether an operator on complex numbers, in a decomposed program, has no form on pairs."""
+    return is_split(node) and node.target not in OPERATORS.keys() | LAYOUTS
+
+
+def is_split(node: fx.Node) -> bool:
+    """Whether an operator of a decomposed program works on complex numbers."""
+    return any(map(_is_complex, (node, *node.all_input_nodes)))
+
+
+def _is_complex(node: fx.Node) -> bool:
+    values = pytree.tree_leaves(node.meta.get("val"))
+    return any(isinstance(each, Tensor) and each.is_complex() for each in values)
+
+
+class _Real(nn.Module):
+    """A module that interprets a graph with pairs in place of complex tensors."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__()
+        self.graph_module = graph
+
+    def forward(self, image: Tensor) -> Any:
+        return _Interpreter(self.graph_module).run(image)
+
+
+class _Interpreter(fx.Interpreter):
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().get_attr(target, args, kwargs)
+        complex_ = isinstance(value, Tensor) and value.is_complex()
+        return Pair(value.real.contiguous(), value.imag.contiguous()) if complex_ else value
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        leaves = pytree.tree_leaves((args, kwargs), is_leaf=lambda each: isinstance(each, Pair))
+        if target in OPERATORS:
+            return OPERATORS[target](*args, **kwargs)
+        if not any(isinstance(each, Pair) for each in leaves):
+            return super().call_function(target, args, kwargs)
+        if target in LAYOUTS:
+            parts = (
+                target(*(_part(each, name) for each in args), **kwargs) for name in ("real", "imag")
+            )
+            return Pair(*parts)
+        raise NotImplementedError(f"{target} of complex numbers")
+
+
+def _part(value: Any, name: str) -> Any:
+    """Return one part of every pair in an argument."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_part(each, name) for each in value)
+    return getattr(value, name) if isinstance(value, Pair) else value
+
+
+LAYOUTS = {
+    *(aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int),
+    *(aten.expand.default, aten.squeeze.dims, aten.squeeze.dim, aten.unsqueeze.default),
+    *(aten.slice.Tensor, aten.select.int, aten.cat.default, aten.clone.default, aten.neg.default),
+    *(aten.index.Tensor, aten.flip.default, aten.roll.default, aten.constant_pad_nd.default),
+    *(aten.sum.dim_IntList, aten.mean.dim, aten.alias.default, aten.detach.default),
+}
+"""What may be done to both parts separately."""
+
+
+def _pair(value: Any) -> Pair:
+    if isinstance(value, Pair):
+        return value
+    if isinstance(value, complex):
+        return Pair(torch.tensor(value.real), torch.tensor(value.imag))
+    real = value if isinstance(value, Tensor) else torch.tensor(float(value))
+    return Pair(real, torch.zeros_like(real))
+
+
+def _add(a: Any, b: Any, alpha: float = 1) -> Any:
+    if not (isinstance(a, Pair) or isinstance(b, Pair)):
+        return aten.add.Tensor(a, b, alpha=alpha)
+    first, second = _pair(a), _pair(b)
+    return Pair(first.real + alpha * second.real, first.imag + alpha * second.imag)
+
+
+def _sub(a: Any, b: Any, alpha: float = 1) -> Any:
+    return _add(a, b, -alpha)
+
+
+def _mul(a: Any, b: Any) -> Any:
+    if isinstance(a, Pair) and isinstance(b, Pair):
+        return Pair(a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real)
+    if isinstance(a, Pair):
+        return a.map(lambda part: part * b)
+    return b.map(lambda part: a * part) if isinstance(b, Pair) else aten.mul.Tensor(a, b)
+
+
+def _div(a: Any, b: Any) -> Any:
+    if isinstance(b, Pair):
+        square = b.real * b.real + b.imag * b.imag
+        return _mul(_pair(a), Pair(b.real / square, -b.imag / square))
+    return a.map(lambda part: part / b) if isinstance(a, Pair) else aten.div.Tensor(a, b)
+
+
+def _abs(x: Any) -> Any:
+    if isinstance(x, Pair):
+        return (x.real * x.real + x.imag * x.imag).sqrt()
+    return aten.abs.default(x)
+
+
+def _matrix(extent: int, sign: int) -> Pair:
+    """Return the matrix of a discrete Fourier transform, (extent, extent)."""
+    index = torch.arange(extent)
+    angle = (index[:, None] * index % extent).double() * (sign * 2 * math.pi / extent)
+    return Pair(angle.cos().float(), angle.sin().float())
+
+
+def _to_copy(x: Any, dtype: torch.dtype | None = None, **options: Any) -> Any:
+    if dtype is not None and dtype.is_complex:
+        return _pair(x)
+    return aten._to_copy.default(x, dtype=dtype, **options)
+
+
+def _transform(x: Pair, dim: list[int], sign: int) -> Pair:
+    for axis in dim:
+        matrix = _matrix(x.real.shape[axis], sign)
+        moved = x.map(lambda part, axis=axis: part.movedim(axis, -1))  # type: ignore[misc]
+        x = Pair(
+            moved.real @ matrix.real - moved.imag @ matrix.imag,
+            moved.real @ matrix.imag + moved.imag @ matrix.real,
+        ).map(lambda part, axis=axis: part.movedim(-1, axis))  # type: ignore[misc]
+    return x
+
+
+def _scaled(x: Any, shape: torch.Size, dim: list[int], normalization: int) -> Any:
+    """Scale a transform: 0 not at all, 1 by the root of the number of elements, 2 by the number."""
+    count = math.prod(shape[axis] for axis in dim)
+    factor = (1.0, count**-0.5, 1.0 / count)[normalization]
+    return x.map(lambda part: part * factor) if isinstance(x, Pair) else x * factor
+
+
+def _fft_c2c(x: Any, dim: list[int], normalization: int, forward: bool) -> Pair:
+    y = _transform(_pair(x), dim, -1 if forward else 1)
+    scaled: Pair = _scaled(y, y.real.shape, dim, normalization)
+    return scaled
+
+
+def _fft_r2c(x: Tensor, dim: list[int], normalization: int, onesided: bool) -> Pair:
+    *others, last = dim
+    matrix = _matrix(x.shape[last], -1)
+    kept = x.shape[last] // 2 + 1 if onesided else x.shape[last]
+    rows = x.movedim(last, -1)
+    y = Pair(rows @ matrix.real[:, :kept], rows @ matrix.imag[:, :kept])
+    y = _transform(y.map(lambda part: part.movedim(-1, last)), others, -1)
+    scaled: Pair = _scaled(y, x.shape, dim, normalization)
+    return scaled
+
+
+def _fft_c2r(x: Any, dim: list[int], normalization: int, last_dim_size: int) -> Tensor:
+    *others, last = dim
+    half = _transform(_pair(x), others, 1).map(lambda part: part.movedim(last, -1))
+    matrix = _matrix(last_dim_size, 1)
+    kept = last_dim_size // 2 + 1
+    # Every frequency but the lowest, and the highest of an even number, stands for two.
+    twice = torch.full((kept, 1), 2.0)
+    twice[0] = 1
+    if last_dim_size % 2 == 0:
+        twice[-1] = 1
+    half = half.map(lambda part: part[..., :kept])
+    y = half.real @ (matrix.real[:kept] * twice) - half.imag @ (matrix.imag[:kept] * twice)
+    y = y.movedim(-1, last)
+    scaled: Tensor = _scaled(y, y.shape, dim, normalization)
+    return scaled
+
+
+OPERATORS: dict[Any, Callable[..., Any]] = {
+    aten._fft_r2c.default: _fft_r2c,
+    aten._fft_c2c.default: _fft_c2c,
+    aten._fft_c2r.default: _fft_c2r,
+    aten._to_copy.default: _to_copy,
+    aten.complex.default: Pair,
+    aten.real.default: lambda x: _pair(x).real,
+    aten.imag.default: lambda x: _pair(x).imag,
+    aten.view_as_real.default: lambda x: torch.stack([x.real, x.imag], -1),
+    aten.view_as_complex.default: lambda x: Pair(x[..., 0], x[..., 1]),
+    aten.conj.default: lambda x: Pair(x.real, -x.imag),
+    aten._conj.default: lambda x: Pair(x.real, -x.imag),
+    aten.angle.default: lambda x: torch.atan2(x.imag, x.real),
+    aten.abs.default: _abs,
+    aten.add.Tensor: _add,
+    aten.sub.Tensor: _sub,
+    aten.mul.Tensor: _mul,
+    aten.div.Tensor: _div,
+}
+"""Operators that mix the parts, or make complex numbers of real ones or the other way round."""

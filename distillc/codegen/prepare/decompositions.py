@@ -1,0 +1,105 @@
+"""Operators that TVM's importer does not know, in terms of some that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+def _max(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Find the largest and the first place where it stands, by reductions of one number each."""
+    largest = torch.amax(x, dim, keepdim=True)
+    extent = x.shape[dim]
+    left = extent - torch.arange(extent, dtype=torch.float32)  # counts down: the first is largest
+    left = left.reshape(-1, *[1] * (x.dim() - 1 - dim % x.dim()))
+    place = extent - torch.amax(torch.where(x == largest, left, 0), dim, keepdim=True)
+    found = largest, place.to(torch.int64)
+    return found if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
+
+
+def _min(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    values, indices = _max(-x, dim, keepdim)
+    return -values, indices
+
+
+def _argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    return _max(x.flatten() if dim is None else x, dim or 0, keepdim)[1]
+
+
+def _argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    return _argmax(-x, dim, keepdim)
+
+
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * x + y * y).sqrt()
+
+
+def _index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
+    """Read by whole numbers along neighbouring axes: one lookup in those axes made one."""
+    axes = [axis for axis, each in enumerate(indices) if each is not None]
+    given = [each for each in indices if each is not None]
+    first, last = axes[0], axes[-1]
+    if len(axes) <= last - first or any(each.dtype == torch.bool for each in given):
+        return NotImplemented
+    place = torch.zeros((), dtype=torch.int64)
+    for axis, each in zip(axes, given, strict=True):
+        extent = x.shape[axis]
+        place = place * extent + torch.where(each < 0, each + extent, each)
+    merged = x.reshape(*x.shape[:first], -1, *x.shape[last + 1 :])
+    found = torch.index_select(merged, first, place.reshape(-1))
+    return found.reshape(*x.shape[:first], *place.shape, *x.shape[last + 1 :])
+
+
+def _scatter(x: Tensor, dim: int, index: Tensor, values: Tensor | float) -> Tensor:
+    """Write few numbers into each row: one choice for each of them."""
+    axis = dim % x.dim()
+    count = index.shape[axis]
+    rows = [extent for each, extent in enumerate(x.shape) if each != axis]
+    if count > _MOST_WRITES or rows != [e for n, e in enumerate(index.shape) if n != axis]:
+        return NotImplemented
+    places = torch.arange(x.shape[axis]).reshape(-1, *[1] * (x.dim() - 1 - axis))
+    for number in range(count):
+        given = values.narrow(axis, number, 1) if isinstance(values, Tensor) else values
+        x = torch.where(places == index.narrow(axis, number, 1), given, x)
+    return x
+
+
+_MOST_WRITES = 16
+
+
+def _col2im(
+    x: Tensor,
+    output_size: Sequence[int],
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Tensor:
+    """Put patches side by side, where they do not overlap."""
+    rows, columns = (size // step for size, step in zip(output_size, stride, strict=True))
+    height, width = kernel
+    apart = tuple(stride) == (height, width) and not any(padding)
+    if not apart or (rows * height, columns * width) != tuple(output_size):
+        return NotImplemented
+    batch = x.shape[:-2]
+    x = x.reshape(*batch, -1, height, width, rows, columns)
+    x = x.movedim((-2, -1), (-4, -2))  # (..., C, rows, height, columns, width)
+    return x.reshape(*batch, -1, *output_size)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.max.dim: _max,
+    aten.min.dim: _min,
+    aten.argmax.default: _argmax,
+    aten.argmin.default: _argmin,
+    aten.hypot.default: _hypot,
+    aten.index.Tensor: _index,
+    aten.scatter.value: _scatter,
+    aten.scatter.src: _scatter,
+    aten.col2im.default: _col2im,
+}

@@ -1,0 +1,73 @@
+"""Programs with complex numbers compute the same without them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from distillc.codegen.prepare import decompose
+from distillc.codegen.prepare.complex_numbers import split_complex
+from tests.codegen.prepare.programs import check_prepared
+
+NORMS = ["forward", "backward", "ortho"]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from(NORMS))
+@settings(max_examples=12, deadline=None)
+def test_real_transforms_and_their_inverse(height: int, width: int, norm: str) -> None:
+    def there_and_back(x: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.fft.rfft2(x, norm=norm)
+        return torch.fft.irfft2(spectrum * spectrum, s=x.shape[-2:], norm=norm)
+
+    check_prepared(there_and_back, torch.randn(2, height, width))
+
+
+@given(st.integers(2, 9), st.sampled_from(NORMS), st.sampled_from([(-2,), (-1,), (-3, -1)]))
+@settings(max_examples=12, deadline=None)
+def test_complex_transforms(extent: int, norm: str, dim: tuple[int, ...]) -> None:
+    def parts(x: torch.Tensor) -> torch.Tensor:
+        y = torch.fft.fftn(x, dim=dim, norm=norm)
+        z = torch.fft.ifftn(y * y.conj(), dim=dim, norm=norm)
+        return torch.cat([y.real, y.imag, z.real, y.abs()], -1)
+
+    check_prepared(parts, torch.randn(3, 4, extent))
+
+
+def test_a_filter_of_complex_weights() -> None:
+    class Filter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.Parameter(torch.randn(3, 8, 5, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            spectrum = torch.fft.rfft2(x) * torch.view_as_complex(self.weights)
+            return torch.fft.irfft2(spectrum / 2 + 1, s=(8, 8))
+
+    check_prepared(Filter(), torch.randn(1, 3, 8, 8))
+
+
+def test_amplitude_and_phase() -> None:
+    def restored(x: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.fft.fft2(x)
+        amplitude, phase = spectrum.abs(), spectrum.angle()
+        return torch.fft.ifft2(torch.complex(amplitude * phase.cos(), amplitude * phase.sin())).real
+
+    found = check_prepared(restored, torch.randn(1, 2, 6, 6))
+    assert not {"_fft_c2c", "complex", "real", "imag"} & set(found)
+
+
+def test_a_real_program_is_left_alone() -> None:
+    program = decompose(torch.export.export(nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 4, 4),)))
+    assert split_complex(program) is program
+
+
+def test_what_has_no_form_on_pairs() -> None:
+    class Power(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.fft(x).exp().real
+
+    with pytest.raises(NotImplementedError, match="exp"):
+        split_complex(decompose(torch.export.export(Power(), (torch.zeros(4),))))

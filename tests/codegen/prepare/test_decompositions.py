@@ -1,0 +1,74 @@
+"""Operators that the importer does not know."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.codegen.prepare.programs import check_prepared
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("keepdim", [True, False])
+def test_extremes_and_their_places(name: str, dim: int, keepdim: bool) -> None:
+    def both(x: torch.Tensor) -> torch.Tensor:
+        values, places = getattr(torch, name)(x, dim, keepdim)
+        return values + getattr(torch, "arg" + name)(x, dim, keepdim) * 2 + places
+
+    x = torch.randn(3, 4, 5).round()  # some are equal: the first counts
+    found = check_prepared(both, x)
+    assert not {"max", "min", "argmax", "argmin"} & set(found)
+
+
+def test_place_of_the_largest_of_all() -> None:
+    check_prepared(lambda x: x + x.argmax() + x.argmin(), torch.randn(3, 4))
+
+
+def test_hypotenuse() -> None:
+    assert "hypot" not in check_prepared(lambda x: torch.hypot(x, x + 1), torch.randn(3, 4))
+
+
+@given(st.integers(0, 2), st.booleans(), st.integers(1, 3))
+@settings(max_examples=8, deadline=None)
+def test_lookups_along_neighbouring_axes(first: int, two: bool, count: int) -> None:
+    x = torch.randn(4, 3, 5, 6)
+    rows = torch.arange(count)[:, None] - 2
+    columns = torch.arange(2) - 1
+    index = (slice(None),) * first + ((rows, columns) if two else (rows,))
+    assert "index" not in check_prepared(lambda x: x[index] * 1.0, x)
+
+
+def test_lookups_by_activations_and_by_one_number() -> None:
+    def nearest(x: torch.Tensor) -> torch.Tensor:
+        return x[x.argmax(0)] + x[torch.tensor(-1)]
+
+    assert "index" not in check_prepared(nearest, torch.randn(5, 4, 3).sort(0)[0][:, :, :1])
+
+
+def test_unfold_of_overlapping_windows() -> None:
+    def windows(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.unfold(x, (6, 4), stride=(3, 2), padding=1) * 2
+
+    assert "index" not in check_prepared(windows, torch.randn(1, 3, 12, 10))
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_few_writes_into_each_row(dim: int) -> None:
+    def written(x: torch.Tensor) -> torch.Tensor:
+        index = x.narrow(dim, 0, 2).abs().long() % 3
+        one_hot = torch.zeros_like(x).scatter_(dim, index.narrow(dim, 0, 1), 1)
+        return x.scatter(dim, index, x.narrow(dim, 1, 2) * 2) + one_hot
+
+    assert "scatter" not in check_prepared(written, 3 * torch.randn(3, 4, 5))
+
+
+def test_patches_that_do_not_overlap() -> None:
+    def folded(x: torch.Tensor) -> torch.Tensor:
+        patches = torch.nn.functional.unfold(x, (2, 3), stride=(2, 3))
+        return torch.nn.functional.fold(patches * 2, (6, 9), (2, 3), stride=(2, 3))
+
+    found = check_prepared(folded, torch.randn(1, 4, 6, 9))
+    assert not {"index_put", "col2im", "index"} & set(found)
