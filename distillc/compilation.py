@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
+from distillc.frontend.padding import Padded
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.runtime.bundle import Bundle, create_bundle
@@ -41,7 +42,8 @@ def compile(
     Args:
         network: A `Network`, or any module (1, 3, H, W) float32 -> (1, C', H', W') float32.
         target: A target or its name.
-        size: (H, W) of the input in pixels.
+        size: (H, W) of the input in pixels. Where the network needs multiples, the compiled code
+            mirrors the image at its lower and right edges and cuts the result.
         precision: `"fp32"`, or `"fp16"`: the network computes in float16 where that loses little;
             input, output and the bundle's other forms stay float32.
         directory: Where the files go; a temporary folder by default.
@@ -60,16 +62,19 @@ def compile(
     if arithmetic == "fp16" and not chosen.half:
         log.warning("%s has no float16 arithmetic: fp16 is right there, but slow", chosen.name)
     net = network if isinstance(network, Network) else Network(network, size)
-    module = net.hybrid()
-    net = net.at(size)
+    module, fitting = net.hybrid(), net.fitting(size)
+    net = net.at(fitting)
+    if fitting != size:
+        module = Padded(module, fitting, net.scale)
+    shape = (1, net.in_channels, *size)
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
-    program = export_program(module, net.input_shape)
+    program = export_program(module, shape)
     library = build_library(program, chosen, folder / "model.so", records, arithmetic)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
     export_onnx(program, folder / "model.onnx")
     if reference is None:
-        reference = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
+        reference = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         output = module(reference)
     write_tensors(folder / "reference.safetensors", {"input": reference, "output": output})

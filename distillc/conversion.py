@@ -208,7 +208,8 @@ def convert(
             "the bundle exists already", where=str(path), hint="choose --out, or add --overwrite"
         )
     folder = Path(data) if data is not None else None
-    net = load(checkpoint, arch=arch, arch_args=arch_args, trust_pickle=trust_pickle).at(size)
+    net = load(checkpoint, arch=arch, arch_args=arch_args, trust_pickle=trust_pickle)
+    net = net.at(net.fitting(size))
     check_scale(parsed, net.scale)
     get_device(chosen.devices[0]).launcher(THREADS)  # verification will need it
     images = open_data(folder, parsed, net.in_channels)

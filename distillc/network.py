@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -196,6 +197,13 @@ class Network:
                 hint=f"try {near[0]}x{near[1]}",
             )
         return self.with_(size=size, program=None, blocks=(), candidates=_empty())
+
+    def fitting(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the smallest size, (H, W), that holds this one and that the network takes."""
+        if self.fixed_size and all(map(operator.le, size, self.size)):
+            return self.size
+        height, width = (-(-extent // self.multiple) * self.multiple for extent in size)
+        return height, width
 
     def block(self, name: str) -> Block:
         """Return the block of this name.

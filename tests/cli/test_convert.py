@@ -132,7 +132,6 @@ def test_stop_after_writes_no_bundle(tiny_checkpoint: Path, run: Run, tmp_path: 
         (["--task", "dehaze"], 2, "denoise"),
         (["--task", "sr:scale=2"], 2, "scale"),
         (["--precision", "fp64"], 2, "known precisions: fp32, fp16"),
-        (["--size", "12"], 4, "multiples of 8"),
         (["--size", "axb"], 2, "256x256"),
         (["--data", "/nonexistent"], 10, "does not exist"),
         (["--stop-after", "nothing"], 2, "find_attention"),

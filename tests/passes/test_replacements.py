@@ -107,6 +107,67 @@ def test_blocks_on_tokens_and_with_channels_last_are_replaced() -> None:
     export_program(net.hybrid(), net.input_shape)
 
 
+class CrossBlock(nn.Module):
+    """Tokens (H W, B, C) that attend to a guide; torch's attention returns two values."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, 2)
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        y, _ = self.attention(self.norm(x), guide, guide)
+        return x + y
+
+
+class Guided(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.guide = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1)
+        self.block = CrossBlock(8)
+        self.tail = nn.Conv2d(8, 3, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.head(image)
+        tokens = self.block(*(each.flatten(2).permute(2, 0, 1) for each in (x, self.guide(image))))
+        return self.tail(tokens.permute(1, 2, 0).reshape(x.shape))
+
+
+def test_a_block_with_two_inputs_is_replaced_as_a_whole() -> None:
+    torch.manual_seed(0)
+    labels = ("conv", "scan1@attention")
+    passes = [Trace(), FindAttention(), SynthesizeSurrogates(labels)]
+    net = Pipeline(passes).run(trace(Guided(), torch.rand(1, 3, 16, 8)))
+    (block,) = net.blocks
+    assert (block.name, block.layout, block.attention) == ("block", "tokens_first", "block")
+    assert [each.label for each in net.candidates["block"]] == ["conv"]
+    net = ApplyReplacements({"block": "conv"})(net)
+    image = torch.rand(1, 3, 8, 16)
+    assert net.hybrid()(image).shape == image.shape
+
+
+class Several(CrossBlock):
+    def forward(self, x: Tensor, guide: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return super().forward(x, guide), None
+
+
+class First(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Several(8)
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        return self.inner(x, guide)[0]
+
+
+def test_a_block_that_returns_several_values_is_left_with_a_note() -> None:
+    module = Guided()
+    module.block = First()  # type: ignore[assignment]
+    net = Pipeline([Trace(), FindAttention()]).run(trace(module, torch.rand(1, 3, 16, 8)))
+    with pytest.raises(PassError, match=r"block\.inner: takes no tensor or returns several"):
+        SynthesizeSurrogates(("conv",))(net)
+
+
 def test_tokens_that_fit_no_grid_are_left_with_a_note(found: Network) -> None:
     block = found.block("latent.0")
     tokens = replace(block, shape=(1, 1000, 8), layout="tokens")
