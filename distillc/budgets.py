@@ -22,7 +22,8 @@ class Budget:
         trials: Hybrids that the search evaluates.
         search_images: Held-out images each is evaluated on.
         search_crop: Their edge, pixels.
-        heal_steps: Fine-tuning steps of the chosen hybrid; 0 leaves it out.
+        heal_steps: Fine-tuning steps of a round of the chosen hybrid; 0 leaves it out.
+        heal_rounds: At most so many rounds, the further ones where much is missing still.
         heal_batch: Images a step.
         verify_images: Images that the bundle is run on, at least 1; the first is its reference.
     """
@@ -38,6 +39,7 @@ class Budget:
     search_images: int
     search_crop: int
     heal_steps: int
+    heal_rounds: int
     heal_batch: int
     verify_images: int
 
@@ -54,6 +56,7 @@ _SMOKE = Budget(
     search_images=2,
     search_crop=96,
     heal_steps=0,
+    heal_rounds=1,
     heal_batch=4,
     verify_images=1,
 )
@@ -69,6 +72,7 @@ _QUICK = Budget(
     search_images=4,
     search_crop=128,
     heal_steps=150,
+    heal_rounds=1,
     heal_batch=8,
     verify_images=2,
 )
@@ -81,6 +85,7 @@ _FULL = replace(
     trials=200,
     search_images=8,
     heal_steps=1500,
+    heal_rounds=4,
 )
 BUDGETS = {each.name: each for each in (_SMOKE, _QUICK, _FULL)}
 

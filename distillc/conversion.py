@@ -126,7 +126,16 @@ def road(budget: Budget, data: Path | None, task: str, limits: Limits = Limits()
         ApplyReplacements(),
     ]
     if budget.heal_steps:
-        passes.append(Heal(data, task, budget.heal_steps, budget.heal_batch, budget.patch))
+        passes.append(
+            Heal(
+                data,
+                task,
+                budget.heal_steps,
+                budget.heal_batch,
+                budget.patch,
+                rounds=budget.heal_rounds,
+            )
+        )
     return passes
 
 

@@ -29,6 +29,12 @@ from distillc.workdir import read_tensors, weights_digest, write_json, write_ten
 _CLIP = 0.1  # gradient norm; L1 gradients are small, and one bad batch must not undo the start
 _HELD_OUT = 12  # images that decide between before and after
 
+ENOUGH = 0.08
+"""Difference from the teacher, dB, that further rounds are not spent on."""
+
+LITTLE = 0.02
+"""Gain of a round, dB, after which there is no other."""
+
 
 @dataclass
 class Heal(TrainingPass):
@@ -38,15 +44,19 @@ class Heal(TrainingPass):
     2. All weights are trained, those of the teacher's blocks too: they adapt to the new
        neighbours. The result is the moving average of the weights.
     3. PSNR on held-out images decides: if the result is not better, the hybrid stays as it was.
+    4. What is still more than `ENOUGH` below the teacher is trained in further rounds, each with a
+       learning rate of its own, as long as one gains more than `LITTLE`.
 
     Given:   decisions {"latent.0": "scan1", "latent.1": "keep"}, healed None
     Result:  healed {name: weight} for `Network.hybrid()`, metrics["heal"] with PSNR before/after
 
     Args: see `TrainingPass`, and
         teacher_weight: Weight of the teacher's output in the loss.
+        rounds: At most so many times `steps`.
     """
 
     teacher_weight: float = 1.0
+    rounds: int = 1
 
     after = (ApplyReplacements,)
 
@@ -58,29 +68,49 @@ class Heal(TrainingPass):
         if all(label == KEEP for label in net.decisions.values()):
             return PassResult(net, False, ("no block is replaced: nothing to heal",))
         data = open_data(self.data, self.task, net.in_channels)
-        hybrid = net.hybrid()
-        stage = ctx.work.stage("heal", self._key(net, hybrid, data, ctx)) if ctx.work else None
-        result = stage / "heal.json" if stage else None
-        if stage and result and result.exists():
-            weights = read_tensors(stage / "hybrid.safetensors")
-            figures = json.loads(result.read_text())
-        else:
-            state = RunState(stage / "state.pt" if stage else None)
-            weights, figures = self._heal(net, hybrid, data, state, ctx)
-            if stage and result:
-                write_tensors(stage / "hybrid.safetensors", weights)
-                write_json(result, figures)
-            state.clear()
-        better = figures["psnr_after"] > figures["psnr_before"]
-        note = (
-            f"{figures['psnr_before']:.3f} dB -> {figures['psnr_after']:.3f} dB on held-out images"
-        )
-        metrics = {**net.metrics, "heal": {**figures, "accepted": better}}
-        if not better:
+        hybrid, healed = net.hybrid(), None
+        rounds: list[dict[str, Any]] = []
+        for number in range(self.rounds):
+            weights, figures = self._round(net, hybrid, data, number, ctx)
+            rounds.append(figures)
+            gain = figures["psnr_after"] - figures["psnr_before"]
+            if gain <= 0:  # rule 3
+                break
+            healed = weights
+            hybrid.load_state_dict(weights)
+            if gain < LITTLE or figures["psnr_teacher"] - figures["psnr_after"] < ENOUGH:  # rule 4
+                break
+        before, after = rounds[0]["psnr_before"], max(each["psnr_after"] for each in rounds)
+        note = f"{before:.3f} dB -> {after:.3f} dB on held-out images"
+        figures = {
+            **rounds[0],
+            "psnr_after": after,
+            "steps": sum(each["steps"] for each in rounds),
+            "accepted": healed is not None,
+        }
+        metrics = {**net.metrics, "heal": figures}
+        if not healed:
             return PassResult(
                 net.with_(metrics=metrics), True, (note, "not better: left as it was")
             )
-        return PassResult(net.with_(healed=weights, metrics=metrics), True, (note,))
+        return PassResult(net.with_(healed=healed, metrics=metrics), True, (note,))
+
+    def _round(
+        self, net: Network, hybrid: nn.Module, data: RestorationData, number: int, ctx: Context
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return the weights after a round, and its figures; from the work directory if there."""
+        key = self._key(net, hybrid, data, ctx) | ({"round": number} if number else {})
+        stage = ctx.work.stage("heal", key) if ctx.work else None
+        result = stage / "heal.json" if stage else None
+        if stage and result and result.exists():
+            return read_tensors(stage / "hybrid.safetensors"), json.loads(result.read_text())
+        state = RunState(stage / "state.pt" if stage else None)
+        weights, figures = self._heal(net, copy.deepcopy(hybrid), data, number, state, ctx)
+        if stage and result:
+            write_tensors(stage / "hybrid.safetensors", weights)
+            write_json(result, figures)
+        state.clear()
+        return weights, figures
 
     def _key(
         self, net: Network, hybrid: nn.Module, data: RestorationData, ctx: Context
@@ -98,6 +128,7 @@ class Heal(TrainingPass):
         net: Network,
         hybrid: nn.Module,
         data: RestorationData,
+        number: int,
         state: RunState,
         ctx: Context,
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -109,7 +140,7 @@ class Heal(TrainingPass):
             "psnr_teacher": mean_psnr(teacher, pairs, ctx.device),
             "psnr_before": mean_psnr(hybrid, pairs, ctx.device),
         }
-        average = self._train(teacher, hybrid, data, state, ctx)
+        average = self._train(teacher, hybrid, data, number * self.steps, state, ctx)
         figures["psnr_after"] = mean_psnr(average, pairs, ctx.device)
         return {name: each.cpu() for name, each in average.state_dict().items()}, figures
 
@@ -118,17 +149,17 @@ class Heal(TrainingPass):
         teacher: nn.Module,
         hybrid: nn.Module,
         data: RestorationData,
+        first: int,
         state: RunState,
         ctx: Context,
     ) -> nn.Module:
-        """Train `hybrid` and return the module of averaged weights."""
+        """Train `hybrid`, on batches from `first` on, and return the module of averaged weights."""
         average = Average(hybrid)
         hybrid.train().requires_grad_(True)
 
         def compute(step: int) -> str:
-            degraded, clean = (
-                each.to(ctx.device) for each in data.batch(step, self.batch, self.patch, ctx.seed)
-            )
+            pair = data.batch(first + step, self.batch, self.patch, ctx.seed)
+            degraded, clean = (each.to(ctx.device) for each in pair)
             with mixed_precision(ctx.device):
                 with torch.no_grad():
                     wanted = teacher(degraded)

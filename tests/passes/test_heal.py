@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_a_worse_result_is_dropped() -> None:
     assert result.metrics["heal"]["accepted"] is False
     assert "not better" in result.log[-1].notes[1]
     assert weights_digest(result.hybrid()) == weights_digest(net.hybrid())
+
+
+def test_further_rounds_where_much_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, work = decided(), WorkDir(tmp_path)
+    once = HEAL(net, Context(work)).metrics["heal"]
+    monkeypatch.setattr(heal_module, "ENOUGH", -100.0)
+    monkeypatch.setattr(heal_module, "LITTLE", 0.0)
+    pass_ = replace(HEAL, rounds=3)
+    result = pass_(net, Context(work))
+    figures = result.metrics["heal"]
+    assert figures["steps"] > 10
+    assert figures["psnr_before"] == once["psnr_before"]
+    assert figures["psnr_after"] >= once["psnr_after"]
+    assert same(result, pass_(net, Context(work)))
+    monkeypatch.setattr(heal_module, "ENOUGH", 100.0)
+    assert pass_(net, Context(work)).metrics["heal"] == once
 
 
 def test_nothing_replaced_is_left_alone() -> None:
