@@ -40,12 +40,15 @@ def _hypot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
-    """Read by whole numbers along neighbouring axes: one lookup in those axes made one."""
+    """Read by whole numbers along some axes: one lookup in those axes made one."""
     axes = [axis for axis, each in enumerate(indices) if each is not None]
     given = [each for each in indices if each is not None]
-    first, last = axes[0], axes[-1]
-    if len(axes) <= last - first or any(each.dtype == torch.bool for each in given):
+    if any(each.dtype in (torch.bool, torch.uint8) for each in given):
         return NotImplemented
+    if len(axes) <= axes[-1] - axes[0]:  # apart: what is found comes first, as in NumPy
+        x = x.movedim(axes, tuple(range(len(axes))))
+        axes = list(range(len(axes)))
+    first, last = axes[0], axes[-1]
     place = torch.zeros((), dtype=torch.int64)
     for axis, each in zip(axes, given, strict=True):
         extent = x.shape[axis]
@@ -53,6 +56,19 @@ def _index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     merged = x.reshape(*x.shape[:first], -1, *x.shape[last + 1 :])
     found = torch.index_select(merged, first, place.reshape(-1))
     return found.reshape(*x.shape[:first], *place.shape, *x.shape[last + 1 :])
+
+
+def _index_put(
+    x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """Write one number wherever a mask says so."""
+    mask = indices[0]
+    if accumulate or len(indices) > 1 or mask is None or mask.dtype != torch.bool:
+        return NotImplemented
+    if values.numel() != 1:
+        return NotImplemented
+    mask = mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim()))
+    return torch.where(mask, values.reshape(()), x)
 
 
 def _scatter(x: Tensor, dim: int, index: Tensor, values: Tensor | float) -> Tensor:
@@ -99,6 +115,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.argmin.default: _argmin,
     aten.hypot.default: _hypot,
     aten.index.Tensor: _index,
+    aten.index_put.default: _index_put,
     aten.scatter.value: _scatter,
     aten.scatter.src: _scatter,
     aten.col2im.default: _col2im,

@@ -41,6 +41,22 @@ def test_lookups_along_neighbouring_axes(first: int, two: bool, count: int) -> N
     assert "index" not in check_prepared(lambda x: x[index] * 1.0, x)
 
 
+def test_lookups_along_axes_that_are_apart() -> None:
+    rows, columns = torch.tensor([0, 2, 1]), torch.tensor([[3], [0]])
+    found = check_prepared(lambda x: x[:, rows, :, columns] * 1.0, torch.randn(2, 3, 4, 5))
+    assert "index" not in found
+
+
+def test_writes_of_one_number_where_a_mask_says_so() -> None:
+    def clipped(x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y[y > 1] = 1
+        y[y[:, :, 0] < 0] = -2
+        return y
+
+    assert "index_put" not in check_prepared(clipped, torch.randn(4, 5, 6))
+
+
 def test_lookups_by_activations_and_by_one_number() -> None:
     def nearest(x: torch.Tensor) -> torch.Tensor:
         return x[x.argmax(0)] + x[torch.tensor(-1)]
