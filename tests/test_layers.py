@@ -24,6 +24,7 @@ LAYERS = (
     "passes",
     "report",
     "compilation",
+    "bisection",
     "tuning",
     "budgets",
     "conversion",

@@ -12,6 +12,7 @@ from rich.console import Console
 from distillc import __version__
 from distillc.cli.bench import bench
 from distillc.cli.convert import convert
+from distillc.cli.explain_failure import explain_failure
 from distillc.cli.inspect import inspect
 from distillc.cli.passes import passes
 from distillc.cli.run import run
@@ -40,7 +41,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (convert, inspect, run, verify, bench, tune, passes, targets):
+for command in (convert, inspect, run, verify, bench, tune, passes, targets, explain_failure):
     cli.add_command(command)
 
 

@@ -114,14 +114,15 @@ def run_models(
         command: The runner, and what it runs under.
         environment: Environment of the process.
         models: Compiled libraries with equal input shapes.
-        x: Images, (N, C, H, W) float32; a model takes one at a time.
-        output_shape: Shape of the first model's output for one image.
+        x: One or several inputs, along the first axis, float32; a model takes one at a time.
+        output_shape: Shape of the first model's output for one of them; inputs have as much of the
+            first axis as outputs.
         warmup: Runs that are not timed.
         runs: Timed runs.
         timeout_s: Seconds after which the process is killed.
 
     Returns:
-        The outputs, (N, C', H', W') float32, and the times.
+        The outputs, along the first axis, float32, and the times.
 
     Raises:
         DeviceError: It takes too long, crashes, or prints an error.
@@ -131,7 +132,7 @@ def run_models(
         source, sink = Path(folder) / "input", Path(folder) / "output"
         with storage_errors(source):
             source.write_bytes(np.ascontiguousarray(x, dtype=np.float32).tobytes())
-        shape = ",".join(str(extent) for extent in (1, *x.shape[1:]))
+        shape = ",".join(str(extent) for extent in (output_shape[0], *x.shape[1:]))
         words = [shape, source, sink, warmup, runs, *(path.resolve() for path in models)]
         data = start_runner([*command, *map(str, words)], environment, models[0], timeout_s)
         output = np.fromfile(sink, np.float32)

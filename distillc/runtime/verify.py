@@ -231,5 +231,6 @@ def _failure(bundle: Bundle, what: str) -> VerificationError:
     return VerificationError(
         what,
         where=str(bundle.path),
-        hint="the bundle must not be shipped; please report the network",
+        hint="the bundle must not be shipped; `distillc explain-failure` with its hybrid.pt2 finds "
+        "the module that is wrong",
     )

@@ -40,7 +40,10 @@ def test_targets_and_passes(run: Run) -> None:
     assert set(distillc.passes.__all__) <= set(after)
 
 
-COMMANDS = ["convert", "inspect", "run", "verify", "bench", "tune", "passes", "targets"]
+COMMANDS = [
+    *("convert", "inspect", "run", "verify", "bench", "tune", "passes", "targets"),
+    "explain-failure",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,64 @@
+"""`distillc explain-failure`: which module makes compiled numbers differ from torch's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from distillc.cli.common import Size, echo_json, json_option, load_options
+
+
+@click.command(
+    name="explain-failure",
+    epilog="""\b
+Examples:
+  distillc explain-failure restormer.pth --target host --size 64
+  distillc explain-failure restormer.distillc/hybrid.pt2 --size 256""",
+)
+@click.argument("checkpoint")
+@click.option("--target", default="host", show_default=True, help="What to compile for.")
+@click.option("--size", type=Size(), default="64x64", show_default=True, help="Image size.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="reproduction",
+    show_default=True,
+    help="Folder of the reproduction.",
+)
+@load_options
+@json_option
+def explain_failure(
+    checkpoint: str,
+    target: str,
+    size: tuple[int, int],
+    out: Path,
+    loading: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Find the smallest module of CHECKPOINT whose compiled code differs from torch.
+
+    Compiles the network, then the modules inside, and leaves a script that shows the difference
+    again. The network of a bundle is its hybrid.pt2.
+    """
+    from distillc.bisection import bisect
+    from distillc.frontend.load import load
+
+    net = load(checkpoint, **loading).at(size)
+    culprit = bisect(net, out, target)
+    if as_json:
+        facts = {**asdict(culprit), "reproduction": str(out)} if culprit else None
+        echo_json({"culprit": facts})
+        return
+    console = Console(highlight=False)
+    if not culprit:
+        console.print(f"compiled for {target}, {net.name} agrees with torch")
+        return
+    console.print(f"the network differs from torch by {culprit.whole_error:.2e}")
+    place = culprit.path or "the network itself"
+    console.print(f"smallest module: {place} ({culprit.kind}), input {culprit.shape}")
+    console.print(f"it differs by {culprit.error:.2e} alone; to see it again:")
+    console.print(f"  python {out / 'reproduce.py'}")
