@@ -24,7 +24,10 @@ from distillc.runtime.precision import get_precision
 from distillc.workdir import read_tensors
 
 TOLERANCE = 1e-4
-"""Largest absolute difference of the float32 forms from torch; the library's is its precision's."""
+"""Largest difference of the float32 forms from torch; the library's is its precision's.
+
+Of outputs in [0, 1] it is absolute; where an output is larger, it is a share of the largest value.
+"""
 
 Pair = tuple[Tensor, Tensor]
 
@@ -36,9 +39,9 @@ class Verification:
     Attributes:
         device: Where the compiled network ran.
         images: Real images compared, besides the stored reference.
-        max_error: Largest absolute difference from torch, over all of them.
+        max_error: Largest difference from torch, over all of them (see `TOLERANCE`).
         psnr_to_torch: Smallest PSNR between compiled and torch output, dB (999 when equal).
-        onnx_error: Largest absolute difference of the ONNX file in ONNX Runtime.
+        onnx_error: The same of the ONNX file in ONNX Runtime.
         psnr: Mean PSNR of the compiled output against the clean images, dB; None without images.
         ssim: The same for SSIM.
         precision: What the compiled library computes in.
@@ -207,7 +210,7 @@ def _difference(bundle: Bundle, what: str, y: Tensor, wanted: Tensor) -> float:
     if y.shape != wanted.shape:
         shapes = f"{tuple(y.shape)}, torch {tuple(wanted.shape)}"
         raise _failure(bundle, f"the {what} returns {shapes}")
-    difference = float((y - wanted).abs().max())
+    difference = float((y - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
     if not math.isfinite(difference):
         raise _failure(bundle, f"the {what} or torch returns values that are not finite")
     return difference

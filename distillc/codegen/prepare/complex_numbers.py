@@ -78,9 +78,10 @@ class _Interpreter(fx.Interpreter):
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         leaves = pytree.tree_leaves((args, kwargs), is_leaf=lambda each: isinstance(each, Pair))
-        if target in OPERATORS:
+        pairs = any(isinstance(each, Pair) for each in leaves)
+        if target in OPERATORS and (pairs or target in MAKERS):
             return OPERATORS[target](*args, **kwargs)
-        if not any(isinstance(each, Pair) for each in leaves):
+        if not pairs:
             return super().call_function(target, args, kwargs)
         if target in LAYOUTS:
             parts = (
@@ -116,36 +117,33 @@ def _pair(value: Any) -> Pair:
     return Pair(real, torch.zeros_like(real))
 
 
-def _add(a: Any, b: Any, alpha: float = 1) -> Any:
-    if not (isinstance(a, Pair) or isinstance(b, Pair)):
-        return aten.add.Tensor(a, b, alpha=alpha)
+def _add(a: Any, b: Any, alpha: float = 1) -> Pair:
     first, second = _pair(a), _pair(b)
     return Pair(first.real + alpha * second.real, first.imag + alpha * second.imag)
 
 
-def _sub(a: Any, b: Any, alpha: float = 1) -> Any:
+def _sub(a: Any, b: Any, alpha: float = 1) -> Pair:
     return _add(a, b, -alpha)
 
 
-def _mul(a: Any, b: Any) -> Any:
+def _mul(a: Any, b: Any) -> Pair:
     if isinstance(a, Pair) and isinstance(b, Pair):
         return Pair(a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real)
-    if isinstance(a, Pair):
-        return a.map(lambda part: part * b)
-    return b.map(lambda part: a * part) if isinstance(b, Pair) else aten.mul.Tensor(a, b)
+    pair, real = (a, b) if isinstance(a, Pair) else (b, a)
+    product: Pair = pair.map(lambda part: part * real)
+    return product
 
 
-def _div(a: Any, b: Any) -> Any:
+def _div(a: Any, b: Any) -> Pair:
     if isinstance(b, Pair):
         square = b.real * b.real + b.imag * b.imag
         return _mul(_pair(a), Pair(b.real / square, -b.imag / square))
-    return a.map(lambda part: part / b) if isinstance(a, Pair) else aten.div.Tensor(a, b)
+    quotient: Pair = a.map(lambda part: part / b)
+    return quotient
 
 
-def _abs(x: Any) -> Any:
-    if isinstance(x, Pair):
-        return (x.real * x.real + x.imag * x.imag).sqrt()
-    return aten.abs.default(x)
+def _abs(x: Pair) -> Tensor:
+    return (x.real * x.real + x.imag * x.imag).sqrt()
 
 
 def _matrix(extent: int, sign: int) -> Pair:
@@ -213,16 +211,21 @@ def _fft_c2r(x: Any, dim: list[int], normalization: int, last_dim_size: int) -> 
     return scaled
 
 
-OPERATORS: dict[Any, Callable[..., Any]] = {
+MAKERS: dict[Any, Callable[..., Any]] = {
     aten._fft_r2c.default: _fft_r2c,
     aten._fft_c2c.default: _fft_c2c,
     aten._fft_c2r.default: _fft_c2r,
     aten._to_copy.default: _to_copy,
     aten.complex.default: Pair,
-    aten.real.default: lambda x: _pair(x).real,
-    aten.imag.default: lambda x: _pair(x).imag,
-    aten.view_as_real.default: lambda x: torch.stack([x.real, x.imag], -1),
     aten.view_as_complex.default: lambda x: Pair(x[..., 0], x[..., 1]),
+}
+"""Operators whose inputs may be real."""
+
+OPERATORS: dict[Any, Callable[..., Any]] = {
+    **MAKERS,
+    aten.real.default: lambda x: x.real,
+    aten.imag.default: lambda x: x.imag,
+    aten.view_as_real.default: lambda x: torch.stack([x.real, x.imag], -1),
     aten.conj.default: lambda x: Pair(x.real, -x.imag),
     aten._conj.default: lambda x: Pair(x.real, -x.imag),
     aten.angle.default: lambda x: torch.atan2(x.imag, x.real),

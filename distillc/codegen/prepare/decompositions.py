@@ -11,6 +11,15 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
+def _add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
+    """Multiply first what is added: TVM 0.27's importer drops the factor."""
+    return NotImplemented if alpha == 1 else x + y * alpha
+
+
+def _sub(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
+    return NotImplemented if alpha == 1 else x - y * alpha
+
+
 def _max(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """Find the largest and the first place where it stands, by reductions of one number each."""
     largest = torch.amax(x, dim, keepdim=True)
@@ -109,6 +118,8 @@ def _col2im(
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.add.Tensor: _add,
+    aten.sub.Tensor: _sub,
     aten.max.dim: _max,
     aten.min.dim: _min,
     aten.argmax.default: _argmax,

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distillc.codegen.prepare import decompose, prepare
 from tests.codegen.prepare.programs import check_prepared
+from tests.codegen.rules.kernels import Function
 
 
 @pytest.mark.parametrize("name", ["max", "min"])
@@ -39,6 +41,15 @@ def test_lookups_along_neighbouring_axes(first: int, two: bool, count: int) -> N
     columns = torch.arange(2) - 1
     index = (slice(None),) * first + ((rows, columns) if two else (rows,))
     assert "index" not in check_prepared(lambda x: x[index] * 1.0, x)
+
+
+def test_sums_and_differences_with_a_factor() -> None:
+    def summed(x: torch.Tensor) -> torch.Tensor:
+        return torch.add(x, x.relu(), alpha=2) - torch.sub(x, x.exp(), alpha=0.5)
+
+    check_prepared(summed, torch.randn(3))
+    program = torch.export.export(Function(summed), (torch.randn(3),))
+    assert "alpha" not in str(prepare(decompose(program)).graph)
 
 
 def test_lookups_along_axes_that_are_apart() -> None:
