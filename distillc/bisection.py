@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distillc.codegen.compile import build_library
+from distillc.data.metrics import largest_error
 from distillc.errors import LoweringError, TraceError
 from distillc.frontend.calls import Bound, Call, record_calls
 from distillc.frontend.trace import export_program
@@ -117,8 +118,7 @@ def _error(module: nn.Module, x: Tensor, target: Target) -> float:
         info = build_library(export_program(module, tuple(x.shape)), target, library)
         device = get_device(target.devices[0])
         given, _ = device.run([library], x.numpy(), info.output_shape, threads=1)
-    difference = float((torch.from_numpy(given) - wanted).abs().max())
-    return difference / max(1.0, float(wanted.abs().max()))
+    return largest_error(torch.from_numpy(given), wanted)
 
 
 def _write_reproduction(folder: Path, module: nn.Module, x: Tensor, target: Target) -> None:

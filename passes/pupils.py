@@ -16,7 +16,7 @@ from torch import nn
 from distillc.data.images import RestorationData, open_data
 from distillc.frontend.calls import Call, record_calls
 from distillc.network import Network, Surrogate
-from distillc.passes.training import RunState, TrainingPass
+from distillc.passes.training import RunState, TrainingPass, judging_edge
 from distillc.pipeline import Context, PassResult, require
 from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
 
@@ -154,9 +154,7 @@ class Distillation(TrainingPass):
             state = RunState(stage / "state.pt" if stage else None)
             teacher = copy.deepcopy(net.module).to(ctx.device)
             self.train(teacher, pupils, data, state, ctx)
-            fidelity = pupils.fidelity(
-                teacher, data, self.patch * (1 if net.fixed_size else 2), ctx.device
-            )
+            fidelity = pupils.fidelity(teacher, data, judging_edge(net, self.patch), ctx.device)
             if stage:
                 pupils.save(stage, fidelity)
             state.clear()

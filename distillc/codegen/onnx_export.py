@@ -13,7 +13,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
@@ -25,6 +24,7 @@ from torch.export import ExportedProgram
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
 from distillc.codegen.prepare import decompose, prepare
+from distillc.data.metrics import largest_error
 from distillc.errors import LoweringError, StorageError
 from distillc.frontend.trace import image_shapes
 from distillc.workdir import write_whole
@@ -72,8 +72,7 @@ def _export(program: ExportedProgram, path: Path) -> None:
             hint="run with --debug for the exporter's own trace",
         ) from error
     with torch.no_grad():
-        wanted = program.module()(x).numpy()
-    error_size = float(np.abs(y - wanted).max()) / max(1.0, float(np.abs(wanted).max()))
+        error_size = largest_error(torch.from_numpy(y), program.module()(x))
     if not error_size <= TOLERANCE:
         path.unlink()
         raise LoweringError(f"the ONNX file differs from torch by {error_size:.2e}")

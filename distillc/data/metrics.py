@@ -49,6 +49,16 @@ def ssim(image: torch.Tensor, reference: torch.Tensor) -> float:
     )
 
 
+def largest_error(output: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Return the largest absolute difference; where values are above 1, as a share of the largest.
+
+    Args:
+        output: Any shape, float.
+        wanted: The same shape.
+    """
+    return float((output - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
+
+
 def relative_error(
     feature: torch.Tensor, target: torch.Tensor, origin: torch.Tensor | None = None
 ) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator of hybrid.pt2
 from distillc.data.images import RestorationData
-from distillc.data.metrics import psnr, ssim
+from distillc.data.metrics import largest_error, psnr, ssim
 from distillc.errors import DeviceError, VerificationError
 from distillc.frontend.programs import read_program
 from distillc.runtime.bundle import Bundle
@@ -206,11 +206,11 @@ def _blame(bundle: Bundle, name: str) -> Iterator[None]:
 
 
 def _difference(bundle: Bundle, what: str, y: Tensor, wanted: Tensor) -> float:
-    """Return the largest absolute difference of two outputs, which must be comparable."""
+    """Return how far two outputs, which must be comparable, are apart."""
     if y.shape != wanted.shape:
         shapes = f"{tuple(y.shape)}, torch {tuple(wanted.shape)}"
         raise _failure(bundle, f"the {what} returns {shapes}")
-    difference = float((y - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
+    difference = largest_error(y, wanted)
     if not math.isfinite(difference):
         raise _failure(bundle, f"the {what} or torch returns values that are not finite")
     return difference

@@ -51,7 +51,8 @@ def fold_constants(program: torch.export.ExportedProgram) -> torch.export.Export
         program.graph_signature.input_specs.insert(position, spec)
         position += 1
         program.constants[name] = values[node].contiguous()
-    _remove_unused(program)
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
     return program
 
 
@@ -95,12 +96,3 @@ def _repeats(node: Node, value: object) -> bool:
 
 def _is_image(node: Node, program: torch.export.ExportedProgram) -> bool:
     return node.op == "placeholder" and node.name in program.graph_signature.user_inputs
-
-
-def _remove_unused(program: torch.export.ExportedProgram) -> None:
-    """Drop what only folded nodes read; parameters among it stay, as inputs without use."""
-    graph = program.graph_module.graph
-    for node in reversed(graph.nodes):
-        if node.op == "call_function" and not node.users and not node.is_impure():
-            graph.erase_node(node)
-    program.graph_module.recompile()
