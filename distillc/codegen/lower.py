@@ -14,6 +14,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from distillc.codegen.prepare import decompose, prepare
 from distillc.codegen.prepare.complex_numbers import is_split, lacks_form
+from distillc.codegen.prepare.fold_constants import constant_values
 from distillc.codegen.rewrites.defer_scales import DeferScales
 from distillc.codegen.rewrites.fold_layouts import FoldLayouts
 from distillc.codegen.rewrites.fold_views import FoldViews
@@ -21,7 +22,7 @@ from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.codegen.rewrites.half_precision import HalfPrecision
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from distillc.codegen.rewrites.slice_splits import SliceSplits
-from distillc.codegen.scan_kernel import selective_scan_kernel
+from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.codegen.schedule import SCAN_SHAPE
 from distillc.errors import LoweringError
 from distillc.frontend.attention_graph import activations
@@ -98,7 +99,7 @@ def lower(
             unwrap_unit_return_tuple=True,
             run_ep_decomposition=False,
             custom_convert_map={
-                SCAN: functools.partial(_convert_scan, target),
+                SCAN: functools.partial(_convert_scan, target, constant_values(program)),
                 **{
                     name: functools.partial(_convert_reduction, reduce)
                     for name, reduce in REDUCTIONS.items()
@@ -149,10 +150,12 @@ def _convert_reduction(reduce: Any, node: fx.Node, importer: Any) -> relax.Var:
     return importer.block_builder.emit(value)
 
 
-def _convert_scan(target: Target, node: fx.Node, importer: Any) -> relax.Var:
+def _convert_scan(
+    target: Target, constants: dict[fx.Node, torch.Tensor], node: fx.Node, importer: Any
+) -> relax.Var:
     """Lower `distillc::selective_scan` to our kernel; a gate is applied after it."""
     names = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "delta_softplus", "reverse")
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     tensors = {
         name: importer.env[value] for name, value in given.items() if isinstance(value, fx.Node)
     }
@@ -169,8 +172,10 @@ def _convert_scan(target: Target, node: fx.Node, importer: Any) -> relax.Var:
     zeros = relax.op.zeros((channels,), "float32")
     options = (bool(given.get("delta_softplus", False)), bool(given.get("reverse", False)))
     arguments = (batch, channels, length, states, shape("B")[1], *options)
-    kernel = selective_scan_kernel(*arguments, target)
-    kernel = kernel.with_attr(SCAN_SHAPE, list(map(int, arguments)))
+    known = constants.get(given["A"])
+    rates = Rates.OWN if known is None else Rates.of(known.detach().numpy())
+    kernel = selective_scan_kernel(*arguments, target, rates)
+    kernel = kernel.with_attr(SCAN_SHAPE, list(map(int, (*arguments, rates))))
     operands = [tensors[name] for name in ("u", "delta", "A", "B", "C")]
     operands += [tensors.get(name, emit(zeros)) for name in ("D", "delta_bias")]
     function = importer.block_builder.add_func(kernel, "selective_scan")

@@ -6,15 +6,18 @@ there are lanes form a run:
 1. Each channel's run is loaded as a vector, for positions are contiguous, and the square of
    vectors is transposed in registers.
 2. Step sizes of all positions, some side by side; they do not depend on each other.
-3. Position by position: decay, input and output of every state, skip connection.
+3. Position by position: decay, input and output of every state, skip connection. Where the rates of
+   a channel's states are equal or multiples, one exponential serves all of them.
 4. The outputs are transposed back and stored.
 """
 
 from __future__ import annotations
 
 import math
+from enum import IntEnum
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
@@ -23,6 +26,7 @@ from distillc.codegen import vectors
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.vectors import (
     LOG2_E,
+    Powers,
     Vectors,
     broadcast,
     constant,
@@ -35,6 +39,25 @@ from distillc.targets.base import Target
 
 TOGETHER = 4
 """Positions whose step sizes are computed side by side: a multiply-add takes about four cycles."""
+
+
+class Rates(IntEnum):
+    """How the decay rates of a channel's states, A (D, N), hang together."""
+
+    OWN = 0
+    EQUAL = 1
+    """A[d, n] = A[d, 0]: Mamba-2's scalar A (arXiv 2405.21060, section 7)."""
+    MULTIPLES = 2
+    """A[d, n] = (n + 1) A[d, 0], as Mamba's rates start (arXiv 2312.00752, section 3.6)."""
+
+    @classmethod
+    def of(cls, A: np.ndarray) -> Rates:
+        """Return what these rates are, A (D, N) float32; multiples may be rounded."""
+        multiples = np.arange(1, A.shape[1] + 1)
+        if np.array_equal(A, np.broadcast_to(A[:, :1], A.shape)):
+            return cls.EQUAL
+        return cls.MULTIPLES if np.allclose(A, A[:, :1] * multiples, rtol=1e-6, atol=0) else cls.OWN
+
 
 # Operator pattern 8 is Relax's "never fuse this".
 ATTRIBUTES = {"distillc.scheduled": "selective_scan", "op_pattern": 8, "tirx.noalias": True}
@@ -63,12 +86,14 @@ def selective_scan_kernel(
     softplus: bool,
     reverse: bool,
     target: Target,
+    rates: Rates = Rates.OWN,
     knobs: Knobs | None = None,
 ) -> tirx.PrimFunc:
     """Return the kernel (u, delta, A, B, C, D, delta_bias) -> y for static shapes.
 
     Operands as in `torch.ops.distillc.selective_scan`, with B and C (batch, groups, N, L), and D
-    and delta_bias given; all float32. Knob: `width`, the channels of a tile.
+    and delta_bias given; all float32. `rates` says what A is like. Knob: `width`, the channels of a
+    tile.
     """
     share = channels // groups
     options = [d for d in (4, 8, 16) if math.gcd(share, length, target.lanes) % d == 0]
@@ -96,10 +121,13 @@ def selective_scan_kernel(
             T.writes()
             image, first = tile // tiles, tile % tiles * width
             own = place(first, width)
-            h, rate = Vectors(states, width), Vectors(states, width)
+            h = Vectors(states, width)
             for group in h.groups():
                 for n in group:
                     h[n] = constant(0.0, width)
+            rate = Vectors(1 if rates else states, width)
+            for group in rate.groups():
+                for n in group:
                     with T.unroll(width) as w:
                         rate.set_lane(n, w, A[first + w, n] * T.float32(LOG2_E))
             with T.serial(runs) as index:
@@ -120,8 +148,14 @@ def selective_scan_kernel(
                 for t in order:
                     total = Vectors(1, width)
                     total[0] = D[own] * us[t]
+                    shared = exp2([sizes[t] * rate[0]]) if rates else []
+                    powers = Powers(shared[0]) if rates is Rates.MULTIPLES else None
                     for group in h.groups():
-                        decays = exp2([sizes[t] * rate[n] for n in group])
+                        decays = shared * len(group)
+                        if powers:
+                            decays = powers.next(len(group))
+                        elif not rates:
+                            decays = exp2([sizes[t] * rate[n] for n in group])
                         for n, decay in zip(group, decays, strict=True):
                             into, out = (
                                 broadcast(each[image, first // share, n, begin + t], width)

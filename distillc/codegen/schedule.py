@@ -19,7 +19,7 @@ from distillc.codegen.records import Records, load_records, workload
 from distillc.codegen.rules import RULES
 from distillc.codegen.rules.base import Rule, drop_unit_loops, inline_elementwise, simplify
 from distillc.codegen.rules.flatten import Merged, merge_axes, restore
-from distillc.codegen.scan_kernel import selective_scan_kernel
+from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
 from distillc.workdir import digest
@@ -120,10 +120,11 @@ def schedule_kernel(
 
     if SCAN_SHAPE in (func.attrs or {}):
         knobs = answers("selective_scan")
-        *shape, softplus, reverse = map(int, func.attrs[SCAN_SHAPE])
+        *shape, softplus, reverse, rates = map(int, func.attrs[SCAN_SHAPE])
         batch, channels, length, states, groups = shape
+        flags = bool(softplus), bool(reverse)
         scan = selective_scan_kernel(
-            batch, channels, length, states, groups, bool(softplus), bool(reverse), target, knobs
+            batch, channels, length, states, groups, *flags, target, Rates(rates), knobs
         )
         return Scheduled(rewrite_math(scan), "selective_scan", knobs)
     for rule in RULES:

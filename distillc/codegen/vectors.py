@@ -91,6 +91,25 @@ class Vectors:
         T.buffer_store(buffer, value, [start + lane])
 
 
+class Powers:
+    """The powers x, x^2, x^3, ... of a vector, in groups as `Vectors.groups` gives them."""
+
+    def __init__(self, x: Expr) -> None:
+        self._x = x
+        self._last = Vectors(1, lanes_of(x))  # of the groups before
+        self._last[0] = constant(1.0, lanes_of(x))
+
+    def next(self, count: int) -> list[Expr]:
+        """Return the next powers: one of them, or all where there is but one group."""
+        if count == 1:
+            self._last[0] = self._last[0] * self._x
+            return [self._last[0]]
+        powers = [self._x]
+        for n in range(2, count + 1):  # from two halves: products side by side
+            powers.append(keep(powers[n // 2 - 1] * powers[n - n // 2 - 1]))
+        return powers
+
+
 def transpose(rows: Sequence[Expr]) -> list[Expr]:
     """Transpose a square of vectors: rows swap blocks of 1, 2, 4, ... lanes (Eklundh)."""
     rows = list(rows)

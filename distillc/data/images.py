@@ -56,12 +56,16 @@ class RestorationData:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What the data depend on, as JSON values: task, and every file's name, size and time."""
+        """What the data depend on, as JSON values: task, and every file's name and content.
+
+        Not the time of its last change, which a fresh checkout sets anew.
+        """
         sha = hashlib.sha256()
         for item in (*self._train, *self._held):
             for path in filter(None, (item.clean, item.degraded)):
-                stat = path.stat()
-                sha.update(f"{item.name}:{path.name}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                sha.update(f"{item.name}:{path.name}:{content}\n".encode())
         return {
             "task": str(self.task),
             "mode": self._mode,

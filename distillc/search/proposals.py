@@ -18,12 +18,16 @@ ATTEMPTS = 8
 def first_choices(space: Space) -> list[Choice]:
     """Return what is evaluated first: the network itself, everything replaced, each block alone.
 
-    Every block by its most faithful surrogate, in the order of error for cost saved.
+    Everything is replaced by the cheapest surrogates and by the most faithful, a block alone by its
+    most faithful, in the order of error for cost saved.
     """
     keep = space.keep
     best = tuple(
         min(range(1, len(options)), key=lambda n: options[n].fidelity, default=0)
         for options in space.options
+    )
+    cheapest = tuple(
+        min(range(len(options)), key=lambda n: options[n].cost) for options in space.options
     )
     alone = [
         (block, (*keep[:block], number, *keep[block + 1 :]))
@@ -37,7 +41,7 @@ def first_choices(space: Space) -> list[Choice]:
         return space.options[block][choice[block]].fidelity / saved if saved > 0 else float("inf")
 
     ordered = [choice for _, choice in sorted(alone, key=error_per_saving)]
-    return list(dict.fromkeys([keep, best, *ordered]))
+    return list(dict.fromkeys([keep, best, cheapest, *ordered]))
 
 
 def predicted_front(space: Space, losses: Losses) -> list[Choice]:
@@ -108,7 +112,7 @@ def propose(
     1. The loss model is fitted to what was evaluated, and losses are drawn from it (Thompson
        sampling): what is uncertain gets its chance.
     2. Of the front that these losses predict, the hybrid that adds most to the hypervolume of what
-       was measured is taken.
+       was measured is taken, and any where nothing that is allowed was.
     3. Every other time, where there are limits: the cheapest within the loss, or the best within
        the cost, by the expected losses.
     4. Where a front holds nothing new, others are drawn, and at last a neighbour of a good hybrid.
@@ -140,12 +144,12 @@ def propose(
     for _ in range(ATTEMPTS):
         drawn = model.sample(random)
         gains = [
-            (hypervolume([*measured, (space.cost(each), drawn.of(each))], worst), each)
-            for each in predicted_front(space, drawn)
+            (hypervolume([*measured, (space.cost(each), loss)], worst), -loss, each)
+            for each, loss in ((each, drawn.of(each)) for each in predicted_front(space, drawn))
             if each not in points
         ]
-        if gains and max(gains)[0] > before:
-            return max(gains)[1]
+        if gains and (max(gains)[0] > before or not measured):
+            return max(gains)[-1]
     return _neighbour(space, points, random)
 
 

@@ -24,8 +24,10 @@ class ScanDirection(nn.Module):
         state: N, states per channel.
         reverse: From the last pixel to the first.
         columns: Along columns instead of rows.
-        head: Channels that share one step size and one decay rate (Mamba-2's scalar A per head,
-            arXiv 2405.21060, section 7); None gives every channel and state its own (Mamba).
+        head: Channels that share one step size and one decay rate for all states (Mamba-2's scalar
+            A per head, arXiv 2405.21060, section 7); None gives every channel a step size and a
+            rate, whose multiples its states have, as Mamba's have at the start (section 3.6):
+            one exponential then serves all states.
     """
 
     def __init__(
@@ -45,8 +47,7 @@ class ScanDirection(nn.Module):
         # inverse softplus.
         start = torch.exp(torch.empty(steps).uniform_(math.log(1e-3), math.log(1e-1)))
         self.delta_bias = nn.Parameter(start + torch.log(-torch.expm1(-start)))
-        rates = torch.arange(1, state + 1, dtype=torch.float32).expand(steps, state)
-        self.log_rates = nn.Parameter(torch.log(rates[:, :1] if head else rates).clone())
+        self.log_rates = nn.Parameter(torch.zeros(steps, 1))
         self.skip = nn.Parameter(torch.ones(channels))
 
     def forward(self, u: Tensor) -> Tensor:
@@ -62,6 +63,8 @@ class ScanDirection(nn.Module):
             steps = steps.repeat_interleave(self.head, 1)
             bias = bias.repeat_interleave(self.head)
             rates = rates.repeat_interleave(self.head, 0).expand(-1, self.state)
+        else:
+            rates = rates * torch.arange(1, self.state + 1, device=rates.device)
         # The state must not lose precision under autocast.
         y = selective_scan(
             u.flatten(2).float(),

@@ -18,59 +18,94 @@ import numpy as np
 import tvm
 
 from distillc.codegen.compile import tvm_target
-from distillc.codegen.scan_kernel import selective_scan_kernel
+from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.codegen.schedule import schedule_func
 from distillc.targets.base import get_target
 from tests.benchmarks.race import ROOT, thread_settings
 from tests.benchmarks.report import markdown
 
-CASES = ((1, False), (1, True), (4, False), (4, True))
+CASES = (
+    (1, False, Rates.OWN),
+    (1, True, Rates.OWN),
+    (4, False, Rates.OWN),
+    (4, True, Rates.OWN),
+    (4, False, Rates.EQUAL),
+    (4, False, Rates.MULTIPLES),
+)
+ROUNDS = 5
+"""How often all cases take their turn: where memory lies changes a case by a tenth."""
+
 COLUMNS = {
     "positions": "length",
     "channels": "channels",
     "states": "states",
     "reverse": "reverse",
+    "rates": "rates",
     "ms": "ms:.2f",
     "fastest": "fastest_ms:.2f",
     "ns per (l, d, n)": "ns:.3f",
 }
 
 
-def time_scan(length: int, channels: int, states: int, reverse: bool, runs: int) -> dict[str, Any]:
-    """Time the kernel, softplus included, on the threads of the environment; meant for one."""
-    target = get_target("host")
-    kernel = selective_scan_kernel(1, channels, length, states, 1, True, reverse, target)
-    func = schedule_func(kernel, target, "selective_scan").with_attr("global_symbol", "main")
-    executable = tvm.compile(tvm.IRModule({"main": func}), tvm_target(target))
-    random = np.random.default_rng(0)
-    arrays = [
-        random.standard_normal([int(extent) for extent in buffer.shape], dtype=np.float32)
-        for buffer in kernel.params
-    ]
-    arrays[2] = -np.abs(arrays[2]) - np.float32(0.5)  # rates of decay
-    tensors = [tvm.runtime.tensor(array) for array in arrays]
-    entry = executable["main"]
-    ms = []
-    for _ in range(runs + 2):
-        start = time.perf_counter()
-        entry(*tensors)
-        ms.append((time.perf_counter() - start) * 1e3)
-    if not np.isfinite(tensors[-1].numpy()).all():
-        raise RuntimeError("the scan returned NaN or infinity")
-    found = median(ms[2:])
-    return {
-        "length": length,
-        "channels": channels,
-        "states": states,
-        "reverse": "yes" if reverse else "no",
-        "ms": found,
-        "fastest_ms": min(ms),
-        "ns": found * 1e6 / (length * channels * states),
-    }
+class Scan:
+    """The kernel, softplus included, on the threads of the environment; meant for one."""
+
+    def __init__(
+        self, length: int, channels: int, states: int, reverse: bool, rates: Rates
+    ) -> None:
+        self.case = (length, channels, states, reverse, rates)
+        target = get_target("host")
+        self.kernel = selective_scan_kernel(
+            1, channels, length, states, 1, True, reverse, target, rates
+        )
+        func = schedule_func(self.kernel, target, "selective_scan")
+        mod = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
+        self.entry = tvm.compile(mod, tvm_target(target))["main"]
+        self.ms: list[float] = []
+
+    def take_turn(self, runs: int) -> None:
+        """Time it some times, on tensors of its own."""
+        random = np.random.default_rng(0)
+        arrays = [
+            random.standard_normal([int(extent) for extent in buffer.shape], dtype=np.float32)
+            for buffer in self.kernel.params
+        ]
+        arrays[2] = -np.abs(arrays[2]) - np.float32(0.5)  # rates of decay
+        tensors = [tvm.runtime.tensor(array) for array in arrays]
+        for turn in range(runs + 2):
+            start = time.perf_counter()
+            self.entry(*tensors)
+            if turn >= 2:
+                self.ms.append((time.perf_counter() - start) * 1e3)
+        if not np.isfinite(tensors[-1].numpy()).all():
+            raise RuntimeError("the scan returned NaN or infinity")
+
+    def row(self) -> dict[str, Any]:
+        length, channels, states, reverse, rates = self.case
+        found = median(self.ms)
+        return {
+            "length": length,
+            "channels": channels,
+            "states": states,
+            "reverse": "yes" if reverse else "no",
+            "rates": rates.name.lower(),
+            "ms": found,
+            "fastest_ms": min(self.ms),
+            "ns": found * 1e6 / (length * channels * states),
+        }
+
+
+def time_scans(length: int, channels: int, runs: int) -> list[dict[str, Any]]:
+    """Return one row for each of `CASES`, timed in turn."""
+    scans = [Scan(length, channels, *case) for case in CASES]
+    for _ in range(ROUNDS):
+        for scan in scans:
+            scan.take_turn(runs)
+    return [scan.row() for scan in scans]
 
 
 def scan_rows(length: int, channels: int, runs: int) -> list[dict[str, Any]]:
-    """Return one row for each of `CASES`, measured in another process on one thread."""
+    """Return the rows of `time_scans`, measured in another process on one thread."""
     words = ["--length", length, "--channels", channels, "--runs", runs, "--rows"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.scan", *map(str, words)],
@@ -87,12 +122,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--length", type=int, default=16384, help="positions")
     parser.add_argument("--channels", type=int, default=96)
-    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=10, help="of a case in each of its turns")
     parser.add_argument("--rows", action="store_true", help="print JSON, on inherited threads")
     given = parser.parse_args()
     if given.rows:
-        sizes = (given.length, given.channels)
-        print(json.dumps([time_scan(*sizes, *case, given.runs) for case in CASES]))
+        print(json.dumps(time_scans(given.length, given.channels, given.runs)))
     else:
         print(markdown(COLUMNS, scan_rows(given.length, given.channels, given.runs)))
 

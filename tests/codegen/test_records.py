@@ -22,7 +22,7 @@ from distillc.codegen.records import (
     records_digest,
     user_records,
 )
-from distillc.codegen.scan_kernel import selective_scan_kernel
+from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.codegen.schedule import SCAN_SHAPE, find_kernel, schedule_func, schedule_kernel
 from tests.codegen.rules.kernels import AVX512, SSE, lower, random
 
@@ -114,7 +114,7 @@ def test_schedules_follow_records_of_their_rule() -> None:
 
 def test_the_scan_is_built_as_its_record_says() -> None:
     shape = (1, 32, 64, 1, 1, 1, 0)
-    func = selective_scan_kernel(*shape, AVX512).with_attr(SCAN_SHAPE, shape)
+    func = selective_scan_kernel(*shape, AVX512).with_attr(SCAN_SHAPE, (*shape, Rates.OWN))
     kernel = find_kernel(func)
     assert kernel is not None
     plain = schedule_kernel(kernel, AVX512, "scan")

@@ -16,9 +16,10 @@ from tvm import tirx
 from distillc.codegen.compile import tvm_target
 from distillc.codegen.lower import lower
 from distillc.codegen.math import rewrite_math
-from distillc.codegen.scan_kernel import selective_scan_kernel, tile_width
-from distillc.codegen.schedule import schedule_module
+from distillc.codegen.scan_kernel import Rates, selective_scan_kernel, tile_width
+from distillc.codegen.schedule import SCAN_SHAPE, schedule_module
 from distillc.frontend.trace import export_program
+from distillc.surrogates.scan import ScanDirection
 from distillc.surrogates.selective_scan import selective_scan
 from distillc.targets.base import get_target
 
@@ -62,11 +63,18 @@ def check(
     groups: int,
     softplus: bool,
     reverse: bool,
+    rates: Rates = Rates.OWN,
 ) -> None:
     u, delta, A, B, C, D, bias = operands(batch, channels, length, states, groups)
+    if rates is not Rates.OWN:
+        A = A[:, :1] * (1 if rates is Rates.EQUAL else torch.arange(1, states + 1))
+        A = A.expand(-1, states)
+        assert Rates.of(A.numpy()) is rates
     if not softplus:  # step sizes are positive: the recurrence decays
         delta, bias = delta.abs(), bias.abs()
-    kernel = selective_scan_kernel(batch, channels, length, states, groups, softplus, reverse, HOST)
+    kernel = selective_scan_kernel(
+        batch, channels, length, states, groups, softplus, reverse, HOST, rates
+    )
     y = run(kernel, [u, delta, A, B, C, D, bias])
     wanted = selective_scan(u, delta, A, B, C, D, None, bias, softplus, reverse)
     np.testing.assert_allclose(y, wanted.numpy(), rtol=1e-4, atol=1e-4)
@@ -76,6 +84,12 @@ def check(
 @pytest.mark.parametrize("reverse", [False, True])
 def test_states_and_direction(states: int, reverse: bool) -> None:
     check(1, 16, 40, states, 1, True, reverse)
+
+
+@pytest.mark.parametrize("states", [2, 3, 4, 8, 9, 16])
+@pytest.mark.parametrize("rates", [Rates.EQUAL, Rates.MULTIPLES])
+def test_one_exponential_serves_all_states(states: int, rates: Rates) -> None:
+    check(1, 16, 40, states, 1, True, False, rates)
 
 
 @pytest.mark.parametrize("groups", [2, 3])
@@ -145,6 +159,15 @@ def test_optional_operands_through_the_whole_lowering(skip: bool, gate: bool, bi
     vm = tvm.relax.VirtualMachine(tvm.compile(mod, tvm_target(HOST)), tvm.cpu())
     y = vm["main"](tvm.runtime.tensor(x.numpy())).numpy()
     np.testing.assert_allclose(y, module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("head", "rates"), [(None, Rates.MULTIPLES), (4, Rates.EQUAL)])
+def test_the_rates_of_surrogates_are_recognised(head: int | None, rates: Rates) -> None:
+    direction = ScanDirection(8, state=4, reverse=False, columns=False, head=head).eval()
+    nn.init.uniform_(direction.log_rates)
+    mod = lower(export_program(direction, (1, 8, 4, 8)), HOST)
+    (scan,) = [func for func in mod.functions.values() if func.attrs and SCAN_SHAPE in func.attrs]
+    assert int(scan.attrs[SCAN_SHAPE][-1]) == rates
 
 
 def test_channels_share_vectors_and_feed_the_threads() -> None:

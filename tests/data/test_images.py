@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -123,6 +124,8 @@ def test_fingerprint_follows_the_data(folder: Path) -> None:
     assert before == open_data(folder, "denoise").fingerprint
     assert json.loads(json.dumps(before)) == before
     assert before != open_data(folder, "denoise:sigma=10").fingerprint
+    os.utime(folder / "set0" / "00.png")  # as a fresh checkout does
+    assert before == open_data(folder, "denoise").fingerprint
     picture(folder / "set0" / "00.png", size=(50, 50))
     assert before != open_data(folder, "denoise").fingerprint
 

@@ -45,13 +45,26 @@ def test_front_keeps_to_what_is_allowed() -> None:
 
 def test_first_choices() -> None:
     space, _ = made_up()
-    keep, everything, *alone = first_choices(space)
+    keep, everything, cheapest, *alone = first_choices(space)
     assert keep == (0,) * 8
     assert everything == tuple(
         min(range(1, 4), key=lambda n: options[n].fidelity) for options in space.options
     )
+    assert space.cost(cheapest) == min(map(space.cost, product(range(4), repeat=8)))
     assert sorted(sum(n > 0 for n in choice) for choice in alone) == [1] * 8
     assert {tuple(np.maximum.reduce(alone))} == {everything}
+
+
+def test_what_alone_is_allowed_is_proposed_however_much_it_loses() -> None:
+    space, alone = made_up()
+    points = {each: summed(space, alone, each) for each in first_choices(space)}
+    worst = max(range(4**8), key=lambda n: summed(space, alone, _choice(n)))
+    space = replace(space, allowed=tuple(frozenset([n]) for n in _choice(worst)))
+    assert propose(space, points, np.random.default_rng(0)) == _choice(worst)
+
+
+def _choice(number: int) -> Choice:
+    return tuple(number // 4**block % 4 for block in range(8))
 
 
 def searched(space: Space, alone: dict[Choice, float], trials: int, **limits: float) -> set[Choice]:

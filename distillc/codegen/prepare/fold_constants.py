@@ -28,12 +28,8 @@ def fold_constants(program: torch.export.ExportedProgram) -> torch.export.Export
         program: In core operators; changed in place.
     """
     graph = program.graph_module.graph
-    values = _stored(program)
+    values = constant_values(program)
     names = {spec.arg.name for spec in program.graph_signature.input_specs}
-    for node in graph.nodes:
-        if _is_constant(node, values):
-            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)  # type: ignore[misc]
-            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
     first = next(node for node in graph.nodes if _is_image(node, program))
     position = next(
         index
@@ -54,6 +50,16 @@ def fold_constants(program: torch.export.ExportedProgram) -> torch.export.Export
     graph.eliminate_dead_code()
     program.graph_module.recompile()
     return program
+
+
+def constant_values(program: torch.export.ExportedProgram) -> dict[Node, torch.Tensor]:
+    """Return the values of all nodes that depend on weights alone."""
+    values = _stored(program)
+    for node in program.graph_module.graph.nodes:
+        if _is_constant(node, values):
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)  # type: ignore[misc]
+            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    return values
 
 
 def _stored(program: torch.export.ExportedProgram) -> dict[Node, torch.Tensor]:
