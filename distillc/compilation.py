@@ -69,7 +69,7 @@ def compile(
     shape = (1, net.in_channels, *size)
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
     program = export_program(module, shape)
-    library = build_library(program, chosen, folder / "model.so", records, arithmetic)
+    library = build_library(program, chosen, folder / "model.so", records, arithmetic, net.name)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
     export_onnx(program, folder / "model.onnx")

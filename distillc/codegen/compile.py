@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import tvm
 from torch.export import ExportedProgram
-from tvm import tirx
 
-from distillc.codegen.link import linker
+from distillc.codegen.emit import NetworkInfo, emit_kernels, emit_network
+from distillc.codegen.link import link_library
 from distillc.codegen.lower import lower
-from distillc.codegen.memory import planned_bytes
+from distillc.codegen.plan import plan_network
 from distillc.codegen.records import load_records
 from distillc.codegen.schedule import schedule_module
 from distillc.errors import DistillcError, LoweringError
 from distillc.frontend.trace import image_shapes
 from distillc.targets.base import Target
-from distillc.workdir import write_whole
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class LibraryInfo:
         input_shape: (1, C, H, W).
         output_shape: (1, C', H', W').
         kernels: Number of distinct kernels.
-        planned_bytes: Storage that activations share, by the static memory plan.
+        planned_bytes: Storage that input, output and activations share, by the static plan.
         seconds: Time it took.
     """
 
@@ -46,11 +48,12 @@ def build_library(
     path: Path,
     records: Path | None = None,
     precision: str = "fp32",
+    name: str = "network",
 ) -> LibraryInfo:
     """Compile a program to a shared library at `path`.
 
-    The library's entry is the Relax VM's `main`: one (1, C, H, W) float32 tensor in, one out;
-    weights are inside.
+    It has the functions of `distillc/runtime/native/distillc.h`, one (C, H, W) image in, one out;
+    weights are inside, and it needs nothing but the C library.
 
     Args:
         program: Exported by `distillc.frontend.trace.export_program`.
@@ -58,25 +61,25 @@ def build_library(
         path: The library.
         records: A file of tuning records beside the shipped and the user's own.
         precision: `"fp32"` or `"fp16"`, of the arithmetic inside.
+        name: What the library calls the network.
 
     Raises:
         LoweringError: An operator cannot be imported, or building or linking fails.
         StorageError: `path` cannot be written.
     """
     start = time.perf_counter()
-    try:
+    with _build_errors(target), tempfile.TemporaryDirectory(prefix="distillc-build-") as folder:
         mod = lower(program, target, precision)
         mod = schedule_module(mod, target, load_records(target, records))
-        export_library(mod, target, path)
-    except DistillcError:
-        raise
-    except Exception as error:  # TVM raises anything
-        raise _build_error(error, target) from error
-    kernels = sum(isinstance(function, tirx.PrimFunc) for function in mod.functions.values())
+        plan = plan_network(mod)
+        objects = Path(folder) / "kernels.o"
+        emit_kernels(mod, tvm_target(target), objects)
+        sources = emit_network(plan, NetworkInfo(name, target.name, target.threads), Path(folder))
+        link_library(path, target, (objects, *sources), ("model", "pool", "cores"), "distillc_*")
     return LibraryInfo(
         *image_shapes(program),
-        kernels,
-        planned_bytes(mod),
+        len({call.kernel for call in plan.calls}),
+        plan.arena_bytes,
         round(time.perf_counter() - start, 2),
     )
 
@@ -89,35 +92,29 @@ def tvm_target(target: Target) -> tvm.target.Target:
     return tvm.target.Target(fields)
 
 
-def export_library(mod: tvm.IRModule, target: Target, path: Path) -> None:
-    """Compile and link a scheduled module to a shared library.
+def build_kernels(mod: tvm.IRModule, target: Target, path: Path) -> None:
+    """Compile and link the scheduled kernels of a module to a shared library, to be run one by one.
 
     Raises:
         LoweringError: Building or linking fails.
         StorageError: `path` cannot be written.
     """
+    with _build_errors(target), tempfile.TemporaryDirectory(prefix="distillc-build-") as folder:
+        objects = Path(folder) / "kernels.o"
+        emit_kernels(mod, tvm_target(target), objects)
+        link_library(path, target, [objects], ("pool", "cores"), "__tvm_ffi_*; dc_pool_*")
 
-    def export(temporary: Path) -> None:
-        # TVM insists on the suffix.
-        library = temporary.with_name(temporary.name + ".so")
-        try:
-            executable.export_library(str(library), fcompile=linker(target))
-            library.replace(temporary)
-        finally:
-            library.unlink(missing_ok=True)
 
+@contextmanager
+def _build_errors(target: Target) -> Iterator[None]:
+    """Turn what TVM raises, which is anything, into a `LoweringError`."""
     try:
-        executable = tvm.compile(mod, tvm_target(target))
-        write_whole(path, export)
-    except DistillcError:
+        yield
+    except (DistillcError, OSError):
         raise
-    except Exception as error:  # TVM raises anything
-        raise _build_error(error, target) from error
-
-
-def _build_error(error: Exception, target: Target) -> LoweringError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return LoweringError(
-        f"building for {target.name} failed: {reason[:300]}",
-        hint="run with --debug for the compiler's own trace, and report the network",
-    )
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise LoweringError(
+            f"building for {target.name} failed: {reason[:300]}",
+            hint="run with --debug for the compiler's own trace, and report the network",
+        ) from error

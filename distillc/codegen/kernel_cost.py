@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 import tvm
 from tvm import tirx
 
-from distillc.codegen.compile import export_library
+from distillc.codegen.compile import build_kernels
 from distillc.codegen.static_cost import static_cost
 from distillc.runtime.devices import get_device
 from distillc.runtime.instruction_count import Instruction
@@ -146,5 +146,5 @@ def _built(groups: Sequence[Group], target: Target) -> Iterator[tuple[Path, list
     }
     with tempfile.TemporaryDirectory(prefix="distillc-tune-") as folder:
         library = Path(folder) / "kernels.so"
-        export_library(tvm.IRModule(named), target, library)
+        build_kernels(tvm.IRModule(named), target, library)
         yield library, names

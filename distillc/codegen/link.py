@@ -1,27 +1,47 @@
-"""Objects to a shared library."""
+"""Objects and sources to a shared library, by zig."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from distillc.errors import LoweringError
+from distillc.runtime.native import FLAGS, FOLDER
 from distillc.targets.base import Target
+from distillc.workdir import write_whole
 from distillc.zig import HINT, run_zig
 
 
-def linker(target: Target) -> Callable[..., None]:
-    """Return an `fcompile` for TVM's `export_library` that links for a target."""
+def link_library(
+    path: Path, target: Target, parts: Sequence[Path], native: Sequence[str], exports: str
+) -> None:
+    """Link a shared library that needs the C library alone.
 
-    def link(output: str, objects: Sequence[str], **_: Any) -> None:
-        system = ["-target", target.link] if target.link else []
-        if reason := run_zig("cc", "-shared", "-fPIC", "-o", output, *system, *objects):
+    Args:
+        path: The library.
+        target: What it is for.
+        parts: Objects and sources.
+        native: Sources of `distillc/runtime/native` that it holds, say `("pool", "cores")`.
+        exports: Pattern of the symbols that others see, say `"distillc_*"`.
+
+    Raises:
+        LoweringError: It does not compile or link.
+        StorageError: `path` cannot be written.
+    """
+    sources = [*parts, *(FOLDER / f"{name}.c" for name in native)]
+    system = ["-target", target.link] if target.link else []
+
+    def link(temporary: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="distillc-link-") as folder:
+            script = Path(folder) / "exports.map"
+            script.write_text(f"{{ global: {exports}; local: *; }};\n")
+            words = ["-shared", "-fPIC", "-g0", *FLAGS, *system]
+            words.append(f"-Wl,--version-script={script},-S")
+            reason = run_zig("cc", *words, "-o", temporary, *sources)
+        if reason:
             raise LoweringError(
-                f"linking for {target.name} failed: {reason}", where=str(Path(output)), hint=HINT
+                f"linking for {target.name} failed: {reason}", where=str(path), hint=HINT
             )
 
-    # TVM asks for the triple to decide on the C files it adds beside the objects.
-    link.get_target_triple = lambda: target.triple  # type: ignore[attr-defined]
-    link.object_format = "o"  # type: ignore[attr-defined]
-    return link
+    write_whole(path, link)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm_ffi
 
 from distillc.errors import DeviceError, UsageError
-from distillc.runtime.runner import Timing, build_runner, libraries, run_models
+from distillc.runtime.runner import Timing, build_runner, run_models
 
 TIMEOUT_S = 1800.0
 AARCH64_TRIPLE = "aarch64-linux-gnu.2.28"
@@ -65,28 +63,22 @@ class Device(ABC):
         )
 
 
-def _environment(runtime: Path, threads: int) -> dict[str, str]:
-    paths = ":".join(str(folder) for folder in libraries(runtime))
-    return {
-        "LD_LIBRARY_PATH": paths,
-        "TVM_NUM_THREADS": str(threads),
-        "PATH": os.environ.get("PATH", ""),
-    }
+def _environment(threads: int) -> dict[str, str]:
+    return {"DISTILLC_THREADS": str(threads), "PATH": os.environ.get("PATH", "")}
 
 
 class Host(Device):
-    """This machine, with the TVM runtime that is installed."""
+    """This machine."""
 
     name = "host"
 
     def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
         """See `Device.launcher`."""
-        runtime = Path(tvm_ffi.__file__).parents[1]
-        return [str(build_runner(None, runtime))], _environment(runtime, threads)
+        return [str(build_runner(None))], _environment(threads)
 
 
 class Emulator(Device):
-    """A 64-bit Arm machine under qemu, with the real aarch64 TVM runtime. Its times mean nothing.
+    """A 64-bit Arm machine under qemu. Its times mean nothing.
 
     On an aarch64 machine qemu is left out and the code runs natively.
     """
@@ -101,20 +93,12 @@ class Emulator(Device):
                 f"the emulator is not complete: {', '.join(missing)} missing",
                 hint="run `python -m distillc.runtime.setup_emulator` once",
             )
-        runtime = aarch64_runtime()
-        runner = str(build_runner(AARCH64_TRIPLE, runtime))
-        environment = _environment(runtime, threads)
+        runner = str(build_runner(AARCH64_TRIPLE))
         if platform.machine() == "aarch64":
-            return [runner], environment
-        paths = environment.pop("LD_LIBRARY_PATH")
+            return [runner], _environment(threads)
         qemu = shutil.which("qemu-aarch64") or "qemu-aarch64"
-        command = [qemu, "-cpu", "max", "-L", str(AARCH64_SYSTEM)]
-        return [*command, "-E", f"LD_LIBRARY_PATH={paths}", runner], environment
-
-
-def aarch64_runtime() -> Path:
-    """Return the folder that `distillc.runtime.setup_emulator` unpacks TVM for aarch64 into."""
-    return Path(sys.prefix) / "share" / "distillc" / "aarch64"
+        command = [qemu, "-cpu", "max", "-L", str(AARCH64_SYSTEM), runner]
+        return command, _environment(threads)
 
 
 def missing_parts() -> list[str]:
@@ -125,10 +109,6 @@ def missing_parts() -> list[str]:
             missing.append("qemu-aarch64 (Debian: qemu-user)")
         if not (AARCH64_SYSTEM / "lib" / "libc.so.6").exists():
             missing.append("the aarch64 C library (Debian: libc6-arm64-cross)")
-        if not (AARCH64_SYSTEM / "lib" / "libstdc++.so.6").exists():
-            missing.append("the aarch64 C++ library (Debian: libstdc++6-arm64-cross)")
-    if not (aarch64_runtime() / "tvm" / "lib" / "libtvm_runtime.so").exists():
-        missing.append("TVM's runtime for aarch64")
     return missing
 
 

@@ -20,7 +20,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import tvm_ffi
 
 from distillc.errors import DeviceError
 from distillc.runtime.aarch64_classes import by_class
@@ -57,7 +56,7 @@ class InstructionCount:
 
     Attributes:
         library: The compiled network.
-        process: Of the whole process: kernels, TVM's runtime, the C library. Repeatable to a few
+        process: Of the whole process: kernels, threads, the C library. Repeatable to a few
             instructions, the network's own code to the last one.
     """
 
@@ -111,8 +110,7 @@ def count_instructions(
     command, environment = get_device(device).launcher(threads=1)
     if device == "host":
         # The usual runner is compiled for this very CPU, of which qemu may lack instructions.
-        runtime = Path(tvm_ffi.__file__).parents[1]
-        command = [str(build_runner(f"{platform.machine()}-linux-gnu.2.28", runtime))]
+        command = [str(build_runner(f"{platform.machine()}-linux-gnu.2.28"))]
     x = np.random.default_rng(0).random(tuple(input_shape), dtype=np.float32)
 
     def run(inferences: int) -> tuple[Instruction, ...]:

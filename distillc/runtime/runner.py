@@ -7,19 +7,17 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tvm_ffi
 
 from distillc.errors import DeviceError
+from distillc.runtime.native import FLAGS, FOLDER
 from distillc.workdir import cached_file, storage_errors
 from distillc.zig import HINT, run_zig
 
-SOURCE = Path(__file__).with_name("runner.cc")
-INCLUDES = Path(tvm_ffi.__file__).parent / "include"
+SOURCE = FOLDER / "runner.c"
 
 
 @dataclass(frozen=True)
@@ -30,35 +28,24 @@ class Timing:
     peak_bytes: int
 
 
-def build_runner(triple: str | None, runtime: Path) -> Path:
+def build_runner(triple: str | None) -> Path:
     """Return the runner for a zig triple (None: this machine), compiled when it is not cached.
 
     Args:
         triple: Say `"aarch64-linux-gnu.2.28"`.
-        runtime: Folder that holds `tvm/lib` and `tvm_ffi/lib` for that machine.
 
     Raises:
         DeviceError: It does not compile.
     """
-    options = ["-std=c++17", "-O2", "-DTVM_FFI_CMAKE_LITTLE_ENDIAN=1"]
-    options += [f"-I{INCLUDES}", f"-I{INCLUDES / 'dlpack'}"]
-    options += [f"-L{folder}" for folder in libraries(runtime)]
-    options += ["-ltvm_ffi", "-Wl,--no-as-needed", "-ltvm_runtime"]
-    if triple:
-        options += ["-target", triple]
+    options = [*FLAGS, "-ldl", "-lm", *(["-target", triple] if triple else [])]
 
     def build(temporary: Path) -> None:
-        if reason := run_zig("c++", SOURCE, "-o", temporary, *options):
+        if reason := run_zig("cc", SOURCE, "-o", temporary, *options):
             raise DeviceError("the runner does not compile", where=reason, hint=HINT)
         temporary.chmod(0o755)
 
-    key = SOURCE.read_bytes() + repr((triple, version("apache-tvm-ffi"), str(runtime))).encode()
-    return cached_file("runner", key, build)
-
-
-def libraries(runtime: Path) -> list[Path]:
-    """Return the folders of TVM's runtime libraries under an installation."""
-    return [runtime / "tvm_ffi" / "lib", runtime / "tvm" / "lib"]
+    headers = b"".join(each.read_bytes() for each in sorted(FOLDER.glob("*.h")))
+    return cached_file("runner", SOURCE.read_bytes() + headers + repr(triple).encode(), build)
 
 
 def start_runner(

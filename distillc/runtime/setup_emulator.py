@@ -1,7 +1,7 @@
 """Set up what runs aarch64 code here: `python -m distillc.runtime.setup_emulator`.
 
-qemu and the aarch64 C libraries come from Debian's packages (with root or sudo), TVM's aarch64
-runtime from the wheels of the installed version. Nothing is downloaded later, at run time.
+qemu and the aarch64 C library come from Debian's packages (with root or sudo). Nothing is
+downloaded later, at run time.
 """
 
 from __future__ import annotations
@@ -10,33 +10,24 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
 
-from distillc.runtime.devices import (
-    AARCH64_TRIPLE,
-    aarch64_runtime,
-    missing_parts,
-)
+from distillc.runtime.devices import AARCH64_TRIPLE, missing_parts
 from distillc.runtime.runner import build_runner
 
-PACKAGES = ("qemu-user", "libc6-arm64-cross", "libstdc++6-arm64-cross")
-WHEELS = ("apache-tvm", "apache-tvm-ffi")
+PACKAGES = ("qemu-user", "libc6-arm64-cross")
 
 
 def main() -> int:
     """Install what is missing; say in one line what could not be."""
-    missing = missing_parts()
-    if any("Debian" in part for part in missing):
+    if missing_parts():
         _install_packages()
-    if any("TVM" in part for part in missing):
-        _install_runtime()
     if missing := missing_parts():
         print(
             f"emulation is left out, missing: {'; '.join(missing)}. "
             f"Install it with: sudo apt-get install {' '.join(PACKAGES)}; then run this again."
         )
         return 0
-    build_runner(AARCH64_TRIPLE, aarch64_runtime())
+    build_runner(AARCH64_TRIPLE)
     print("emulation is ready")
     return 0
 
@@ -51,13 +42,6 @@ def _install_packages() -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update"], ["install", "-y", *PACKAGES]):
         subprocess.run([*prefix, "apt-get", "-qq", *words], env=environment)
-
-
-def _install_runtime() -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
-    command += ["--target", str(aarch64_runtime()), "--only-binary=:all:"]
-    command += ["--platform", "manylinux_2_28_aarch64"]
-    subprocess.run([*command, *(f"{name}=={version(name)}" for name in WHEELS)])
 
 
 if __name__ == "__main__":

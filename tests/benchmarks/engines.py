@@ -32,12 +32,10 @@ def random_input(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def load_distillc(path: Path, x: np.ndarray, threads: int) -> Run:
-    import tvm
-    from tvm import relax
+    from distillc.runtime.library import Library
 
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
-    entry, image = machine["main"], tvm.runtime.tensor(x)
-    return lambda: entry(image)
+    library = Library(path, threads)
+    return lambda: library.run(x)
 
 
 def load_onnxruntime(path: Path, x: np.ndarray, threads: int) -> Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 import tvm
 from torch import nn
 
-from distillc.codegen import compile as compile_module
+from distillc.codegen import link
 from distillc.codegen.compile import LibraryInfo, build_library, tvm_target
 from distillc.errors import LoweringError, StorageError
 from distillc.frontend.trace import export_program
@@ -94,6 +96,21 @@ def test_every_arm_target_builds_an_arm_library(name: str, tmp_path: Path) -> No
     assert int.from_bytes(header[MACHINE], "little") == AARCH64
 
 
+@pytest.mark.parametrize("name", ["host", "snapdragon8elite"])
+def test_a_library_needs_the_c_library_alone(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.so"
+    build_library(export_program(awake("scan1", 8), (1, 8, 8, 8)), get_target(name), path)
+    shown = subprocess.run(["readelf", "-dW", path], capture_output=True, text=True, check=True)
+    needed = re.findall(r"NEEDED.*\[(.*)\]", shown.stdout)
+    assert all(each.startswith(("libc.so", "libpthread.so", "ld-linux")) for each in needed)
+    shown = subprocess.run(
+        ["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True
+    )
+    exported = [line.split()[-1] for line in shown.stdout.splitlines()]
+    assert exported
+    assert all(each.startswith("distillc_") for each in exported)
+
+
 def test_output_of_another_size(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)).eval()
     info = check(module, (1, 3, 8, 10), tmp_path / "model.so", "host")
@@ -112,13 +129,13 @@ def test_failures_leave_nothing_and_are_ours(
 ) -> None:
     program = export_program(nn.Conv2d(3, 3, 1), (1, 3, 8, 8))
     host, path = get_target("host"), tmp_path / "model.so"
-    monkeypatch.setattr(compile_module, "linker", lambda _: fails(LoweringError("no linker")))
-    with pytest.raises(LoweringError, match="no linker"):
+    monkeypatch.setattr(link, "run_zig", lambda *_: "no linker")
+    with pytest.raises(LoweringError, match="linking for host failed: no linker"):
         build_library(program, host, path)
-    monkeypatch.setattr(compile_module, "linker", lambda _: fails(OSError(28, "no space")))
+    monkeypatch.setattr(link, "run_zig", fails(OSError(28, "no space")))
     with pytest.raises(StorageError, match="disk is full"):
         build_library(program, host, path)
-    monkeypatch.setattr(tvm, "compile", fails(RuntimeError("LLVM said\nno such register")))
+    monkeypatch.setattr(tvm.tirx, "build", fails(RuntimeError("LLVM said\nno such register")))
     with pytest.raises(LoweringError, match="building for host failed: no such register"):
         build_library(program, host, path)
     assert list(tmp_path.iterdir()) == []

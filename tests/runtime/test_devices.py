@@ -55,7 +55,7 @@ def test_damaged_library_is_a_device_error(
 def test_cut_library_is_a_device_error(verified: Bundle, tmp_path: Path) -> None:
     data = (verified.path / LIBRARY).read_bytes()
     path = tmp_path / "model.so"
-    path.write_bytes(data[: len(data) // 2])
+    path.write_bytes(data[: len(data) // 4])
     with pytest.raises(DeviceError):
         get_device("host").run([path], X, X.shape, threads=1)
 
@@ -84,19 +84,15 @@ def test_incomplete_emulator_says_what_to_do(
     monkeypatch.setattr(devices, "AARCH64_SYSTEM", tmp_path)
     monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(devices.shutil, "which", lambda _: None)
-    monkeypatch.setattr(devices, "aarch64_runtime", lambda: tmp_path)
     assert [part.partition(" (")[0] for part in missing_parts()] == [
         "qemu-aarch64",
         "the aarch64 C library",
-        "the aarch64 C++ library",
-        "TVM's runtime for aarch64",
     ]
     with pytest.raises(DeviceError, match="emulator is not complete: qemu-aarch64") as caught:
         get_device("emulator").run([tmp_path / "model.so"], X, X.shape, threads=1)
     assert "setup_emulator" in str(caught.value)
 
 
-def test_an_arm_machine_needs_no_emulator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_arm_machine_needs_no_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(devices, "aarch64_runtime", lambda: tmp_path)
-    assert missing_parts() == ["TVM's runtime for aarch64"]
+    assert missing_parts() == []

@@ -9,7 +9,7 @@ import pytest
 import tvm
 from tvm.script import from_source
 
-from distillc.codegen.compile import export_library
+from distillc.codegen.compile import build_kernels
 from distillc.errors import DeviceError
 from distillc.runtime.devices import missing_parts
 from distillc.runtime.instruction_count import total
@@ -36,7 +36,7 @@ def library(folder: Path, target: str = "host") -> Path:
         for name, (count, factor) in kinds.items()
     }
     path = folder / "kernels.so"
-    export_library(tvm.IRModule(funcs), get_target(target), path)
+    build_kernels(tvm.IRModule(funcs), get_target(target), path)
     return path
 
 
@@ -51,7 +51,7 @@ def test_kernels_are_timed_in_turn_and_compared_with_the_first(tmp_path: Path) -
 
 
 def test_a_kernel_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="no kernel named triple"):
+    with pytest.raises(DeviceError, match="triple"):
         time_kernels(library(tmp_path), ["triple"], SHAPES, 1, device="host", threads=1, runs=1)
 
 

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tvm_ffi
 
 from distillc.errors import DeviceError, StorageError
 from distillc.runtime import runner
 from distillc.runtime.runner import Timing, build_runner, run_models
 
-RUNTIME = Path(tvm_ffi.__file__).parents[1]
 X = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
 OK = 'print(\'{"ms": [[1.5, 2.5]], "peak_bytes": 4096}\')'
 
@@ -78,18 +76,18 @@ def test_no_space_for_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_runner_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = build_runner(None, RUNTIME)
+    first = build_runner(None)
     monkeypatch.setattr(runner.subprocess, "run", None)
-    assert build_runner(None, RUNTIME) == first
+    assert build_runner(None) == first
 
 
 def test_runner_that_does_not_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source = tmp_path / "runner.cc"
+    source = tmp_path / "runner.c"
     source.write_text("int main() { return nothing; }\n")
     monkeypatch.setattr(runner, "SOURCE", source)
     monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(Path.home() / ".cache" / "zig"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(DeviceError, match="does not compile") as caught:
-        build_runner(None, RUNTIME)
+        build_runner(None)
     assert "nothing" in str(caught.value.where)
     assert list((tmp_path / "cache" / "distillc").iterdir()) == []

@@ -1,0 +1,130 @@
+# mypy: disable-error-code="no-untyped-call"
+"""A planned network as sources that any C compiler takes, and an object file with its kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm import relax, tirx
+
+from distillc.codegen.plan import Operand, Plan
+
+# DLPack's codes of types.
+_CODES = {"int": 0, "uint": 1, "float": 2, "bool": 6}
+
+_WORD = 8
+"""Bytes that the checksum takes at once."""
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """What a library says of itself: names, and threads unless its caller asks for others."""
+
+    name: str
+    target: str
+    threads: int
+
+
+def emit_kernels(mod: tvm.IRModule, target: tvm.target.Target, path: Path) -> None:
+    """Write the kernels of a scheduled module to an object file.
+
+    They call `TVMBackendParallelLaunch`, `TVMBackendAllocWorkspace` and two more functions of TVM's
+    runtime by name; `distillc/runtime/native/pool.c` has them.
+    """
+    named = relax.transform.AttachGlobalSymbol()(mod)
+    kernels = tvm.IRModule(
+        {name: func for name, func in named.functions_items() if isinstance(func, tirx.PrimFunc)}
+    )
+    # As a system library the object calls these functions directly, not through pointers that
+    # TVM's loader would set.
+    built = tvm.tirx.build(kernels.with_attr("system_lib_prefix", "distillc_"), target)
+    built.write_to_file(str(path), "o")
+
+
+def emit_network(plan: Plan, info: NetworkInfo, folder: Path) -> tuple[Path, ...]:
+    """Write `network.c`, `weights.S` and `weights.bin` to a folder; return what is to be compiled.
+
+    The first defines `dc_the_network` of `distillc/runtime/native/network.h`.
+    """
+    weights = plan.weights + bytes(-len(plan.weights) % _WORD)
+    (folder / "weights.bin").write_bytes(weights)
+    (folder / "weights.S").write_text(
+        "    .section .rodata\n    .balign 4096\n    .globl dc_weights\n    .hidden dc_weights\n"
+        f'dc_weights:\n    .incbin "{folder.resolve() / "weights.bin"}"\n    .byte 0\n'
+        '    .section .note.GNU-stack,"",%progbits\n'
+    )
+    (folder / "network.c").write_text(_network(plan, info, weights))
+    return folder / "network.c", folder / "weights.S"
+
+
+def _network(plan: Plan, info: NetworkInfo, weights: bytes) -> str:
+    shapes = list(dict.fromkeys(each.shape for each in plan.operands))
+    kernels = sorted({call.kernel for call in plan.calls})
+    lines = ['#include "network.h"', "", "extern const uint8_t dc_weights[];"]
+    lines += [f"extern dc_kernel __tvm_ffi_{name};" for name in kernels]
+    lines += [
+        f"static const int64_t shape{number}[] = {_list(shape or (1,))};"
+        for number, shape in enumerate(shapes)
+    ]
+    lines += [
+        f"static const int32_t operands{number}[] = {_list(call.operands)};"
+        for number, call in enumerate(plan.calls)
+    ]
+    lines.append("static const dc_operand operands[] = {")
+    lines += [f"  {_operand(each, shapes.index(each.shape))}," for each in plan.operands]
+    lines += ["};", "static const dc_call calls[] = {"]
+    lines += [
+        f'  {{__tvm_ffi_{call.kernel}, "{call.kernel}", {len(call.operands)}, operands{number}}},'
+        for number, call in enumerate(plan.calls)
+    ]
+    image, result = (plan.operands[each].shape[1:] for each in (plan.input, plan.output))
+    fields = {
+        "name": _text(info.name),
+        "target": _text(info.target),
+        "threads": info.threads,
+        "input": _list(image),
+        "output": _list(result),
+        "input_operand": plan.input,
+        "output_operand": plan.output,
+        "operand_count": len(plan.operands),
+        "call_count": len(plan.calls),
+        "operands": "operands",
+        "calls": "calls",
+        "arena_bytes": plan.arena_bytes,
+        "weight_bytes": len(weights),
+        "weight_checksum": f"UINT64_C({checksum(weights)})",
+        "weights": "dc_weights",
+    }
+    lines += ["};", "const dc_network dc_the_network = {"]
+    lines += [f"  .{key} = {value}," for key, value in fields.items()]
+    return "\n".join([*lines, "};", ""])
+
+
+def _operand(operand: Operand, shape: int) -> str:
+    kind = operand.dtype.rstrip("0123456789")
+    bits = int(operand.dtype[len(kind) :] or 8)
+    numbers = (int(operand.constant), _CODES[kind], bits, len(operand.shape), operand.offset)
+    return "{" + ", ".join(map(str, numbers)) + f", shape{shape}}}"
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return "{" + ", ".join(map(str, numbers)) + "}"
+
+
+def _text(text: str) -> str:
+    """Return a string literal of C."""
+    plain = "".join(each if " " <= each <= "~" else "_" for each in text)
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def checksum(weights: bytes) -> int:
+    """Return the sum that `distillc_model_create` compares: FNV-1a over words of 64 bits."""
+    total, whole = 0xCBF29CE484222325, (1 << 64) - 1
+    for start in range(0, len(weights), _WORD):
+        word = int.from_bytes(weights[start : start + _WORD], "little")
+        total = (total ^ word) * 0x100000001B3 & whole
+        total ^= total >> 32
+    return total

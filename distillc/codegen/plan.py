@@ -1,0 +1,218 @@
+"""What a lowered network is once nothing is left to decide: a list of kernel calls on one arena."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from distillc.errors import LoweringError
+
+ALIGNMENT = 128
+"""Of every tensor, bytes: a cache line of the largest kind, and what TVM's kernels rely on."""
+
+_ALLOCATION = "relax.builtin.alloc_tensor"
+_VIEW = "relax.reshape"
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor that a kernel reads or writes.
+
+    Attributes:
+        constant: Whether it lies among the weights, or else in the arena.
+        offset: Where it starts there, bytes.
+        shape: Its extents.
+        dtype: Say `"float32"`.
+    """
+
+    constant: bool
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One step: the kernel, and its operands as numbers of `Plan.operands`."""
+
+    kernel: str
+    operands: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of a network.
+
+    Attributes:
+        operands: Every tensor.
+        calls: The steps in order.
+        input: Number of the operand that holds the image.
+        output: Number of the operand that holds the result.
+        arena_bytes: Size of the arena: what a run needs besides the kernels' own tiles.
+        weights: The constants, one after the other as the operands' offsets say.
+    """
+
+    operands: tuple[Operand, ...]
+    calls: tuple[KernelCall, ...]
+    input: int
+    output: int
+    arena_bytes: int
+    weights: bytes
+
+
+@dataclass
+class Storage:
+    """Memory of a tensor and of its views: constant, or alive from one step to another."""
+
+    bytes: int
+    first: int
+    last: int
+    value: np.ndarray | None = None
+    offset: int = -1
+
+
+@dataclass
+class _Planner:
+    storages: list[Storage] = field(default_factory=list)
+    operands: dict[tuple[int, tuple[int, ...], str], int] = field(default_factory=dict)
+    constants: dict[bytes, int] = field(default_factory=dict)
+
+    def allocate(self, shape: Sequence[int], dtype: str, step: int) -> int:
+        self.storages.append(Storage(math.prod(shape) * np.dtype(dtype).itemsize, step, step))
+        return self.operand(len(self.storages) - 1, shape, dtype)
+
+    def constant(self, value: np.ndarray) -> int:
+        key = value.tobytes()
+        if key not in self.constants:
+            self.constants[key] = len(self.storages)
+            self.storages.append(Storage(value.nbytes, 0, 0, value))
+        return self.operand(self.constants[key], value.shape, str(value.dtype))
+
+    def operand(self, storage: int, shape: Sequence[int], dtype: str) -> int:
+        key = (storage, tuple(shape), dtype)
+        return self.operands.setdefault(key, len(self.operands))
+
+    def storage(self, operand: int) -> int:
+        return list(self.operands)[operand][0]
+
+
+def plan_network(mod: tvm.IRModule) -> Plan:
+    """Return the steps of a lowered module, and a place for every tensor.
+
+    1. Calls of kernels write into tensors that are allocated before them; views share storage.
+    2. Constants are laid one after the other, equal ones once.
+    3. A tensor lives from the step that writes it to the last that reads it. The largest are
+       placed first, each at the lowest offset that no tensor alive at the same time has.
+
+    Args:
+        mod: A lowered module, scheduled or not.
+
+    Raises:
+        LoweringError: `main` holds something else than calls of kernels.
+    """
+    transforms = relax.transform
+    mod = tvm.ir.transform.Sequential(
+        [
+            transforms.ToNonDataflow(),
+            transforms.RemovePurityChecking(),
+            transforms.CallTIRRewrite(),
+        ]
+    )(mod)
+    main, planner = mod["main"], _Planner()
+    (image,) = main.params
+    found: dict[relax.Var, int] = {image: planner.allocate(_shape(image), _dtype(image), 0)}
+    calls: list[KernelCall] = []
+
+    def number(expr: relax.Expr) -> int:
+        if isinstance(expr, relax.Var):
+            return found[expr]
+        if isinstance(expr, tvm.ir.Constant):
+            return planner.constant(expr.value.numpy())
+        raise _unknown(expr)
+
+    for binding in _bindings(main):
+        value = binding.value
+        if not isinstance(value, relax.Call):
+            found[binding.var] = number(value)
+        elif isinstance(value.op, tvm.ir.GlobalVar):  # rule 1
+            step = len(calls)
+            arguments = tuple(number(each) for each in value.args)
+            for operand in arguments:
+                alive = planner.storages[planner.storage(operand)]
+                alive.last = max(alive.last, step)
+            calls.append(KernelCall(value.op.name_hint, arguments))
+        elif value.op.name == _ALLOCATION:
+            var = binding.var
+            found[var] = planner.allocate(_shape(var), _dtype(var), len(calls))
+        elif value.op.name == _VIEW:
+            var = binding.var
+            storage = planner.storage(number(value.args[0]))
+            found[var] = planner.operand(storage, _shape(var), _dtype(var))
+        else:
+            raise _unknown(value)
+    output = number(main.body.body)
+    planner.storages[planner.storage(output)].last = len(calls)
+    weights = _lay_out_constants(planner.storages)
+    arena_bytes = place(planner.storages)
+    operands = tuple(
+        Operand(each.value is not None, each.offset, shape, dtype)
+        for (storage, shape, dtype) in planner.operands
+        for each in (planner.storages[storage],)
+    )
+    return Plan(operands, tuple(calls), found[image], output, arena_bytes, weights)
+
+
+def _bindings(main: relax.Function) -> Iterator[relax.Binding]:
+    for block in main.body.blocks:
+        yield from block.bindings
+
+
+def _shape(var: relax.Var) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in var.ty.shape)
+
+
+def _dtype(var: relax.Var) -> str:
+    return str(var.ty.dtype)
+
+
+def _unknown(expr: relax.Expr) -> LoweringError:
+    return LoweringError(
+        "the lowered network holds more than calls of kernels",
+        where=str(expr)[:200],
+        hint="please report the network",
+    )
+
+
+def _lay_out_constants(storages: Sequence[Storage]) -> bytes:
+    weights = bytearray()
+    for each in storages:
+        if each.value is not None:
+            weights += bytes(-len(weights) % ALIGNMENT)
+            each.offset = len(weights)
+            weights += each.value.tobytes()
+    return bytes(weights)
+
+
+def place(storages: Sequence[Storage]) -> int:
+    """Give every tensor of the arena its offset (rule 3); return the arena's size."""
+    placed: list[Storage] = []
+    for each in sorted(
+        (each for each in storages if each.value is None), key=lambda it: (-it.bytes, it.first)
+    ):
+        offset = 0
+        for other in sorted(placed, key=lambda it: it.offset):
+            together = other.first <= each.last and each.first <= other.last
+            if together and offset + each.bytes > other.offset:
+                offset = max(offset, _aligned(other.offset + other.bytes))
+        each.offset = offset
+        placed.append(each)
+    return max((_aligned(each.offset + each.bytes) for each in placed), default=0)
+
+
+def _aligned(offset: int) -> int:
+    return offset + -offset % ALIGNMENT

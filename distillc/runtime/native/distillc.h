@@ -1,0 +1,106 @@
+/* distillc: a compiled image-restoration network as a library without dependencies.
+ *
+ *   distillc_model *model;
+ *   if (distillc_model_create(NULL, &model)) { puts(distillc_last_error()); return; }
+ *   distillc_image in = {pixels, DISTILLC_RGBA8, width, height, 4}, out = {...};
+ *   if (distillc_model_run(model, &in, &out)) puts(distillc_last_error());
+ *   distillc_model_destroy(model);
+ *
+ * Nothing is thrown, nothing aborts, and no state is shared between models: any number of them may
+ * run at once, each in one thread at a time, with threads of its own.
+ */
+#ifndef DISTILLC_H
+#define DISTILLC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DISTILLC_API_VERSION 1
+
+typedef struct distillc_model distillc_model;
+
+typedef enum distillc_status {
+  DISTILLC_OK = 0,
+  DISTILLC_BAD_ARGUMENT = 1, /* a pointer is null, or a size, layout or stride does not fit */
+  DISTILLC_NO_MEMORY = 2,
+  DISTILLC_NO_THREADS = 3,  /* the system starts no further thread */
+  DISTILLC_BUSY = 4,        /* another thread is inside this model */
+  DISTILLC_BAD_WEIGHTS = 5, /* the weights in the library are damaged */
+  DISTILLC_INTERNAL = 6     /* a kernel refused its operands: please report it */
+} distillc_status;
+
+typedef enum distillc_format {
+  DISTILLC_NCHW_F32 = 0, /* planes of float, values in [0, 1] */
+  DISTILLC_NHWC_F32 = 1, /* pixels of `channels` floats */
+  DISTILLC_RGBA8 = 2     /* pixels of four bytes; the network sees the first three */
+} distillc_format;
+
+/* An image in the caller's memory. */
+typedef struct distillc_image {
+  void *data;
+  distillc_format format;
+  int32_t width, height; /* pixels */
+  int32_t channels;      /* 4 for DISTILLC_RGBA8 */
+  size_t row_stride;     /* bytes from row to row; 0: rows follow each other */
+  size_t plane_stride;   /* bytes from plane to plane, DISTILLC_NCHW_F32 only; 0: likewise */
+} distillc_image;
+
+typedef struct distillc_options {
+  int32_t threads; /* the caller's own among them; 0: as many as the target has fast cores */
+} distillc_options;
+
+typedef struct distillc_info {
+  int32_t api_version;
+  const char *name;   /* of the network */
+  const char *target; /* what it was compiled for */
+  int32_t input_width, input_height, input_channels;
+  int32_t output_width, output_height, output_channels;
+  int32_t threads;      /* of this model */
+  int32_t kernels;      /* steps of one run */
+  size_t weight_bytes;  /* in the library, shared by all models */
+  size_t planned_bytes; /* of this model: activations, by the static plan */
+} distillc_info;
+
+#if defined(__GNUC__)
+#define DISTILLC_API __attribute__((visibility("default")))
+#else
+#define DISTILLC_API
+#endif
+
+/* Makes a model. `options` may be null. */
+DISTILLC_API distillc_status distillc_model_create(const distillc_options *options,
+                                                   distillc_model **model);
+
+/* Runs the network. Sizes are those of `distillc_model_info`; input and output may have different
+ * formats. The alpha channel of an RGBA8 output is the input's where that has one of the same size,
+ * else 255. Blocks until the output is written. */
+DISTILLC_API distillc_status distillc_model_run(distillc_model *model, const distillc_image *input,
+                                                const distillc_image *output);
+
+/* Runs the network and says how long each of its `kernels` steps took, in milliseconds. */
+DISTILLC_API distillc_status distillc_model_profile(distillc_model *model,
+                                                    const distillc_image *input,
+                                                    const distillc_image *output,
+                                                    double *milliseconds, int32_t kernels);
+
+/* The name of a step, null where there is none. */
+DISTILLC_API const char *distillc_model_kernel(const distillc_model *model, int32_t step);
+
+/* Describes a model. */
+DISTILLC_API distillc_status distillc_model_info(const distillc_model *model, distillc_info *info);
+
+/* Frees a model; null is allowed. It must not be running. */
+DISTILLC_API void distillc_model_destroy(distillc_model *model);
+
+/* What the last call in this thread complained about; "" after success. */
+DISTILLC_API const char *distillc_last_error(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,193 @@
+"""The C functions of a library: formats, strides, threads, and errors instead of crashes."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from distillc.codegen.compile import build_library
+from distillc.errors import DeviceError
+from distillc.frontend.trace import export_program
+from distillc.runtime.library import Library, _image
+from distillc.targets.base import get_target
+
+SHAPE = (1, 3, 16, 24)
+OK, BAD_ARGUMENT, BUSY, BAD_WEIGHTS = 0, 1, 4, 5
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 3, padding=1), nn.GELU(), nn.Conv2d(8, 3, 3, padding=1))
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture(scope="module")
+def path(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("library") / "model.so"
+    build_library(export_program(network, SHAPE), get_target("host"), found, name='my "net"')
+    return found
+
+
+@pytest.fixture
+def library(path: Path) -> Iterator[Library]:
+    made = Library(path, threads=2)
+    yield made
+    made.close()
+
+
+def image(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(SHAPE, dtype=np.float32)
+
+
+def by_torch(network: nn.Module, x: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return network(torch.from_numpy(x)).numpy()
+
+
+def test_it_says_what_it_is(library: Library) -> None:
+    info = library.info
+    assert (info.api_version, info.name, info.target) == (1, b'my "net"', b"host")
+    assert (info.input_width, info.input_height, info.input_channels) == (24, 16, 3)
+    assert (info.output_width, info.output_height, info.output_channels) == (24, 16, 3)
+    assert info.threads == 2
+    assert info.kernels >= 2
+    assert info.planned_bytes >= 2 * 3 * 16 * 24 * 4
+    assert info.weight_bytes >= 2 * 3 * 8 * 9 * 4
+
+
+def test_floats_in_planes_and_in_pixels(library: Library, network: nn.Module) -> None:
+    x = image()
+    wanted = by_torch(network, x)
+    np.testing.assert_allclose(library.run(x), wanted, atol=1e-5)
+    pixels = np.ascontiguousarray(x[0].transpose(1, 2, 0))
+    np.testing.assert_array_equal(library.run(pixels, "nhwc"), library.run(x))
+    np.testing.assert_array_equal(
+        library.run(x, sink="nhwc").transpose(2, 0, 1)[None], library.run(x)
+    )
+
+
+def test_bytes_are_rounded_and_keep_their_alpha(library: Library) -> None:
+    bytes_ = np.random.default_rng(1).integers(0, 256, (16, 24, 4), dtype=np.uint8)
+    x = np.ascontiguousarray(bytes_[..., :3].transpose(2, 0, 1)[None] / np.float32(255))
+    found = library.run(bytes_, "rgba", "rgba")
+    wanted = np.clip(library.run(x)[0].transpose(1, 2, 0), 0, 1) * 255
+    assert np.abs(found[..., :3] - wanted).max() <= 0.5001
+    np.testing.assert_array_equal(found[..., 3], bytes_[..., 3])
+    assert (library.run(x, sink="rgba")[..., 3] == 255).all()
+
+
+def test_part_of_a_larger_image(library: Library) -> None:
+    x = image()
+    large = np.zeros((1, 3, 40, 50), np.float32)
+    part = large[:, :, 5:21, 7:31]
+    part[:] = x
+    np.testing.assert_array_equal(library.run(part), library.run(x))
+
+
+def test_threads_and_runs_do_not_change_the_numbers(path: Path) -> None:
+    x = image()
+    first = Library(path, 1).run(x)
+    for threads in (2, 3, 7):
+        library = Library(path, threads)
+        for _ in range(20):
+            np.testing.assert_array_equal(library.run(x), first)
+        library.close()
+
+
+def test_two_models_in_eight_threads(path: Path) -> None:
+    models = [Library(path, threads=2) for _ in range(2)]
+    inputs = [image(seed) for seed in range(8)]
+    wanted = [Library(path, 1).run(x) for x in inputs]
+
+    def ask(number: int) -> np.ndarray:
+        while True:
+            try:
+                return models[number % 2].run(inputs[number])
+            except DeviceError as error:
+                if f"status {BUSY}" not in str(error):
+                    raise
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            for found, one in zip(pool.map(ask, range(8)), wanted, strict=True):
+                np.testing.assert_array_equal(found, one)
+
+
+def test_times_of_the_steps(library: Library) -> None:
+    steps = library.profile(image())
+    assert len(steps) == library.info.kernels
+    assert all(name and 0 < ms < 1000 for name, ms in steps)
+
+
+def call(library: Library, **changes: object) -> tuple[int, str]:
+    """Run with an input that is changed; return status and message."""
+    x, y = image(), image()
+    given, result = _image(x, "nchw"), _image(y, "nchw")
+    for name, value in changes.items():
+        setattr(given, name, value)
+    functions = library._functions
+    status = functions.distillc_model_run(library._model, ctypes.byref(given), ctypes.byref(result))
+    return status, functions.distillc_last_error().decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": None}, "the input has no data"),
+        ({"width": 25}, "25 wide, 16 high with 3 channels; the network takes 24, 16, 3"),
+        ({"height": -1}, "-1 high"),
+        ({"channels": 4}, "with 4 channels"),
+        ({"format": 7}, "unknown format 7"),
+        ({"format": 2}, "the network takes 24, 16, 4"),
+        ({"row_stride": 90}, "rows or planes of the input overlap"),
+        ({"row_stride": 98, "plane_stride": 0}, "do not lie at multiples of 4"),
+        ({"plane_stride": 8}, "rows or planes of the input overlap"),
+    ],
+)
+def test_images_that_do_not_fit(library: Library, changes: dict[str, object], message: str) -> None:
+    status, said = call(library, **changes)
+    assert status == BAD_ARGUMENT
+    assert message in said
+    assert call(library) == (OK, "")
+
+
+def test_null_pointers(library: Library) -> None:
+    functions, null = library._functions, None
+    assert functions.distillc_model_create(null, null) == BAD_ARGUMENT
+    assert functions.distillc_model_run(null, null, null) == BAD_ARGUMENT
+    assert functions.distillc_model_run(library._model, null, null) == BAD_ARGUMENT
+    assert functions.distillc_model_info(null, null) == BAD_ARGUMENT
+    assert functions.distillc_model_profile(library._model, null, null, null, 0) == BAD_ARGUMENT
+    assert functions.distillc_model_kernel(null, 0) is None
+    assert functions.distillc_model_kernel(library._model, 10**6) is None
+    functions.distillc_model_destroy(null)
+
+
+@pytest.mark.parametrize("threads", [-1, 65])
+def test_threads_that_make_no_sense(path: Path, threads: int) -> None:
+    with pytest.raises(DeviceError, match=f"{threads} threads asked for, 1 to 64 are possible"):
+        Library(path, threads)
+
+
+def test_damaged_weights(path: Path, network: nn.Module, tmp_path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    layer = network[0].weight.detach().numpy().tobytes()  # type: ignore[union-attr]
+    start = data.index(layer)
+    data[start + len(layer) // 2] ^= 1
+    (tmp_path / "damaged.so").write_bytes(data)
+    with pytest.raises(DeviceError, match=rf"weights .* are damaged.*status {BAD_WEIGHTS}"):
+        Library(tmp_path / "damaged.so")
+
+
+def test_no_library(tmp_path: Path) -> None:
+    (tmp_path / "model.so").write_text("nothing")
+    with pytest.raises(DeviceError, match="cannot be loaded"):
+        Library(tmp_path / "model.so")
