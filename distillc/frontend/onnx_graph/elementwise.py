@@ -23,7 +23,7 @@ from distillc.frontend.onnx_graph.operator import (
 )
 
 
-def _binary(function: Callable[[Any, Any], Any]) -> Operator:
+def _numbers(function: Callable[..., Any]) -> Operator:
     return Operator(lambda attributes: function, numbers=True)
 
 
@@ -96,11 +96,6 @@ def _swish(attributes: Attributes) -> Function:
     return lambda x: x * torch.sigmoid(x if slope == 1 else x * slope)
 
 
-def _dropout(attributes: Attributes) -> Function:
-    require(attributes["outputs"] == 1, "returns the mask too")
-    return lambda x, *ratio_and_mode: x
-
-
 def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Operator:
     def build(attributes: Attributes) -> Function:
         keep = bool(attributes.get("keepdims", 1))
@@ -143,29 +138,29 @@ OPERATORS: dict[str, Operator] = {
     "Tanh": plain(torch.tanh),
     "Cast": Operator(_cast),
     "Clip": Operator(_clip, known=(1, 2)),
-    "Dropout": Operator(_dropout, known=(1, 2)),
+    "Dropout": Operator(lambda attributes: lambda x, *rest: x, known=(1, 2)),
     "Elu": Operator(_elu),
     "Gelu": Operator(_gelu),
     "HardSigmoid": Operator(_hard_sigmoid),
     "LeakyRelu": Operator(_leaky),
     "Swish": Operator(_swish),
-    "Add": _binary(operator.add),
-    "And": _binary(operator.and_),
-    "Div": _binary(_divide),
-    "Equal": _binary(operator.eq),
-    "Greater": _binary(operator.gt),
-    "GreaterOrEqual": _binary(operator.ge),
-    "Less": _binary(operator.lt),
-    "LessOrEqual": _binary(operator.le),
+    "Add": _numbers(operator.add),
+    "And": _numbers(operator.and_),
+    "Div": _numbers(_divide),
+    "Equal": _numbers(operator.eq),
+    "Greater": _numbers(operator.gt),
+    "GreaterOrEqual": _numbers(operator.ge),
+    "Less": _numbers(operator.lt),
+    "LessOrEqual": _numbers(operator.le),
     "Max": _extreme(torch.maximum, "min"),
     "Min": _extreme(torch.minimum, "max"),
     "Mod": Operator(_modulo),
-    "Mul": _binary(operator.mul),
-    "Or": _binary(operator.or_),
-    "Pow": _binary(_power),
-    "Sub": _binary(operator.sub),
+    "Mul": _numbers(operator.mul),
+    "Or": _numbers(operator.or_),
+    "Pow": _numbers(_power),
+    "Sub": _numbers(operator.sub),
     "Sum": Operator(lambda attributes: lambda *xs: functools.reduce(operator.add, xs)),
-    "Where": _binary(_where),
+    "Where": _numbers(_where),
     "ReduceL1": _reduce(lambda x, axes, keep: torch.abs(x).sum(axes, keep)),
     "ReduceL2": _reduce(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep)),
     "ReduceMax": _reduce(torch.amax),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 from onnx import helper
@@ -12,7 +13,7 @@ from distillc.frontend.onnx_graph.operator import Known
 
 
 def compute_known(
-    node: onnx.NodeProto, inputs: Sequence[Known | None], opsets: Mapping[str, int]
+    node: onnx.NodeProto, inputs: Sequence[Any], opsets: Mapping[str, int]
 ) -> list[Known]:
     """Return a node's outputs, in numpy: a graph that is being traced takes no note of it."""
     given = {name: value for name, value in zip(node.input, inputs, strict=True) if name}

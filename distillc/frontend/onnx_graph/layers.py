@@ -15,7 +15,6 @@ from distillc.frontend.onnx_graph.operator import (
     Function,
     Known,
     Operator,
-    integers,
     plain,
     require,
 )
@@ -122,7 +121,6 @@ def _softmax(attributes: Attributes) -> Function:
 
 
 def _layer_norm(attributes: Attributes) -> Function:
-    require(attributes["outputs"] == 1, "returns its statistics too")
     axis, epsilon = attributes.get("axis", -1), attributes.get("epsilon", 1e-5)
 
     def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -164,7 +162,6 @@ def _group_norm(attributes: Attributes) -> Function:
 
 def _pool(functions: dict[int, Any], names: Sequence[str]) -> Operator:
     def build(attributes: Attributes) -> Function:
-        require(attributes["outputs"] == 1, "returns places too")
         window = attributes["kernel_shape"]
         require(len(window) + 2 in functions, f"has a window of {len(window)} axes")
         averages = "count_include_pad" in names

@@ -43,7 +43,8 @@ def _transpose(attributes: Attributes) -> Function:
 
 def _squeeze(attributes: Attributes) -> Function:
     def squeeze(x: Tensor, axes: Known | None = None) -> Tensor:
-        return x.squeeze() if axes is None else x.squeeze(integers(axes))
+        places = integers(axes)
+        return x.squeeze() if places is None else x.squeeze(places)
 
     return squeeze
 
@@ -71,8 +72,8 @@ def _split(attributes: Attributes) -> Function:
     axis, parts = attributes.get("axis", 0), attributes["outputs"]
 
     def split(x: Tensor, sizes: Known | None = None) -> tuple[Tensor, ...]:
-        each = -(-x.shape[axis] // parts)  # the last may be smaller
-        return torch.split(x, each if sizes is None else integers(sizes), axis)
+        even = -(-x.shape[axis] // parts)  # the last may be smaller
+        return torch.split(x, integers(sizes) or even, axis)
 
     return split
 
@@ -117,7 +118,7 @@ def _gather(attributes: Attributes) -> Function:
 
 
 def _tile(x: Tensor, repeats: Known) -> Tensor:
-    return x.repeat(integers(repeats))
+    return x.repeat(integers(repeats) or [])
 
 
 def _pad(attributes: Attributes) -> Function:

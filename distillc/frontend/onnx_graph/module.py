@@ -46,10 +46,11 @@ class OnnxModule(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
+        self.last = _last_uses(graph)
         self.nodes = nn.ModuleDict()
         self.keys: list[str | None] = []
         self.weights: dict[str, str] = {}
-        dependent, refused = {graph.image}, _Refusals()
+        dependent, refused = {graph.image}, _Refusals(graph)
         for index, node in enumerate(graph.nodes):
             if node.op_type in SIZES or not dependent.intersection(node.input):
                 refused.check_known(node)
@@ -64,7 +65,6 @@ class OnnxModule(nn.Module):
             self.keys.append(key)
             self._keep_weights(node)
         refused.report()
-        self.last = _last_uses(graph)
         self.eval()
 
     def _keep_weights(self, node: onnx.NodeProto) -> None:
@@ -76,7 +76,7 @@ class OnnxModule(nn.Module):
                 continue
             if operator.numbers and value.size == 1:
                 continue
-            key = self.weights[name] = _identifier(name, dict(self.named_parameters()))
+            key = self.weights[name] = _identifier(name, self)
             tensor = torch.from_numpy(value)
             self.register_parameter(key, nn.Parameter(tensor, requires_grad=False))
 
@@ -91,9 +91,9 @@ class OnnxModule(nn.Module):
                 outputs = [_size(node, inputs[0])]
             else:  # rule 2
                 outputs = compute_known(node, inputs, self.graph.opsets)
-            values.update(zip(node.output, outputs, strict=True))
+            values.update(zip(node.output, outputs, strict=False))  # see `_Refusals`
             for name in self.last[index]:
-                del values[name]
+                values.pop(name, None)
         result: Tensor = values[self.graph.output]  # type: ignore[assignment]
         return result
 
@@ -139,8 +139,9 @@ class _Node(nn.Module):
 class _Refusals:
     """What of a graph is not supported, collected until all of it is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.found: dict[str, list[str]] = {}
+        self.read = {graph.output, *(name for node in graph.nodes for name in node.input)}
 
     def check_known(self, node: onnx.NodeProto) -> None:
         """Note a node that is known but not ONNX's own, or holds graphs."""
@@ -158,6 +159,8 @@ class _Refusals:
             self._note(node.op_type, node)
         elif any(dependent.intersection(node.input[i : i + 1]) for i in operator.known):
             self._note(f"{node.op_type} that reads from the image where or how it works", node)
+        elif node.op_type != "Split" and self.read.intersection(node.output[1:]) - {""}:
+            self._note(f"{node.op_type} with further outputs", node)
         else:
             try:
                 return operator.build(_attributes(node))
@@ -213,12 +216,12 @@ def _last_uses(graph: Graph) -> list[list[str]]:
     return dead
 
 
-def _identifier(name: str, taken: Any) -> str:
-    """Return a name made of letters, digits and underscores that is not taken."""
+def _identifier(name: str, owner: nn.Module) -> str:
+    """Return a name of letters, digits and underscores that no attribute of the owner has."""
     base = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "value"
     base = f"_{base}" if base[0].isdigit() else base
     unique, count = base, 1
-    while unique in taken:
+    while hasattr(owner, unique):
         count += 1
         unique = f"{base}_{count}"
     return unique

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 Attributes = Mapping[str, Any]
-"""A node's attributes by name, strings decoded; `outputs` is how many outputs the node has."""
+"""A node's attributes by name, strings decoded; `outputs` is how many the node has."""
 
 Known = np.ndarray[Any, Any]
 """A value that is known before the image is: a constant, or what follows from sizes alone."""

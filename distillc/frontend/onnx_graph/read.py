@@ -12,6 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 from onnx import inliner, numpy_helper, version_converter
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from distillc.errors import CheckpointError
 from distillc.frontend.formats import require_file
@@ -130,10 +131,11 @@ _FLOAT = "export the network in float32; --precision fp16 makes it float16 when 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what ONNX Runtime, which folds the constants, says about graphs on the way."""
+    """Keep back what GraphSurgeon, and ONNX Runtime in it, say about constants they leave."""
     onnxruntime.set_default_logger_severity(4)
     try:
-        yield
+        with G_LOGGER.suppress(G_LOGGER.ERROR):
+            yield
     finally:
         onnxruntime.set_default_logger_severity(2)  # its default
 
