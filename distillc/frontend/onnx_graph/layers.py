@@ -152,10 +152,7 @@ def _group_norm(attributes: Attributes) -> Function:
     groups, epsilon = attributes["num_groups"], attributes.get("epsilon", 1e-5)
 
     def group_norm(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        # Before opset 21 there is one scale a group.
-        each = x.shape[1] // scale.shape[0]
-        weight, offset = (value.repeat_interleave(each) for value in (scale, bias))
-        return F.group_norm(x, groups, weight, offset, epsilon)
+        return F.group_norm(x, groups, scale, bias, epsilon)
 
     return group_norm
 

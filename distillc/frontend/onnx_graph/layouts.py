@@ -132,6 +132,8 @@ def _pad(attributes: Attributes) -> Function:
         places = [each % x.dim() for each in integers(axes) or range(x.dim())]
         around = dict(zip(places, zip(amounts, amounts[len(places) :], strict=False), strict=True))
         first = min((axis for axis, each in around.items() if any(each)), default=x.dim())
+        if mode != "constant":  # torch takes both axes of an image, or none
+            first = min(first, max(x.dim() - 2, 1))
         flat = [each for axis in range(first, x.dim()) for each in around.get(axis, (0, 0))]
         # torch lists the last axis first.
         ordered = [each for axis in range(len(flat), 0, -2) for each in flat[axis - 2 : axis]]

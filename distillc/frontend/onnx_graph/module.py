@@ -49,7 +49,9 @@ class OnnxModule(nn.Module):
         self.last = _last_uses(graph)
         self.nodes = nn.ModuleDict()
         self.keys: list[str | None] = []
-        self.weights: dict[str, str] = {}
+        # Apart, for torch's ONNX exporter gives values names such as `val_3`, and so do the files.
+        self.weights = nn.Module()
+        self.names: dict[str, str] = {}
         dependent, refused = {graph.image}, _Refusals(graph)
         for index, node in enumerate(graph.nodes):
             if node.op_type in SIZES or not dependent.intersection(node.input):
@@ -72,13 +74,13 @@ class OnnxModule(nn.Module):
         operator = OPERATORS[node.op_type]
         for position, name in enumerate(node.input):
             value = self.graph.constants.get(name)
-            if value is None or position in operator.known or name in self.weights:
+            if value is None or position in operator.known or name in self.names:
                 continue
             if operator.numbers and value.size == 1:
                 continue
-            key = self.weights[name] = _identifier(name, self)
+            key = self.names[name] = _identifier(name, self.weights)
             tensor = torch.from_numpy(value)
-            self.register_parameter(key, nn.Parameter(tensor, requires_grad=False))
+            self.weights.register_parameter(key, nn.Parameter(tensor, requires_grad=False))
 
     def forward(self, image: Tensor) -> Tensor:
         values: dict[str, Tensor | Known] = {**self.graph.constants, self.graph.image: image}
@@ -109,8 +111,8 @@ class OnnxModule(nn.Module):
             small = value.size == 1 and value.ndim <= rank and value.dtype != np.bool_
             if operator.numbers and small:
                 operands[position] = value.item()
-            elif name in self.weights:
-                operands[position] = self.get_parameter(self.weights[name])
+            elif name in self.names:
+                operands[position] = self.weights.get_parameter(self.names[name])
             else:
                 operands[position] = torch.from_numpy(value)
         return operands
