@@ -143,7 +143,10 @@ def _instance_norm(attributes: Attributes) -> Function:
     epsilon = attributes.get("epsilon", 1e-5)
 
     def instance_norm(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        return F.group_norm(x, x.shape[1], scale, bias, epsilon)
+        axes, column = list(range(2, x.dim())), (-1, *[1] * (x.dim() - 2))
+        centred = x - x.mean(axes, keepdim=True)
+        deviation = torch.sqrt((centred * centred).mean(axes, keepdim=True) + epsilon)
+        return centred / deviation * scale.reshape(column) + bias.reshape(column)
 
     return instance_norm
 

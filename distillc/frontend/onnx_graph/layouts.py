@@ -107,10 +107,10 @@ def _gather(attributes: Attributes) -> Function:
     axis = attributes.get("axis", 0)
 
     def gather(x: Tensor, places: Known) -> Tensor:
+        places = places % x.shape[axis]  # compiled code reads a negative place as it is
         if places.ndim == 0:
             return x.select(axis, int(places))
-        wrapped = torch.from_numpy(places.reshape(-1) % x.shape[axis])
-        taken = x.index_select(axis, wrapped)
+        taken = x.index_select(axis, torch.from_numpy(places.reshape(-1)))
         before, after = x.shape[: axis % x.dim()], x.shape[axis % x.dim() + 1 :]
         return taken.reshape(*before, *places.shape, *after)
 

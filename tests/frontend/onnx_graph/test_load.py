@@ -1,4 +1,4 @@
-"""distillc.load of ONNX files as torch writes them: sizes, weights and numbers are the network's."""
+"""distillc.load of ONNX files that torch wrote: sizes, weights and numbers are the network's."""
 
 from __future__ import annotations
 

@@ -195,6 +195,16 @@ def test_sizes_are_no_part_of_the_program(tmp_path: Path) -> None:
     assert not {name for name in names if name.startswith(("sym_", "div", "full"))}
 
 
+@pytest.mark.parametrize("place", [-1, [-1, 0]])
+def test_no_negative_place_is_left(place: Any, tmp_path: Path) -> None:
+    node = helper.make_node("Gather", ["x", "place"], ["y"], axis=1)
+    module = compare(save(tmp_path / "m.onnx", [node], {"place": ints(place)}))
+    program = torch.export.export(module, (X,))
+    numbers = [arg for node in program.graph.nodes for arg in node.args if isinstance(arg, int)]
+    numbers += [n for each in program.constants.values() for n in each.tolist()]
+    assert min(numbers) >= 0
+
+
 def test_names_of_any_kind(tmp_path: Path) -> None:
     """Names that are no identifiers, that are equal once cleaned, that a module has already."""
     nodes = [
