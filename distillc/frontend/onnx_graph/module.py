@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from distillc.errors import LoweringError
 from distillc.frontend.onnx_graph import elementwise, layers, layouts
 from distillc.frontend.onnx_graph.known import compute_known
-from distillc.frontend.onnx_graph.operator import Attributes, Function, Known, Operator, Unsupported
+from distillc.frontend.onnx_graph.operator import (
+    Attributes,
+    Function,
+    Known,
+    Operator,
+    Unsupported,
+    failure,
+)
 from distillc.frontend.onnx_graph.read import Graph
 
 OPERATORS: dict[str, Operator] = {
@@ -123,18 +130,14 @@ class _Node(nn.Module):
 
     def __init__(self, node: onnx.NodeProto, function: Function) -> None:
         super().__init__()
-        self.title = _title(node)
+        self.node = node
         self.function = function
 
     def forward(self, *inputs: Any) -> Sequence[Tensor]:
         try:
             result = self.function(*inputs)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise LoweringError(
-                f"the ONNX node {self.title} cannot be computed: {reason}",
-                hint="try another --size, or report the network",
-            ) from error
+            raise failure(self.node, error) from error
         return (result,) if isinstance(result, Tensor) else result
 
 
@@ -227,7 +230,3 @@ def _identifier(name: str, owner: nn.Module) -> str:
         count += 1
         unique = f"{base}_{count}"
     return unique
-
-
-def _title(node: onnx.NodeProto) -> str:
-    return f"{node.name or node.output[0]} ({node.op_type})"

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from torch import Tensor
+
+from distillc.errors import LoweringError
 
 Attributes = Mapping[str, Any]
 """A node's attributes by name, strings decoded; `outputs` is how many the node has."""
@@ -36,6 +39,16 @@ class Operator:
     build: Callable[[Attributes], Function]
     known: tuple[int, ...] = ()
     numbers: bool = False
+
+
+def failure(node: onnx.NodeProto, error: Exception) -> LoweringError:
+    """Return the error that says which node cannot be computed, and why."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    name = node.name or node.output[0]
+    return LoweringError(
+        f"the ONNX node {name} ({node.op_type}) cannot be computed: {reason}",
+        hint="try another --size, or report the network",
+    )
 
 
 def require(condition: bool, what: str) -> None:

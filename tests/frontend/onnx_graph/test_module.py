@@ -241,6 +241,22 @@ def test_names_that_exporters_give(tmp_path: Path) -> None:
     export_onnx(export_program(module, SHAPE), tmp_path / "again.onnx")
 
 
+def test_nodes_that_cannot_be_computed_are_named(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"], name="sizes"),
+        helper.make_node("Gather", ["s", "far"], ["n"], name="/known/Gather"),
+        helper.make_node("Expand", ["x", "n"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"far": ints([7])}, output=SHAPE)
+    with pytest.raises(LoweringError, match=r"/known/Gather \(Gather\) cannot be computed"):
+        OnnxModule(read_graph(path))(X)
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"], name="/image/Reshape")]
+    path = save(tmp_path / "m.onnx", nodes, {"shape": ints([1, 4, 6, 8])}, (1, 4, "h", 8))
+    module = OnnxModule(read_graph(path))
+    with pytest.raises(LoweringError, match=r"/image/Reshape \(Reshape\) cannot be computed"):
+        module(X[:, :, :5])
+
+
 def test_old_graphs_are_converted(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Unsqueeze", ["x"], ["z"], axes=[0]),
