@@ -214,7 +214,7 @@ def _last_uses(graph: Graph) -> list[list[str]]:
     last: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         last.update({name: index for name in (*node.input, *node.output) if name})
-    last.pop(graph.output)
+    last.pop(graph.output, None)
     dead: list[list[str]] = [[] for _ in graph.nodes]
     for name, index in last.items():
         dead[index].append(name)

@@ -230,13 +230,15 @@ def test_group_norm(tmp_path: Path) -> None:
 
 def test_names_that_exporters_give(tmp_path: Path) -> None:
     """They do not clash with those that torch gives when the graph is exported again."""
+    names = [f"val_{i}" for i in range(12)]
     nodes = [
-        helper.make_node("MatMul", ["x", "val_0"], ["a"]),
-        helper.make_node("Reshape", ["a", "rows"], ["b"]),
-        helper.make_node("MatMul", ["b", "val_1"], ["y"]),
+        helper.make_node("Mul", [before, name], [f"a{i}"])
+        for i, (before, name) in enumerate(
+            zip(["x", *(f"a{i}" for i in range(11))], names, strict=True)
+        )
     ]
-    matrix = np.eye(8, dtype=np.float32)
-    constants = {"val_0": matrix, "val_1": matrix, "rows": ints([1, 1, -1, 8])}
+    nodes.append(helper.make_node("Reshape", ["a11", "rows"], ["y"]))
+    constants = {**dict.fromkeys(names, VECTOR.reshape(4, 1, 1)), "rows": ints([1, 1, -1, 8])}
     module = compare(save(tmp_path / "m.onnx", nodes, constants))
     export_onnx(export_program(module, SHAPE), tmp_path / "again.onnx")
 
