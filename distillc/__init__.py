@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from distillc.network import Block as Block
     from distillc.network import Network as Network
     from distillc.network import Surrogate as Surrogate
+    from distillc.onnx_conversion import convert_onnx as convert_onnx
     from distillc.pipeline import Context as Context
     from distillc.pipeline import Pass as Pass
     from distillc.pipeline import PassResult as PassResult
@@ -46,6 +47,7 @@ _HOME = {
     "WorkDir": "workdir",
     "compile": "compilation",
     "convert": "conversion",
+    "convert_onnx": "onnx_conversion",
     "load": "frontend.load",
     "trace": "frontend.trace",
     "tune": "tuning",

@@ -20,7 +20,9 @@ from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
 from distillc.errors import QualityError, StorageError, UsageError
 from distillc.frontend.load import load
+from distillc.frontend.onnx_graph.load import is_onnx
 from distillc.network import KEEP, Network
+from distillc.onnx_conversion import NOTICE
 from distillc.passes import (
     ApplyReplacements,
     AuditOperators,
@@ -201,6 +203,8 @@ def convert(
     Raises:
         DistillcError: One of the family, each with its exit code; `out` is not touched.
     """
+    if is_onnx(checkpoint):
+        raise UsageError(f"{NOTICE}: use distillc.convert_onnx", where=str(checkpoint))
     effort = get_budget(budget)
     if families:
         for label in families:

@@ -27,6 +27,7 @@ LAYERS = (
     "bisection",
     "tuning",
     "budgets",
+    "onnx_conversion",
     "conversion",
     "cli",
 )

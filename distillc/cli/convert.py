@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from distillc.budgets import BUDGETS
@@ -17,6 +18,7 @@ from distillc.cli.common import (
     load_options,
     progress_display,
 )
+from distillc.errors import UsageError
 
 
 @click.command(
@@ -26,7 +28,8 @@ Examples:
   distillc convert restormer.pth --task deblur --data photos/ --max-drop 0.2
   distillc convert restormer.pth --target host --tune 30
   distillc convert restormer.pth --min-speedup 2 --keep refinement.0 --overwrite
-  distillc convert restormer.pth --budget smoke --out ci.distillc --json"""
+  distillc convert restormer.pth --budget smoke --out ci.distillc --json
+  distillc convert restormer.onnx --target snapdragon8elite --size 256"""
 )
 @click.argument("checkpoint")
 @click.option("--target", default="snapdragon8elite", show_default=True, help="What to build for.")
@@ -105,7 +108,9 @@ Examples:
 @click.option("--verify-each", is_flag=True, help="Compare the numbers around every pass.")
 @load_options
 @json_option
+@click.pass_context
 def convert(
+    context: click.Context,
     checkpoint: str,
     target: str,
     size: tuple[int, int],
@@ -136,8 +141,27 @@ def convert(
     """Convert CHECKPOINT to a bundle that runs fast on a phone's CPU.
 
     Attention blocks are replaced by small state-space surrogates where that pays, the hybrid is
-    compiled, run on real images, compared with torch, and only then gets its name.
+    compiled, run on real images, compared with torch, and only then gets its name. An ONNX file is
+    compiled as it is, and compared with ONNX Runtime.
     """
+    from distillc.frontend.onnx_graph.load import is_onnx
+
+    if is_onnx(checkpoint):
+        _refuse_options(context)
+        _convert_onnx(
+            checkpoint,
+            as_json,
+            target=target,
+            size=size,
+            precision=precision,
+            task=task,
+            out=out,
+            overwrite=overwrite,
+            budget=budget,
+            work_dir=work_dir,
+            tune_minutes=tune_minutes,
+        )
+        return
     from distillc.conversion import Limits
     from distillc.conversion import convert as run
     from distillc.pipeline import dump_data, dump_text
@@ -177,3 +201,45 @@ def convert(
         echo_json({"bundle": str(result.bundle.path), **result.bundle.manifest})
         return
     Console().print(summary(result.bundle.manifest, result.bundle.path))
+
+
+ONNX_OPTIONS = {
+    *("checkpoint", "target", "size", "precision", "task", "out", "overwrite", "budget"),
+    *("work_dir", "tune_minutes", "as_json"),
+}
+"""What can be asked of an ONNX file; the rest is about distillation or other checkpoints."""
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Refuse what was given and makes no sense for an ONNX file, all of it at once."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in ONNX_OPTIONS
+        and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        from distillc.onnx_conversion import NOTICE
+
+        raise UsageError(
+            NOTICE,
+            where=", ".join(given),
+            hint="leave these options out, or convert the checkpoint that the file was exported "
+            "from",
+        )
+
+
+def _convert_onnx(path: str, as_json: bool, **options: Any) -> None:
+    from distillc.onnx_conversion import NOTICE, convert_onnx
+    from distillc.report.tables import verification_table
+    from distillc.runtime.verify import Verification
+
+    if not as_json:
+        Console(stderr=True).print(NOTICE, style="yellow", soft_wrap=True)
+    with progress_display(quiet=as_json) as progress:
+        bundle = convert_onnx(path, **options, progress=progress)
+    if as_json:
+        echo_json({"bundle": str(bundle.path), **bundle.manifest})
+        return
+    Console().print(verification_table(Verification(**bundle.manifest["metrics"]["verification"])))
+    click.echo(str(bundle.path))

@@ -29,6 +29,22 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
         CheckpointError: The file is missing, empty, damaged, no checkpoint, or a pickle that
             carries code.
     """
+    require_file(path)
+    if path.suffix == ".safetensors":
+        content = _read_safetensors(path)
+    else:
+        content = _read_torch(path, trust_pickle)
+    if isinstance(content, nn.Module):
+        return content.eval()
+    return _state_dict(content, path)
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no file, or an empty one.
+
+    Raises:
+        CheckpointError: It is missing, a folder, or empty.
+    """
     if not path.exists():
         raise CheckpointError("the checkpoint does not exist", where=str(path))
     if path.is_dir():
@@ -37,13 +53,6 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
         raise CheckpointError(
             "the checkpoint is empty", where=str(path), hint="copy or download it again"
         )
-    if path.suffix == ".safetensors":
-        content = _read_safetensors(path)
-    else:
-        content = _read_torch(path, trust_pickle)
-    if isinstance(content, nn.Module):
-        return content.eval()
-    return _state_dict(content, path)
 
 
 def _read_safetensors(path: Path) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, UsageError
 from distillc.frontend.formats import read_checkpoint
+from distillc.frontend.onnx_graph.load import is_onnx, load_onnx
 from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
 from distillc.frontend.trace import trace
@@ -35,12 +36,13 @@ def load(
 
     1. With `arch`, the user's class is built and takes the weights.
     2. A `.pt2` file is an exported program; its size is fixed.
-    3. A pickled module is taken as it is, if the user trusts it.
-    4. Parameters named like the public Restormer checkpoints go into our Restormer.
-    5. Anything else is what spandrel recognises.
+    3. An `.onnx` file is a graph without modules: it is compiled as it is.
+    4. A pickled module is taken as it is, if the user trusts it.
+    5. Parameters named like the public Restormer checkpoints go into our Restormer.
+    6. Anything else is what spandrel recognises.
 
     Args:
-        path: `.pth`, `.pt`, `.safetensors` or `.pt2`.
+        path: `.pth`, `.pt`, `.safetensors`, `.pt2` or `.onnx`.
         arch: `package.module:Class`, importable from here.
         arch_args: Keyword arguments of that class.
         trust_pickle: Accept a pickled module, and a `.pt2` file that holds more than a graph and
@@ -49,19 +51,23 @@ def load(
     Raises:
         CheckpointError: Unreadable, unsafe, or no architecture fits.
         UsageError: `arch` cannot be imported or built.
+        LoweringError: An ONNX file has operators that are not supported.
+        TraceError: An ONNX file runs at no size that was tried.
     """
     path = Path(path)
-    if path.suffix == ".pt2" and path.exists():
+    if is_onnx(path):
+        net, name = load_onnx(path)  # rule 3
+    elif path.suffix == ".pt2" and path.exists():
         net, name = _load_program(path, trust_pickle), "exported program"  # rule 2
     else:
         content = read_checkpoint(path, trust_pickle)
-        if isinstance(content, nn.Module):  # rule 3
+        if isinstance(content, nn.Module):  # rule 4
             net, name = _wrap(content), type(content).__name__
         elif arch:  # rule 1
             net, name = _wrap(_load_own(arch, arch_args or {}, content, path)), arch
-        elif _is_restormer(content):  # rule 4
+        elif _is_restormer(content):  # rule 5
             net, name = _load_restormer(content, path), "Restormer"
-        else:  # rule 5
+        else:  # rule 6
             net, name = _load_spandrel(content, path)
     source = {
         "path": path.name,

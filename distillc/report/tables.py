@@ -91,8 +91,8 @@ def verification_table(result: Verification, quality: Mapping[str, Any] | None =
     table.add_row("ran on", result.device)
     table.add_row("precision", result.precision)
     table.add_row("real images", str(result.images))
-    table.add_row("largest difference from torch", f"{result.max_error:.2e}")
-    table.add_row("PSNR to torch", f"{result.psnr_to_torch:.1f} dB")
+    table.add_row(f"largest difference from {result.against}", f"{result.max_error:.2e}")
+    table.add_row(f"PSNR to {result.against}", f"{result.psnr_to_torch:.1f} dB")
     table.add_row("ONNX Runtime's difference", f"{result.onnx_error:.2e}")
     if result.psnr is not None and result.ssim is not None:
         table.add_row("PSNR to the clean images", f"{result.psnr:.2f} dB")

@@ -1,4 +1,4 @@
-"""Does a bundle compute what torch computes, and are the pictures as good?"""
+"""Does a bundle compute what its network computes, and are the pictures as good?"""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ TOLERANCE = 1e-4
 Of outputs in [0, 1] it is absolute; where an output is larger, it is a share of the largest value.
 """
 
+ORIGINAL = "the ONNX file in ONNX Runtime"
+"""What bundles of ONNX files are compared with when they are made."""
+
 Pair = tuple[Tensor, Tensor]
 
 
@@ -47,6 +50,7 @@ class Verification:
         precision: What the compiled library computes in.
         psnr_cost: Mean PSNR of torch's output against the clean images, less that of the compiled
             output, dB; None without images.
+        against: What all were compared with: torch, or the ONNX file that a network came from.
     """
 
     device: str
@@ -58,6 +62,7 @@ class Verification:
     ssim: float | None
     precision: str = "fp32"
     psnr_cost: float | None = None
+    against: str = "torch"
 
 
 def restoration_quality(module: nn.Module, pairs: Sequence[Pair]) -> dict[str, float]:
@@ -89,7 +94,10 @@ def verification_images(
 
 
 def verify_bundle(
-    bundle: Bundle, pairs: Sequence[Pair] = (), device: str | None = None
+    bundle: Bundle,
+    pairs: Sequence[Pair] = (),
+    device: str | None = None,
+    original: nn.Module | None = None,
 ) -> Verification:
     """Run the compiled network and compare it with torch, on the stored reference and on images.
 
@@ -99,6 +107,8 @@ def verify_bundle(
         bundle: An open bundle.
         pairs: (degraded, clean) images of the bundle's size.
         device: Where to run; by default the target's own device.
+        original: The ONNX file that the network came from, in ONNX Runtime: the program for torch
+            and all else are then compared with what it computes.
 
     Raises:
         VerificationError: A difference is above `TOLERANCE`, a shape or a weight is another, a
@@ -108,7 +118,7 @@ def verify_bundle(
     name = device or bundle.default_device()
     get_device(name).launcher(1)  # what the machine lacks says nothing of the bundle
     try:
-        result = _compare(bundle, pairs, name)
+        result = _compare(bundle, pairs, name, original)
         metrics = {**bundle.manifest.get("metrics", {}), "verification": asdict(result)}
         bundle.manifest = bundle.annotate({"verified": True, "metrics": metrics}).manifest
     except (VerificationError, DeviceError):
@@ -117,7 +127,10 @@ def verify_bundle(
     return result
 
 
-def _compare(bundle: Bundle, pairs: Sequence[Pair], device: str) -> Verification:
+def _compare(
+    bundle: Bundle, pairs: Sequence[Pair], device: str, original: nn.Module | None
+) -> Verification:
+    against = "torch" if original is None else ORIGINAL
     with _blame(bundle, "reference.safetensors"):
         reference = read_tensors(bundle.path / "reference.safetensors")
         cases = [(reference["input"], reference["output"])]
@@ -125,8 +138,14 @@ def _compare(bundle: Bundle, pairs: Sequence[Pair], device: str) -> Verification
     with torch.no_grad(), _blame(bundle, "hybrid.pt2"):
         program = read_program(bundle.path / "hybrid.pt2")
         module = program.module()
-        outputs["exported program"] = [module(reference["input"])]
-        cases += [(degraded, module(degraded)) for degraded, _ in pairs]
+        if original is None:
+            outputs["exported program"] = [module(reference["input"])]
+            cases += [(degraded, module(degraded)) for degraded, _ in pairs]
+        else:
+            outputs["stored reference"] = [reference["output"]]
+            inputs = [reference["input"], *(degraded for degraded, _ in pairs)]
+            outputs["exported program"] = [module(x) for x in inputs]
+            cases = [(x, original(x)) for x in inputs]
     with _blame(bundle, "model.onnx"):
         session = onnxruntime.InferenceSession(
             bundle.path / "model.onnx", providers=["CPUExecutionProvider"]
@@ -144,7 +163,7 @@ def _compare(bundle: Bundle, pairs: Sequence[Pair], device: str) -> Verification
     errors = {
         # The program's own outputs are what the others are compared with on images.
         what: max(
-            _difference(bundle, what, y, wanted)
+            _difference(bundle, what, y, wanted, against)
             for y, (_, wanted) in zip(given, cases, strict=False)
         )
         for what, given in outputs.items()
@@ -154,7 +173,8 @@ def _compare(bundle: Bundle, pairs: Sequence[Pair], device: str) -> Verification
         allowed = precision.max_error if what == "compiled library" else TOLERANCE
         if error > allowed:
             raise _failure(
-                bundle, f"the {what} differs from torch by {error:.2e}, allowed is {allowed:.0e}"
+                bundle,
+                f"the {what} differs from {against} by {error:.2e}, allowed is {allowed:.0e}",
             )
     between = min(
         min(psnr(y, wanted), 999.0) for y, (_, wanted) in zip(compiled, cases, strict=True)
@@ -162,8 +182,8 @@ def _compare(bundle: Bundle, pairs: Sequence[Pair], device: str) -> Verification
     if between < precision.min_psnr:
         raise _failure(
             bundle,
-            f"the compiled library has {between:.1f} dB against torch, {precision.name} needs "
-            f"{precision.min_psnr:.0f}",
+            f"the compiled library has {between:.1f} dB against {against}, {precision.name} "
+            f"needs {precision.min_psnr:.0f}",
         )
     _check_weights(bundle, program.state_dict)
     pictures = [(y, clean) for y, (_, clean) in zip(compiled[1:], pairs, strict=True)]
@@ -181,6 +201,7 @@ def _compare(bundle: Bundle, pairs: Sequence[Pair], device: str) -> Verification
         ssim=statistics.fmean(ssim(*each) for each in pictures) if pictures else None,
         precision=precision.name,
         psnr_cost=statistics.fmean(losses) if losses else None,
+        against=against,
     )
 
 
@@ -205,14 +226,14 @@ def _blame(bundle: Bundle, name: str) -> Iterator[None]:
         raise _failure(bundle, f"{name} cannot be used: {reason}") from error
 
 
-def _difference(bundle: Bundle, what: str, y: Tensor, wanted: Tensor) -> float:
+def _difference(bundle: Bundle, what: str, y: Tensor, wanted: Tensor, against: str) -> float:
     """Return how far two outputs, which must be comparable, are apart."""
     if y.shape != wanted.shape:
-        shapes = f"{tuple(y.shape)}, torch {tuple(wanted.shape)}"
+        shapes = f"{tuple(y.shape)}, {against} {tuple(wanted.shape)}"
         raise _failure(bundle, f"the {what} returns {shapes}")
     difference = largest_error(y, wanted)
     if not math.isfinite(difference):
-        raise _failure(bundle, f"the {what} or torch returns values that are not finite")
+        raise _failure(bundle, f"the {what} or {against} returns values that are not finite")
     return difference
 
 

@@ -1,0 +1,1 @@
+"""ONNX graphs as torch modules: reading, operators, and ONNX Runtime as the measure of both."""

@@ -1,0 +1,66 @@
+"""An ONNX file to a `Network`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from distillc.data.metrics import largest_error
+from distillc.errors import LoweringError, TraceError
+from distillc.frontend.onnx_graph.module import OnnxModule
+from distillc.frontend.onnx_graph.read import read_graph
+from distillc.frontend.onnx_graph.runtime import OnnxRuntime
+from distillc.frontend.trace import trace
+from distillc.network import Network
+
+TOLERANCE = 1e-4
+"""Largest difference of the torch module from ONNX Runtime; see `largest_error`."""
+
+EDGES = (64, 128, 256, 512)
+"""Tried for free axes: what the exporter took for granted can rule out some."""
+
+
+def is_onnx(path: str | Path) -> bool:
+    """Whether a checkpoint is an ONNX file, by its name."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
+def load_onnx(path: Path) -> tuple[Network, str]:
+    """Return the network in an ONNX file, checked against ONNX Runtime, and what it is.
+
+    Scale and size multiple are found by running the file in ONNX Runtime.
+
+    Raises:
+        CheckpointError: The file is damaged, or no map from one float32 image to one.
+        LoweringError: Operators are not supported, all are listed; or the numbers differ.
+        TraceError: The network runs at no size that was tried, or returns no image.
+    """
+    graph = read_graph(path)
+    module = OnnxModule(graph)
+    net = _sizes(OnnxRuntime(path), graph.shape)
+    image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        error = largest_error(module(image), net.module(image))
+    if not error <= TOLERANCE:
+        raise LoweringError(
+            f"the network in torch differs from ONNX Runtime by {error:.2e}",
+            where=str(path),
+            hint="report the network",
+        )
+    architecture = f"ONNX graph, opset {graph.opsets.get('', 0)}"
+    if graph.producer:
+        architecture += f", from {graph.producer}"
+    return replace(net, module=module), architecture
+
+
+def _sizes(runtime: OnnxRuntime, shape: tuple[int | None, ...]) -> Network:
+    for edge in EDGES:
+        example = torch.zeros([each or edge for each in shape])
+        try:
+            return trace(runtime, example)
+        except TraceError:
+            if edge == EDGES[-1] or None not in shape:
+                raise
+    raise AssertionError("unreachable")

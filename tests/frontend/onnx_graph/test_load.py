@@ -1,0 +1,79 @@
+"""distillc.load of ONNX files that torch wrote: sizes, weights and numbers are the network's."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from onnx import helper
+from torch import nn
+
+import distillc
+from distillc.errors import LoweringError, TraceError
+from distillc.frontend.onnx_graph import load as load_module
+from distillc.frontend.onnx_graph.load import is_onnx
+
+from .test_module import save
+
+
+def export(module: nn.Module, path: Path, size: tuple[int, int], **options: Any) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.rand(1, 3, *size),),
+            path,
+            input_names=["image"],
+            output_names=["restored"],
+            dynamo=False,
+            **options,
+        )
+    return path
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_free_sizes(opset: int, tiny_restormer: nn.Module, tmp_path: Path) -> None:
+    axes = {name: {0: "n", 2: "h", 3: "w"} for name in ("image", "restored")}
+    path = export(
+        tiny_restormer, tmp_path / "r.onnx", (32, 32), opset_version=opset, dynamic_axes=axes
+    )
+    net = distillc.load(path)
+    assert (net.in_channels, net.scale, net.multiple, net.fixed_size) == (3, 1, 8, False)
+    assert (net.name, net.source["path"]) == ("r", "r.onnx")
+    assert net.source["architecture"].startswith("ONNX graph, opset ")
+    assert "pytorch" in net.source["architecture"]
+    total = sum(each.numel() for each in tiny_restormer.parameters())
+    assert net.source["parameters"] == pytest.approx(total, rel=0.05)
+    x = torch.rand(1, 3, 24, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(net.module(x), tiny_restormer(x), atol=1e-4, rtol=0)
+
+
+def test_one_size_and_a_scale(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
+    net = distillc.load(export(module, tmp_path / "m.onnx", (20, 24)))
+    assert (net.size, net.scale, net.fixed_size) == ((20, 24), 2, True)
+    with pytest.raises(TraceError, match="runs at 20x24 only"):
+        net.at((40, 40))
+
+
+def test_numbers_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = export(nn.Conv2d(3, 3, 1), tmp_path / "m.onnx", (8, 8))
+    monkeypatch.setattr(load_module, "TOLERANCE", -1.0)
+    with pytest.raises(LoweringError, match="differs from ONNX Runtime by"):
+        distillc.load(path)
+
+
+def test_outputs_that_are_no_images(tmp_path: Path) -> None:
+    node = helper.make_node("Flatten", ["x"], ["y"])
+    with pytest.raises(TraceError, match="must return an image"):
+        distillc.load(save(tmp_path / "m.onnx", [node], {}))
+
+
+def test_names() -> None:
+    assert is_onnx("a/model.onnx")
+    assert is_onnx(Path("MODEL.ONNX"))
+    assert not is_onnx("onnx.pth")
