@@ -23,6 +23,10 @@ from distillc.frontend.trace import image_shapes
 from distillc.targets.base import Target
 
 
+EXPORTS = "distillc_model_*; distillc_last_error"
+"""What others see of a library: the functions of `distillc.h`."""
+
+
 @dataclass(frozen=True)
 class LibraryInfo:
     """What was built.
@@ -75,7 +79,7 @@ def build_library(
         objects = Path(folder) / "kernels.o"
         emit_kernels(mod, tvm_target(target), objects)
         sources = emit_network(plan, NetworkInfo(name, target.name, target.threads), Path(folder))
-        link_library(path, target, (objects, *sources), ("model", "pool", "cores"), "distillc_*")
+        link_library(path, target, (objects, *sources), ("model", "pool", "cores"), EXPORTS)
     return LibraryInfo(
         *image_shapes(program),
         len({call.kernel for call in plan.calls}),

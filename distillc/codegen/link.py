@@ -30,14 +30,17 @@ def link_library(
         StorageError: `path` cannot be written.
     """
     sources = [*parts, *(FOLDER / f"{name}.c" for name in native)]
+    # Symbols stay, for counts by kernel; with them lines of code do, but no folder of this machine.
+    folders = {FOLDER: "distillc", parts[0].parent: "build", Path.cwd(): "."}
+    paths = [f"-ffile-prefix-map={folder}={name}" for folder, name in folders.items()]
     system = ["-target", target.link] if target.link else []
 
     def link(temporary: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="distillc-link-") as folder:
             script = Path(folder) / "exports.map"
             script.write_text(f"{{ global: {exports}; local: *; }};\n")
-            words = ["-shared", "-fPIC", "-g0", *FLAGS, *system]
-            words.append(f"-Wl,--version-script={script},-S")
+            words = ["-shared", "-fPIC", *FLAGS, *paths, *system]
+            words.append(f"-Wl,--version-script={script}")
             reason = run_zig("cc", *words, "-o", temporary, *sources)
         if reason:
             raise LoweringError(
