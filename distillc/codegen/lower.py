@@ -26,6 +26,7 @@ from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.codegen.schedule import SCAN_SHAPE
 from distillc.errors import LoweringError
 from distillc.frontend.attention_graph import activations
+from distillc.frontend.static_form import is_dynamic
 from distillc.targets.base import Target
 
 SCAN = "selective_scan.default"
@@ -46,6 +47,7 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
     Raises:
         LoweringError: Some cannot; the message lists all of them with module path and source line.
     """
+    _refuse_dynamic(program)
     program = decompose(program)
     known = {*ExportedProgramImporter().convert_map, *REDUCTIONS, SCAN} - EXTERNAL
     missing: dict[str, list[str]] = {}
@@ -56,12 +58,31 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
         ):
             missing.setdefault(name, []).append(_place(node))
     if missing:
-        lines = [f"{name}, used in {', '.join(sorted(set(at)))}" for name, at in missing.items()]
         raise LoweringError(
-            "operators that cannot be compiled yet:\n    " + "\n    ".join(sorted(lines)),
+            "operators that cannot be compiled yet:" + _listed(missing),
             hint="rewrite these lines with other operators, or report the network",
         )
     return prepare(program)
+
+
+def _refuse_dynamic(program: torch.export.ExportedProgram) -> None:
+    """Refuse operators whose results have another size for every image."""
+    missing: dict[str, list[str]] = {}
+    for node in program.graph.nodes:
+        if is_dynamic(node) and not any(map(is_dynamic, node.all_input_nodes)):
+            missing.setdefault(getattr(node.target, "__name__", ""), []).append(_place(node))
+    if missing:
+        raise LoweringError(
+            "operators whose results depend in size on the values of the image:" + _listed(missing),
+            hint="keep the size (`torch.where(mask, x, y)`): a masked read compiles where only "
+            "elementwise operators stand between it and a write with the same mask",
+        )
+
+
+def _listed(operators: dict[str, list[str]]) -> str:
+    """Return a line for every operator, with all places where it is used."""
+    lines = [f"{name}, used in {', '.join(sorted(set(at)))}" for name, at in operators.items()]
+    return "".join(f"\n    {line}" for line in sorted(lines))
 
 
 def _place(node: fx.Node) -> str:

@@ -72,6 +72,17 @@ def test_what_is_constant_may_be_unsupported() -> None:
     audit(export_program(Sorted(), SHAPE))
 
 
+def test_sizes_that_depend_on_the_image_are_listed_with_their_lines() -> None:
+    class Bright(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - x[x > 0].mean()
+
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), Bright())
+    with pytest.raises(LoweringError, match="size on the values of the image") as caught:
+        audit(export_program(module, SHAPE))
+    assert f'index.Tensor, used in 1 (File "{__file__}", line ' in str(caught.value)
+
+
 def test_supported_program_passes_the_audit(tiny_restormer: nn.Module) -> None:
     audit(export_program(tiny_restormer, (1, 3, 16, 16)))
 
