@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from distillc.codegen.prepare import decompose, prepare
 from tests.codegen.prepare.programs import check_prepared
@@ -68,6 +69,37 @@ def test_writes_of_one_number_where_a_mask_says_so() -> None:
     assert "index_put" not in check_prepared(clipped, torch.randn(4, 5, 6))
 
 
+def test_writes_where_a_mask_of_pixels_says_so() -> None:
+    def marked(x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y[x[..., 0] > 0] = torch.arange(6.0)
+        y[x[..., 1] > 0] = torch.arange(6.0)[None]
+        return y
+
+    assert "index_put" not in check_prepared(marked, torch.randn(4, 5, 6))
+
+
+def test_writes_at_places_are_writes_into_the_flat_tensor() -> None:
+    def written(x: torch.Tensor) -> torch.Tensor:
+        y, rows = x.clone(), x[:, 0, 0].argsort()
+        y[rows] = x[:1]
+        y[:, rows - 4, rows] = 2.0
+        return y.scatter(2, x.argsort(2), x).scatter(1, x[:, :2].argsort(1), 3)
+
+    found = check_prepared(written, torch.randn(4, 4, 20))
+    assert found["index_put"] == 3
+    assert not {"scatter", "index"} & set(found)
+
+
+def test_sorts_and_the_largest_along_any_axis() -> None:
+    def sorted_(x: torch.Tensor) -> torch.Tensor:
+        values, order = x.sort(dim=1, stable=True, descending=True)
+        largest, places = x.topk(3, dim=0)
+        return values + order + largest.sum() + places.sum() + x.topk(2, largest=False).values.sum()
+
+    assert "topk" not in check_prepared(sorted_, torch.randn(4, 5, 6))
+
+
 def test_lookups_by_activations_and_by_one_number() -> None:
     def nearest(x: torch.Tensor) -> torch.Tensor:
         return x[x.argmax(0)] + x[torch.tensor(-1)]
@@ -99,3 +131,17 @@ def test_patches_that_do_not_overlap() -> None:
 
     found = check_prepared(folded, torch.randn(1, 4, 6, 9))
     assert not {"index_put", "col2im", "index"} & set(found)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.GroupNorm(2, 6),
+        nn.GroupNorm(3, 6, affine=False),
+        nn.InstanceNorm2d(6, affine=True),
+        nn.InstanceNorm2d(6),
+    ],
+)
+def test_norms_of_groups_and_of_every_channel(norm: nn.Module) -> None:
+    found = check_prepared(norm, 3 + torch.randn(2, 6, 4, 5))
+    assert not {"native_group_norm", "_native_batch_norm_legit"} & set(found)
