@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import tvm
@@ -94,7 +94,7 @@ def _is_other_write(node: fx.Node) -> bool:
     """Whether a node writes at computed places in a way that is not our kernel's."""
     if node.target is not torch.ops.aten.index_put.default:
         return False
-    x, (place, *more), _, *accumulate = node.args
+    x, (place, *more), _, *accumulate = cast("Any", node.args)
     flat = x.meta["val"].dim() == 1 and not more and place.meta["val"].dtype == torch.int64
     return not flat or any(accumulate)
 
@@ -204,7 +204,7 @@ def _convert_sort(node: fx.Node, importer: Any) -> relax.Var:
 
 def _convert_write(node: fx.Node, importer: Any) -> relax.Var:
     """Lower writes into a flat tensor to our kernel."""
-    x, (places,), values = (fx.node.map_arg(each, importer.env.get) for each in node.args[:3])
+    x, (places,), values = cast("Any", fx.node.map_arg(node.args[:3], importer.env.get))
     (size,), (writes,) = ([int(each) for each in value.ty.shape] for value in (x, places))
     kernel = scatter_kernel(size, writes, x.ty.dtype)
     function = importer.block_builder.add_func(kernel, "scatter")

@@ -155,7 +155,7 @@ def _col2im(
     return x.reshape(*batch, -1, *output_size)
 
 
-def _normalize(x: Tensor, dims: Sequence[int], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _normalize(x: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return x with mean 0 and variance 1 along some axes, its means, and what it was scaled by."""
     mean = x.mean(dims, keepdim=True)
     centered = x - mean
@@ -181,7 +181,7 @@ def _group_norm(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Two passes over each group: TVM subtracts the square of the mean from that of squares."""
-    y, mean, scale = _normalize(x.reshape(batch, groups, -1), (2,), eps)
+    y, mean, scale = _normalize(x.reshape(batch, groups, -1), [2], eps)
     return _affine(y.reshape(x.shape), weight, bias), mean.squeeze(2), scale.squeeze(2)
 
 
