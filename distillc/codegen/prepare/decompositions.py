@@ -11,13 +11,37 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
+def _promote(function: Callable[..., Tensor], x: Tensor, y: Any, quotient: bool = False) -> Tensor:
+    """Make whole numbers floats where torch does: TVM computes in the first operand's type."""
+    kind = torch.result_type(x, y)
+    if quotient and not kind.is_complex and not kind.is_floating_point:
+        kind = torch.float32
+    tensors = [each for each in (x, y) if isinstance(each, Tensor)]
+    if not kind.is_floating_point or all(each.is_floating_point() for each in tensors):
+        return NotImplemented
+    return function(*(each.to(kind) if isinstance(each, Tensor) else each for each in (x, y)))
+
+
 def _add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
     """Multiply first what is added: TVM 0.27's importer drops the factor."""
-    return NotImplemented if alpha == 1 else x + y * alpha
+    return _promote(torch.add, x, y) if alpha == 1 else x + y * alpha
 
 
 def _sub(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
-    return NotImplemented if alpha == 1 else x - y * alpha
+    return _promote(torch.sub, x, y) if alpha == 1 else x - y * alpha
+
+
+def _mul(x: Tensor, y: Any) -> Tensor:
+    return _promote(torch.mul, x, y)
+
+
+def _div(x: Tensor, y: Any) -> Tensor:
+    return _promote(torch.div, x, y, quotient=True)
+
+
+def _reciprocal(x: Tensor) -> Tensor:
+    whole = not x.is_floating_point() and not x.is_complex()
+    return x.to(torch.float32).reciprocal() if whole else NotImplemented
 
 
 def _max(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -202,6 +226,9 @@ def _instance_norm(
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: _add,
     aten.sub.Tensor: _sub,
+    aten.mul.Tensor: _mul,
+    aten.div.Tensor: _div,
+    aten.reciprocal.default: _reciprocal,
     aten.max.dim: _max,
     aten.min.dim: _min,
     aten.argmax.default: _argmax,

@@ -53,6 +53,24 @@ def test_sums_and_differences_with_a_factor() -> None:
     assert "alpha" not in str(prepare(decompose(program)).graph)
 
 
+def test_whole_numbers_become_floats_where_torch_makes_them() -> None:
+    def mixed(x: torch.Tensor) -> torch.Tensor:
+        order = x.argsort(1)
+        return (
+            1 / (order + 1)
+            + order / 3
+            + order * 0.5
+            + (order + 0.5) * (1.5 - order) / (order / order.abs())
+        )
+
+    program = torch.export.export(Function(mixed), (torch.randn(3, 4),))
+    for node in prepare(decompose(program)).graph.nodes:
+        name = str(node.target).split(".")[1:2]
+        if name in (["sub"], ["mul"], ["div"], ["reciprocal"]):
+            assert all(each.meta["val"].is_floating_point() for each in node.all_input_nodes)
+    check_prepared(lambda x: x.argsort(1) / 3 + (x.argsort(1) + 0.5) * 0.5, torch.randn(3, 4))
+
+
 def test_lookups_along_axes_that_are_apart() -> None:
     rows, columns = torch.tensor([0, 2, 1]), torch.tensor([[3], [0]])
     found = check_prepared(lambda x: x[:, rows, :, columns] * 1.0, torch.randn(2, 3, 4, 5))
