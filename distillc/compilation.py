@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
 from distillc.frontend.padding import Padded
+from distillc.frontend.static_form import StableSorts
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.runtime.bundle import Bundle, create_bundle
@@ -75,7 +76,7 @@ def compile(
     export_onnx(program, folder / "model.onnx")
     if reference is None:
         reference = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    with torch.no_grad(), StableSorts():
         output = module(reference)
     write_tensors(folder / "reference.safetensors", {"input": reference, "output": output})
     return create_bundle(

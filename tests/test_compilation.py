@@ -52,6 +52,23 @@ def test_decisions_are_applied_and_every_part_agrees(tmp_path: Path) -> None:
     torch.testing.assert_close(hybrid(reference["input"]).detach(), reference["output"])
 
 
+def test_every_form_sorts_alike_and_knows_masks(tmp_path: Path) -> None:
+    class Ranked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor([0.5]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y, bright = x.clone(), x > 0.5
+            y[bright] = self.gain.item() * x[bright]
+            order = (4 * x).round().flatten(2).sort().indices  # most are equal
+            places, _ = order.topk(384, largest=False)
+            return y * order.view_as(x) / 384 + places.view_as(x) / 384
+
+    bundle = distillc.compile(Ranked(), "host", (16, 24), directory=tmp_path)
+    assert verify_bundle(bundle).max_error < 1e-6
+
+
 def test_healed_weights_are_compiled(tmp_path: Path) -> None:
     net = toy_network().with_(decisions={"blocks.0": KEEP, "blocks.1": KEEP})
     state = {name: tensor * 0.5 for name, tensor in net.hybrid().state_dict().items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import math
+from typing import Any, cast
 
 import torch
 import tvm
@@ -23,19 +24,24 @@ from distillc.codegen.rewrites.half_precision import HalfPrecision
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from distillc.codegen.rewrites.slice_splits import SliceSplits
 from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
+from distillc.codegen.scatter_kernel import scatter_kernel
 from distillc.codegen.schedule import SCAN_SHAPE
+from distillc.codegen.sort_kernel import argsort_kernel
 from distillc.errors import LoweringError
 from distillc.frontend.attention_graph import activations
+from distillc.frontend.static_form import is_dynamic
 from distillc.targets.base import Target
 
 SCAN = "selective_scan.default"
+SORT = "sort.stable"
+WRITE = "index_put.default"
 
 REDUCTIONS = {"amax.default": relax.op.max, "amin.default": relax.op.min}
 """What the importer lacks."""
 
 EXTERNAL = {
     *("sort.default", "argsort.default", "topk.default", "median.default", "median.dim"),
-    *("scatter.src", "scatter.value", "index_put.default", "index.Tensor", "masked_select.default"),
+    *("scatter.src", "scatter.value", "index.Tensor", "masked_select.default"),
 }
 """What the importer knows but no schedule rule: sorted, written or read at computed places."""
 
@@ -46,22 +52,51 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
     Raises:
         LoweringError: Some cannot; the message lists all of them with module path and source line.
     """
+    _refuse_dynamic(program)
     program = decompose(program)
-    known = {*ExportedProgramImporter().convert_map, *REDUCTIONS, SCAN} - EXTERNAL
+    known = {*ExportedProgramImporter().convert_map, *REDUCTIONS, SORT, WRITE, SCAN} - EXTERNAL
     missing: dict[str, list[str]] = {}
     for node in activations(program):
         name = getattr(node.target, "__name__", "")
         if node.op == "call_function" and (
-            lacks_form(node) if is_split(node) else name not in known
+            lacks_form(node) if is_split(node) else name not in known or _is_other_write(node)
         ):
             missing.setdefault(name, []).append(_place(node))
     if missing:
-        lines = [f"{name}, used in {', '.join(sorted(set(at)))}" for name, at in missing.items()]
         raise LoweringError(
-            "operators that cannot be compiled yet:\n    " + "\n    ".join(sorted(lines)),
+            "operators that cannot be compiled yet:" + _listed(missing),
             hint="rewrite these lines with other operators, or report the network",
         )
     return prepare(program)
+
+
+def _refuse_dynamic(program: torch.export.ExportedProgram) -> None:
+    """Refuse operators whose results have another size for every image."""
+    missing: dict[str, list[str]] = {}
+    for node in program.graph.nodes:
+        if is_dynamic(node) and not any(map(is_dynamic, node.all_input_nodes)):
+            missing.setdefault(getattr(node.target, "__name__", ""), []).append(_place(node))
+    if missing:
+        raise LoweringError(
+            "operators whose results depend in size on the values of the image:" + _listed(missing),
+            hint="keep the size (`torch.where(mask, x, y)`): a masked read compiles where only "
+            "elementwise operators stand between it and a write with the same mask",
+        )
+
+
+def _listed(operators: dict[str, list[str]]) -> str:
+    """Return a line for every operator, with all places where it is used."""
+    lines = [f"{name}, used in {', '.join(sorted(set(at)))}" for name, at in operators.items()]
+    return "".join(f"\n    {line}" for line in sorted(lines))
+
+
+def _is_other_write(node: fx.Node) -> bool:
+    """Whether a node writes at computed places in a way that is not our kernel's."""
+    if node.target is not torch.ops.aten.index_put.default:
+        return False
+    x, (place, *more), _, *accumulate = cast("Any", node.args)
+    flat = x.meta["val"].dim() == 1 and not more and place.meta["val"].dtype == torch.int64
+    return not flat or any(accumulate)
 
 
 def _place(node: fx.Node) -> str:
@@ -100,6 +135,8 @@ def lower(
             run_ep_decomposition=False,
             custom_convert_map={
                 SCAN: functools.partial(_convert_scan, target, constant_values(program)),
+                SORT: _convert_sort,
+                WRITE: _convert_write,
                 **{
                     name: functools.partial(_convert_reduction, reduce)
                     for name, reduce in REDUCTIONS.items()
@@ -148,6 +185,31 @@ def _convert_reduction(reduce: Any, node: fx.Node, importer: Any) -> relax.Var:
     axes = list(given.get("axes", ())) or None
     value = reduce(importer.env[given["x"]], axes, given.get("keepdim", False))
     return importer.block_builder.emit(value)
+
+
+def _convert_sort(node: fx.Node, importer: Any) -> relax.Var:
+    """Lower a stable sort along the last axis to our kernel, which gives the order."""
+    emit = importer.block_builder.emit
+    x = importer.env[node.args[0]]
+    shape = [int(extent) for extent in x.ty.shape]
+    rows = (math.prod(shape[:-1]), shape[-1])
+    kernel = argsort_kernel(*rows, x.ty.dtype, bool(node.kwargs.get("descending", False)))
+    function = importer.block_builder.add_func(kernel, "argsort")
+    flat = emit(relax.op.reshape(x, rows))
+    order = emit(relax.call_tir(function, [flat], relax.TensorType(rows, "int64")))
+    order = emit(relax.op.reshape(order, shape))
+    values = emit(relax.op.gather_elements(x, order, axis=len(shape) - 1))
+    return emit(relax.Tuple([values, order]))
+
+
+def _convert_write(node: fx.Node, importer: Any) -> relax.Var:
+    """Lower writes into a flat tensor to our kernel."""
+    x, (places,), values = cast("Any", fx.node.map_arg(node.args[:3], importer.env.get))
+    (size,), (writes,) = ([int(each) for each in value.ty.shape] for value in (x, places))
+    kernel = scatter_kernel(size, writes, x.ty.dtype)
+    function = importer.block_builder.add_func(kernel, "scatter")
+    result = relax.TensorType((size,), x.ty.dtype)
+    return importer.block_builder.emit(relax.call_tir(function, [x, places, values], result))
 
 
 def _convert_scan(

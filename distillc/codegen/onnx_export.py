@@ -90,7 +90,10 @@ def _convert(program: ExportedProgram) -> onnx.ModelProto:
                 opset_version=OPSET,
                 input_names=["image"],
                 output_names=["restored"],
-                custom_translation_table={torch.ops.distillc.selective_scan.default: _translate},
+                custom_translation_table={
+                    torch.ops.distillc.selective_scan.default: _translate,
+                    torch.ops.aten.sort.stable: _translate_sort,
+                },
                 verbose=False,
             )
     finally:
@@ -125,6 +128,14 @@ def _translate(
     sizes = (*map(int, u.shape), int(A.shape[1]), groups, int(delta_softplus), int(reverse))
     y = _placeholder(PLACEHOLDER + "_".join(map(str, sizes)))(u, delta, A, B, C, skip, bias)
     return y if z is None else op.Mul(y, op.Mul(z, op.Sigmoid(z)))
+
+
+def _translate_sort(
+    x: Any, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> Any:
+    """Sort by TopK of all elements, of which equal ones keep their order."""
+    count = op.Constant(value_ints=[int(x.shape[dim])])
+    return op.TopK(x, count, axis=dim, largest=int(descending))
 
 
 def _placeholder(name: str) -> onnxscript.values.Op:

@@ -7,10 +7,13 @@ not matter. Elementwise work is not counted, as is usual for these networks.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.fx.experimental import _config
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from distillc.network import Cost
@@ -52,6 +55,28 @@ def output_shape(module: nn.Module, *shapes: tuple[int, ...]) -> tuple[int, ...]
 def on_meta(
     module: nn.Module, shapes: Sequence[tuple[int, ...]]
 ) -> tuple[nn.Module, list[torch.Tensor]]:
-    """Return a module and inputs of these shapes without values: to run it costs nothing."""
+    """Return a module and inputs of these shapes without values: to run it costs nothing.
+
+    Where a number is asked for, it is one, and masks are true everywhere.
+    """
     twin = copy.deepcopy(module).to("meta").eval()
+    forward = twin.forward
+
+    def guessing(*args: Any, **kwargs: Any) -> Any:
+        with _Guesses():
+            return forward(*args, **kwargs)
+
+    twin.forward = guessing  # type: ignore[method-assign]
     return twin, [torch.empty(shape, device="meta") for shape in shapes]
+
+
+class _Guesses(TorchDispatchMode):
+    """Within it, tensors without values answer for them."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return 1.0 if args[0].is_floating_point() else 1
+        with _config.patch(meta_nonzero_assume_all_nonzero=True):  # type: ignore[attr-defined]
+            return func(*args, **(kwargs or {}))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distillc.errors import TraceError
+from distillc.frontend.static_form import static_form
 from distillc.network import Network
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -88,7 +89,7 @@ def _find_multiple(module: nn.Module, example: Tensor) -> int | None:
 
 
 def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
-    """Export a module for one float32 input of this shape.
+    """Export a module for one float32 input of this shape, in its `static_form`.
 
     The graph's `nn_module_stack` ties every operator to the module that called it.
 
@@ -98,7 +99,7 @@ def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.Ex
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            return torch.export.export(module.eval(), (torch.zeros(shape),))
+            return static_form(torch.export.export(module.eval(), (torch.zeros(shape),)))
     except Exception as error:
         raise TraceError(
             f"the network cannot be exported: {_reason(error)}",

@@ -60,6 +60,12 @@ spandrel_extra_arches, each in a tiny configuration with random weights at 64x64
   latter under qemu-aarch64.
 - `s`: seconds of all stages.
 
+Sorted tokens (ATD) are compared in the stable order: torch's own sort leaves the order of equal
+elements open, and on a CPU with AVX-512 it is another, which moves ATD's output by 4e-3. With that
+order settled, compiled code and torch differ by 1.2e-6 at most on 60 images, 30 of noise and 30
+smooth. A near tie that rounding decides would move every token between; none was met. The nearest
+codes of RestoreFormer, CodeFormer, FeMaSR and AdaCode could flip likewise; one image was compared.
+
 {table}
 """
 

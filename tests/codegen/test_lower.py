@@ -8,11 +8,12 @@ import pytest
 import torch
 import tvm
 from torch import nn
-from tvm import tirx
+from tvm import relax, tirx
 
 from distillc.codegen import lower as lower_module
+from distillc.codegen.compile import tvm_target
 from distillc.codegen.lower import audit, lower
-from distillc.codegen.schedule import SCHEDULED
+from distillc.codegen.schedule import SCHEDULED, schedule_module
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
 from distillc.surrogates.registry import build_surrogate
@@ -72,6 +73,17 @@ def test_what_is_constant_may_be_unsupported() -> None:
     audit(export_program(Sorted(), SHAPE))
 
 
+def test_sizes_that_depend_on_the_image_are_listed_with_their_lines() -> None:
+    class Bright(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - x[x > 0].mean()
+
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), Bright())
+    with pytest.raises(LoweringError, match="size on the values of the image") as caught:
+        audit(export_program(module, SHAPE))
+    assert f'index.Tensor, used in 1 (File "{__file__}", line ' in str(caught.value)
+
+
 def test_supported_program_passes_the_audit(tiny_restormer: nn.Module) -> None:
     audit(export_program(tiny_restormer, (1, 3, 16, 16)))
 
@@ -100,6 +112,34 @@ def test_equal_scans_share_a_kernel() -> None:
 def test_elementwise_operators_join_their_producer() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Hardswish())
     assert len(kernels(lower(export_program(module, SHAPE), HOST))) == 1
+
+
+def test_sorted_tokens_go_there_and_back() -> None:
+    class Grouped(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = x.flatten(2)
+            values, order = tokens.sum(1).sort()
+            back = torch.zeros_like(order)
+            back[0, order[0]] = torch.arange(order.shape[1])
+            grouped = tokens.gather(2, order[:, None].expand_as(tokens)).cumsum(2) + values
+            return grouped.gather(2, back[:, None].expand_as(tokens)).view_as(x)
+
+    x = torch.randn(1, 3, 8, 8)
+    program = export_program(Grouped(), SHAPE)
+    mod = schedule_module(lower(program, HOST), HOST)
+    assert {"argsort", "scatter"} <= set(kernels(mod))
+    vm = relax.VirtualMachine(tvm.compile(mod, tvm_target(HOST)), tvm.cpu())
+    y = vm["main"](tvm.runtime.tensor(x.numpy())).numpy()
+    torch.testing.assert_close(torch.from_numpy(y), Grouped()(x), rtol=1e-4, atol=1e-4)
+
+
+def test_sums_at_computed_places_are_refused() -> None:
+    class Histogram(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten().index_put([x.flatten().long()], x.flatten(), accumulate=True)
+
+    with pytest.raises(LoweringError, match="index_put"):
+        audit(export_program(Histogram(), SHAPE))
 
 
 def test_importer_failure_is_a_lowering_error(monkeypatch: pytest.MonkeyPatch) -> None:

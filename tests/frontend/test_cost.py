@@ -38,3 +38,19 @@ def test_the_module_is_left_alone(tiny_restormer: nn.Module) -> None:
 def test_shape_of_a_result(tiny_restormer: nn.Module) -> None:
     assert output_shape(tiny_restormer, (2, 3, 64, 8)) == (2, 3, 64, 8)
     assert output_shape(nn.PixelShuffle(2), (1, 8, 3, 5)) == (1, 2, 6, 10)
+
+
+def test_values_are_guessed() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.k = nn.Parameter(torch.tensor([0.2]))
+            self.mix = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x * self.k.item()
+            y[x > 0] = 2 * x[x > 0]
+            return self.mix(y) * max(1, int(x.amax().long()))
+
+    assert count_cost(Gated(), (1, 3, 4, 4)).macs == 3 * 4 * 4 * 4
+    assert output_shape(Gated(), (2, 3, 4, 4)) == (2, 3, 4, 4)

@@ -11,13 +11,37 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
+def _promote(function: Callable[..., Tensor], x: Tensor, y: Any, quotient: bool = False) -> Tensor:
+    """Make whole numbers floats where torch does: TVM computes in the first operand's type."""
+    kind = torch.result_type(x, y)
+    if quotient and not kind.is_complex and not kind.is_floating_point:
+        kind = torch.float32
+    tensors = [each for each in (x, y) if isinstance(each, Tensor)]
+    if not kind.is_floating_point or all(each.is_floating_point() for each in tensors):
+        return NotImplemented
+    return function(*(each.to(kind) if isinstance(each, Tensor) else each for each in (x, y)))
+
+
 def _add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
     """Multiply first what is added: TVM 0.27's importer drops the factor."""
-    return NotImplemented if alpha == 1 else x + y * alpha
+    return _promote(torch.add, x, y) if alpha == 1 else x + y * alpha
 
 
 def _sub(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
-    return NotImplemented if alpha == 1 else x - y * alpha
+    return _promote(torch.sub, x, y) if alpha == 1 else x - y * alpha
+
+
+def _mul(x: Tensor, y: Any) -> Tensor:
+    return _promote(torch.mul, x, y)
+
+
+def _div(x: Tensor, y: Any) -> Tensor:
+    return _promote(torch.div, x, y, quotient=True)
+
+
+def _reciprocal(x: Tensor) -> Tensor:
+    whole = not x.is_floating_point() and not x.is_complex()
+    return x.to(torch.float32).reciprocal() if whole else NotImplemented
 
 
 def _max(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -70,23 +94,41 @@ def _index(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
 def _index_put(
     x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
 ) -> Tensor:
-    """Write one number wherever a mask says so."""
+    """Write one value wherever a mask says so, or values at places."""
+    if accumulate:
+        return NotImplemented
     mask = indices[0]
-    if accumulate or len(indices) > 1 or mask is None or mask.dtype != torch.bool:
+    if mask is None or mask.dtype != torch.bool:
+        one_axis = x.dim() == 1 and mask is not None and mask.shape == values.shape
+        return NotImplemented if one_axis else _write(x, _index(_places(x), indices), values)
+    rest = x.dim() - mask.dim()
+    if values.dim() == rest + 1 and len(values) == 1:
+        values = values[0]
+    if len(indices) > 1 or values.dim() > rest:
         return NotImplemented
-    if values.numel() != 1:
-        return NotImplemented
-    mask = mask.reshape(*mask.shape, *[1] * (x.dim() - mask.dim()))
-    return torch.where(mask, values.reshape(()), x)
+    return torch.where(mask.reshape(*mask.shape, *[1] * rest), values, x)
+
+
+def _places(x: Tensor) -> Tensor:
+    """Return the place of each element in the flat tensor."""
+    return torch.arange(x.numel()).reshape(x.shape)
+
+
+def _write(x: Tensor, places: Tensor, values: Tensor) -> Tensor:
+    """Write values, broadcast, at places of the flat tensor: what `scatter_kernel` does."""
+    values = values.expand(places.shape).reshape(-1)
+    return aten.index_put(x.reshape(-1), [places.reshape(-1)], values).reshape(x.shape)
 
 
 def _scatter(x: Tensor, dim: int, index: Tensor, values: Tensor | float) -> Tensor:
-    """Write few numbers into each row: one choice for each of them."""
+    """Write numbers into each row; of few, each is a choice."""
     axis = dim % x.dim()
     count = index.shape[axis]
     rows = [extent for each, extent in enumerate(x.shape) if each != axis]
-    if count > _MOST_WRITES or rows != [e for n, e in enumerate(index.shape) if n != axis]:
-        return NotImplemented
+    if count > _MOST_CHOICES or rows != [e for n, e in enumerate(index.shape) if n != axis]:
+        if isinstance(values, Tensor):
+            values = values[tuple(map(slice, index.shape))]
+        return _write(x, _places(x).gather(axis, index), torch.as_tensor(values, dtype=x.dtype))
     places = torch.arange(x.shape[axis]).reshape(-1, *[1] * (x.dim() - 1 - axis))
     for number in range(count):
         given = values.narrow(axis, number, 1) if isinstance(values, Tensor) else values
@@ -94,7 +136,27 @@ def _scatter(x: Tensor, dim: int, index: Tensor, values: Tensor | float) -> Tens
     return x
 
 
-_MOST_WRITES = 16
+_MOST_CHOICES = 16
+
+
+def _sort(
+    x: Tensor, *, stable: bool | None = False, dim: int = -1, descending: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Sort along the last axis."""
+    axis = dim % x.dim()
+    if axis == x.dim() - 1:
+        return NotImplemented
+    rows = x.movedim(axis, -1)
+    values, order = torch.sort(rows, stable=stable, descending=descending)
+    return values.movedim(-1, axis), order.movedim(-1, axis)
+
+
+def _topk(
+    x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Sort all, take the first: of equal elements those in front, where torch takes any."""
+    values, order = torch.sort(x, stable=True, dim=dim, descending=largest)
+    return values.narrow(dim, 0, k), order.narrow(dim, 0, k)
 
 
 def _col2im(
@@ -117,9 +179,56 @@ def _col2im(
     return x.reshape(*batch, -1, *output_size)
 
 
+def _normalize(x: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x with mean 0 and variance 1 along some axes, its means, and what it was scaled by."""
+    mean = x.mean(dims, keepdim=True)
+    centered = x - mean
+    scale = ((centered * centered).mean(dims, keepdim=True) + eps).rsqrt()
+    return centered * scale, mean, scale
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Scale and shift the channels, axis 1."""
+    shape = (-1, *[1] * (x.dim() - 2))
+    x = x if weight is None else x * weight.reshape(shape)
+    return x if bias is None else x + bias.reshape(shape)
+
+
+def _group_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    batch: int,
+    channels: int,
+    pixels: int,
+    groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two passes over each group: TVM subtracts the square of the mean from that of squares."""
+    y, mean, scale = _normalize(x.reshape(batch, groups, -1), [2], eps)
+    return _affine(y.reshape(x.shape), weight, bias), mean.squeeze(2), scale.squeeze(2)
+
+
+def _instance_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for every channel: torch puts images and channels in one axis."""
+    dims = [axis for axis in range(x.dim()) if axis != 1]
+    y, mean, scale = _normalize(x, dims, eps)
+    return _affine(y, weight, bias), mean.flatten(), scale.flatten()
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: _add,
     aten.sub.Tensor: _sub,
+    aten.mul.Tensor: _mul,
+    aten.div.Tensor: _div,
+    aten.reciprocal.default: _reciprocal,
     aten.max.dim: _max,
     aten.min.dim: _min,
     aten.argmax.default: _argmax,
@@ -129,5 +238,9 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.index_put.default: _index_put,
     aten.scatter.value: _scatter,
     aten.scatter.src: _scatter,
+    aten.sort.stable: _sort,
+    aten.topk.default: _topk,
+    aten.native_group_norm.default: _group_norm,
+    aten._native_batch_norm_legit.no_stats: _instance_norm,
     aten.col2im.default: _col2im,
 }

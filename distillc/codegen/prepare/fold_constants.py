@@ -47,6 +47,9 @@ def fold_constants(program: torch.export.ExportedProgram) -> torch.export.Export
         program.graph_signature.input_specs.insert(position, spec)
         position += 1
         program.constants[name] = values[node].contiguous()
+    for node in graph.nodes:
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            graph.erase_node(node)  # true of every image, and would keep alive what it looks at
     graph.eliminate_dead_code()
     program.graph_module.recompile()
     return program

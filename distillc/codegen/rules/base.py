@@ -254,3 +254,37 @@ def unroll_init(sch: s_tir.Schedule, rv: SBlockRV) -> None:
         stmt = sch.get(loop)
         if stmt.loop_var.name.endswith("_init") and stmt.kind == tirx.ForKind.SERIAL:
             sch.unroll(loop)
+
+
+def schedule_block(sch: s_tir.Schedule, block: Block, target: Target) -> None:
+    """Schedule a block by itself: outer loops parallel, the last spatial axis in vectors."""
+    spatial = [it for it in block.iters if it.loop is not None and not it.reduction]
+    sums = [it.loop for it in block.iters if it.loop is not None and it.reduction]
+    if not spatial:
+        return
+    outer = [it.loop for it in spatial[:-1]]
+    tile, lane = spatial[-1].loop, None
+    width = vector_extent(spatial[-1].extent, target.lanes)
+    if width > 1:
+        tile, lane = sch.split(tile, [None, width])
+        sch.vectorize(lane)
+    sch.reorder(*outer, tile, *sums, *([lane] if lane is not None else []))
+    if block.size >= PARALLEL_MIN:
+        sch.parallel(fuse(sch, outer or [tile]))
+    if sums:
+        sch.decompose_reduction(block.rv, sums[0])
+
+
+def take_epilogue(
+    sch: s_tir.Schedule, block: Block, after: Sequence[Block], target: Target
+) -> SBlockRV:
+    """Give a sum accumulators; return the block that stores them, with what stands after the sum.
+
+    A block after it that has more elements, a border, is scheduled by itself.
+    """
+    if after and after[0].size == block.spatial_size:
+        sch.set_scope(block.rv, 0, "local")
+        return after[0].rv
+    for each in after:
+        schedule_block(sch, each, target)
+    return sch.cache_write(block.rv, 0, "local")

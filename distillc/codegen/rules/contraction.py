@@ -28,6 +28,7 @@ from distillc.codegen.rules.base import (
     fuse,
     is_padding,
     product_operands,
+    take_epilogue,
     unroll_init,
     vector_extent,
 )
@@ -144,9 +145,7 @@ def schedule_contraction(
     pack_block = next((block for block in before if block.output.same_as(packed)), None)
     if before and pack_block is None:
         return None
-    epilogue = blocks[-1].rv if len(blocks) == number + 2 else sch.cache_write(rv, 0, "local")
-    if len(blocks) == number + 2:
-        sch.set_scope(rv, 0, "local")
+    epilogue = take_epilogue(sch, blocks[number], blocks[number + 1 :], target)
     stencil = any(is_padding(block) for block in before)
     shared = [] if stencil else shared_inputs(func, before)
     copies = [sch.cache_read(users[0], index, "global", users) for users, index in shared]

@@ -24,6 +24,7 @@ from distillc.codegen.rules.base import (
     fuse,
     is_padding,
     product_operands,
+    take_epilogue,
     unroll_init,
     variables,
     vector_extent,
@@ -56,9 +57,7 @@ def schedule_convolution(
     channel, row, column = spatial[-3:]
     if column.var not in variables(image.indices[-1]):
         return None
-    epilogue = blocks[2].rv if len(blocks) == 3 else sch.cache_write(conv.rv, 0, "local")
-    if len(blocks) == 3:
-        sch.set_scope(conv.rv, 0, "local")
+    epilogue = take_epilogue(sch, conv, blocks[2:], target)
     batch = [it.loop for it in spatial[:-3]]
     axes = channel, row, column
     if channel.var in variables(image.indices):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from distillc.codegen.prepare import decompose, prepare
 from tests.codegen.prepare.programs import check_prepared
@@ -52,6 +53,24 @@ def test_sums_and_differences_with_a_factor() -> None:
     assert "alpha" not in str(prepare(decompose(program)).graph)
 
 
+def test_whole_numbers_become_floats_where_torch_makes_them() -> None:
+    def mixed(x: torch.Tensor) -> torch.Tensor:
+        order = x.argsort(1)
+        return (
+            1 / (order + 1)
+            + order / 3
+            + order * 0.5
+            + (order + 0.5) * (1.5 - order) / (order / order.abs())
+        )
+
+    program = torch.export.export(Function(mixed), (torch.randn(3, 4),))
+    for node in prepare(decompose(program)).graph.nodes:
+        name = str(node.target).split(".")[1:2]
+        if name in (["sub"], ["mul"], ["div"], ["reciprocal"]):
+            assert all(each.meta["val"].is_floating_point() for each in node.all_input_nodes)
+    check_prepared(lambda x: x.argsort(1) / 3 + (x.argsort(1) + 0.5) * 0.5, torch.randn(3, 4))
+
+
 def test_lookups_along_axes_that_are_apart() -> None:
     rows, columns = torch.tensor([0, 2, 1]), torch.tensor([[3], [0]])
     found = check_prepared(lambda x: x[:, rows, :, columns] * 1.0, torch.randn(2, 3, 4, 5))
@@ -66,6 +85,37 @@ def test_writes_of_one_number_where_a_mask_says_so() -> None:
         return y
 
     assert "index_put" not in check_prepared(clipped, torch.randn(4, 5, 6))
+
+
+def test_writes_where_a_mask_of_pixels_says_so() -> None:
+    def marked(x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y[x[..., 0] > 0] = torch.arange(6.0)
+        y[x[..., 1] > 0] = torch.arange(6.0)[None]
+        return y
+
+    assert "index_put" not in check_prepared(marked, torch.randn(4, 5, 6))
+
+
+def test_writes_at_places_are_writes_into_the_flat_tensor() -> None:
+    def written(x: torch.Tensor) -> torch.Tensor:
+        y, rows = x.clone(), x[:, 0, 0].argsort()
+        y[rows] = x[:1]
+        y[:, rows - 4, rows] = 2.0
+        return y.scatter(2, x.argsort(2), x).scatter(1, x[:, :2].argsort(1), 3)
+
+    found = check_prepared(written, torch.randn(4, 4, 20))
+    assert found["index_put"] == 3
+    assert not {"scatter", "index"} & set(found)
+
+
+def test_sorts_and_the_largest_along_any_axis() -> None:
+    def sorted_(x: torch.Tensor) -> torch.Tensor:
+        values, order = x.sort(dim=1, stable=True, descending=True)
+        largest, places = x.topk(3, dim=0)
+        return values + order + largest.sum() + places.sum() + x.topk(2, largest=False).values.sum()
+
+    assert "topk" not in check_prepared(sorted_, torch.randn(4, 5, 6))
 
 
 def test_lookups_by_activations_and_by_one_number() -> None:
@@ -99,3 +149,17 @@ def test_patches_that_do_not_overlap() -> None:
 
     found = check_prepared(folded, torch.randn(1, 4, 6, 9))
     assert not {"index_put", "col2im", "index"} & set(found)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.GroupNorm(2, 6),
+        nn.GroupNorm(3, 6, affine=False),
+        nn.InstanceNorm2d(6, affine=True),
+        nn.InstanceNorm2d(6),
+    ],
+)
+def test_norms_of_groups_and_of_every_channel(norm: nn.Module) -> None:
+    found = check_prepared(norm, 3 + torch.randn(2, 6, 4, 5))
+    assert not {"native_group_norm", "_native_batch_norm_legit"} & set(found)

@@ -39,6 +39,15 @@ def test_a_mask_of_the_size() -> None:
     assert set(found) <= {"where", "neg", "expand"}
 
 
+def test_what_only_a_check_looks_at_is_dropped() -> None:
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros(4, 4)
+        mask[-2:0] = 1  # nothing: the slice is empty
+        return x + mask.to(x.dtype)
+
+    assert set(check_prepared(shifted, torch.randn(4, 4))) == {"add"}
+
+
 def test_what_repeats_is_not_stored() -> None:
     class Repeats(nn.Module):
         def __init__(self) -> None:

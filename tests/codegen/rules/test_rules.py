@@ -64,6 +64,18 @@ def test_padding_is_copied_without_a_condition() -> None:
     assert "if_then_else" not in script(conv, random(1, 6, 32, 32))
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_border_around_what_a_convolution_gives(kernel: int, mode: str) -> None:
+    conv = nn.Conv2d(4, 8, kernel, padding=kernel // 2)
+
+    def bordered(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return nn.functional.pad(conv(x) + y, (0, 1, 0, 1), mode)
+
+    rule = "schedule_contraction" if kernel == 1 else "schedule_convolution"
+    check(Function(bordered), random(1, 4, 16, 16), random(1, 8, 16, 16), rule=rule)
+
+
 def test_strided_convolution() -> None:
     check(nn.Conv2d(4, 8, 3, padding=1, stride=2), random(1, 4, 16, 24))
 

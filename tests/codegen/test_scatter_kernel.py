@@ -1,0 +1,30 @@
+"""Writes at computed places: the last counts, and none goes astray."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+
+from distillc.codegen.compile import tvm_target
+from distillc.codegen.scatter_kernel import scatter_kernel
+from distillc.targets.base import get_target
+
+
+def scattered(x: np.ndarray, places: list[int], values: np.ndarray) -> np.ndarray:
+    kernel = scatter_kernel(len(x), len(places), str(x.dtype))
+    kernel = kernel.with_attr("global_symbol", "main")
+    library = tvm.compile(tvm.IRModule({"main": kernel}), tvm_target(get_target("host")))
+    y = tvm.runtime.tensor(np.empty_like(x))
+    library["main"](*map(tvm.runtime.tensor, (x, np.array(places, np.int64), values)), y)
+    return y.numpy()
+
+
+def test_elements_are_written_in_turn() -> None:
+    x, values = np.zeros(5, np.float32), np.arange(4, dtype=np.float32) + 1
+    y = scattered(x, [3, 0, 3, -1], values)
+    np.testing.assert_array_equal(y, np.array([2, 0, 0, 3, 4], np.float32))
+
+
+def test_places_outside_are_not_written() -> None:
+    x, values = np.arange(4), np.full(3, 9)
+    np.testing.assert_array_equal(scattered(x, [4, -5, 2**40], values), x)
