@@ -22,7 +22,6 @@ from distillc.errors import DistillcError, LoweringError
 from distillc.frontend.trace import image_shapes
 from distillc.targets.base import Target
 
-
 EXPORTS = "distillc_model_*; distillc_last_error"
 """What others see of a library: the functions of `distillc.h`."""
 
