@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,8 @@ from distillc.frontend.padding import Padded
 from distillc.frontend.static_form import StableSorts
 from distillc.frontend.trace import export_program
 from distillc.network import Network
-from distillc.runtime.bundle import Bundle, create_bundle
+from distillc.runtime.bundle import HEADER, Bundle, create_bundle
+from distillc.runtime.native import FOLDER
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
 from distillc.workdir import write_tensors
@@ -71,6 +73,7 @@ def compile(
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
     program = export_program(module, shape)
     library = build_library(program, chosen, folder / "model.so", records, arithmetic, net.name)
+    shutil.copy(FOLDER / HEADER, folder)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
     export_onnx(program, folder / "model.onnx")

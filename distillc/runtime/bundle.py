@@ -18,12 +18,20 @@ from distillc.runtime.devices import get_device
 from distillc.runtime.tiling import OVERLAP, Tiling
 from distillc.workdir import file_digest, storage_errors, write_json
 
-FORMAT = 1
-"""Version of the bundle's layout; a higher one is refused."""
+FORMAT = 2
+"""Version of the bundle's layout; others are refused."""
 
 LIBRARY = "model.so"
+HEADER = "distillc.h"
 MANIFEST = "manifest.json"
-PARTS = (LIBRARY, "hybrid.pt2", "weights.safetensors", "model.onnx", "reference.safetensors")
+PARTS = (
+    LIBRARY,
+    HEADER,
+    "hybrid.pt2",
+    "weights.safetensors",
+    "model.onnx",
+    "reference.safetensors",
+)
 """What every bundle has; a report and a plot may come on top."""
 
 PACKAGES = ("distillc", "torch", "apache-tvm", "onnx", "onnxruntime")
@@ -61,7 +69,7 @@ class Bundle:
         try:
             manifest = json.loads((path / MANIFEST).read_text())
             files = dict(manifest["files"])
-            newer = manifest["format"] > FORMAT
+            form = int(manifest["format"])
             complete = all(name in files for name in PARTS) and all(
                 manifest[key] for key in ("target", "devices", "scale", *_SHAPES)
             )
@@ -69,11 +77,11 @@ class Bundle:
             raise VerificationError(
                 "the bundle's manifest is damaged", where=str(path / MANIFEST), hint=_AGAIN
             ) from error
-        if newer:
+        if form != FORMAT:
             raise VerificationError(
-                f"the bundle has format {manifest['format']}, this distillc reads up to {FORMAT}",
+                f"the bundle has format {form}, this distillc reads {FORMAT}",
                 where=str(path),
-                hint="upgrade distillc",
+                hint="upgrade distillc" if form > FORMAT else _AGAIN,
             )
         if not complete:
             raise VerificationError(

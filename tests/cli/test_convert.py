@@ -33,6 +33,7 @@ def test_the_bundle_holds_what_the_readme_says(converted: Converted) -> None:
     names = {path.name for path in converted.bundle.iterdir()}
     assert names >= {
         "model.so",
+        "distillc.h",
         "manifest.json",
         "report.html",
         "hybrid.pt2",

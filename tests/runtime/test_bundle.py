@@ -46,6 +46,7 @@ def test_what_the_manifest_says(verified: Bundle) -> None:
     assert manifest["input_shape"] == manifest["output_shape"] == [1, 3, 16, 16]
     assert set(manifest["files"]) == {
         "model.so",
+        "distillc.h",
         "hybrid.pt2",
         "weights.safetensors",
         "model.onnx",
@@ -77,11 +78,12 @@ def test_tampered_and_missing_files_are_named(bundle: Bundle, name: str) -> None
     assert name in str(caught.value.where)
 
 
-def test_newer_format(bundle: Bundle) -> None:
-    rewrite(bundle, format=FORMAT + 1)
-    with pytest.raises(VerificationError, match=f"has format {FORMAT + 1}") as caught:
+@pytest.mark.parametrize(("form", "hint"), [(FORMAT + 1, "upgrade"), (FORMAT - 1, "convert again")])
+def test_another_format(bundle: Bundle, form: int, hint: str) -> None:
+    rewrite(bundle, format=form)
+    with pytest.raises(VerificationError, match=f"has format {form}") as caught:
         Bundle.open(bundle.path)
-    assert "upgrade" in str(caught.value)
+    assert hint in str(caught.value)
 
 
 @pytest.mark.parametrize(
