@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
@@ -36,9 +36,11 @@ def test_no_seam_where_a_pixel_sees_a_quarter_of_the_overlap(size, overlap, radi
     def blur(x: np.ndarray) -> np.ndarray:
         return uniform_filter(x, (0, 0, 2 * radius + 1, 2 * radius + 1), mode="reflect")
 
+    # A mirrored image goes on like the filter's own border, as far as it goes.
+    missing = [max(0, whole - own) for own, whole in zip(size, (40, 32), strict=True)]
+    assume(all(extent == 0 or extent >= radius for extent in missing))
     tiling = Tiling(size, (40, 32), overlap)
     image = np.random.default_rng(0).random((1, 2, *size), dtype=np.float32)
-    # A mirrored image goes on like the filter's own border.
     np.testing.assert_allclose(tiling.join(blur(tiling.cut(image))), blur(image), atol=1e-5)
 
 
