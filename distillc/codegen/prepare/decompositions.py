@@ -68,6 +68,13 @@ def _argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     return _argmax(-x, dim, keepdim)
 
 
+def _select(x: Tensor, dim: int, index: int) -> Tensor:
+    """TVM's importer reads before the tensor where an index counts from the end."""
+    if index >= 0:
+        return NotImplemented  # it stays as it is
+    return aten.select.int(x, dim, index + x.shape[dim])
+
+
 def _hypot(x: Tensor, y: Tensor) -> Tensor:
     return (x * x + y * y).sqrt()
 
@@ -234,6 +241,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.argmax.default: _argmax,
     aten.argmin.default: _argmin,
     aten.hypot.default: _hypot,
+    aten.select.int: _select,
     aten.index.Tensor: _index,
     aten.index_put.default: _index_put,
     aten.scatter.value: _scatter,

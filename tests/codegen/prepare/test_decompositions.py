@@ -30,6 +30,15 @@ def test_place_of_the_largest_of_all() -> None:
     check_prepared(lambda x: x + x.argmax() + x.argmin(), torch.randn(3, 4))
 
 
+@pytest.mark.parametrize("index", [-1, -3, 0, 2])
+def test_entries_counted_from_the_end(index: int) -> None:
+    x = torch.randn(2, 3, 4, 5)
+    program = torch.export.export(Function(lambda x: x + x[:, index].unsqueeze(1)), (x,))
+    chosen = [node for node in decompose(program).graph.nodes if "select" in node.name]
+    assert [node.args[2] for node in chosen] == [index % 3]
+    assert "select" in check_prepared(lambda x: x + x[:, index].unsqueeze(1), x)
+
+
 def test_hypotenuse() -> None:
     assert "hypot" not in check_prepared(lambda x: torch.hypot(x, x + 1), torch.randn(3, 4))
 
