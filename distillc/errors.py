@@ -7,6 +7,17 @@ and is part of the public interface: codes are never reused.
 from __future__ import annotations
 
 
+def reason(error: BaseException, line: int = 0, longest: int = 200) -> str:
+    """Return one line of what an error says, for a message of ours; its name where it says nothing.
+
+    Args:
+        error: Anything that was raised.
+        line: Which; torch says the reason first, TVM last (-1).
+        longest: Characters after which the line is cut.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[line][:longest]
+
+
 class DistillcError(Exception):
     """Base of every error that a user can cause or mend.
 

@@ -14,13 +14,13 @@ from torch.export import ExportedProgram
 
 from distillc.codegen.emit import NetworkInfo, emit_kernels, emit_network
 from distillc.codegen.link import link_library
-from distillc.codegen.lower import lower
+from distillc.codegen.lower import compiler_errors, lower
 from distillc.codegen.plan import plan_network
 from distillc.codegen.records import load_records
 from distillc.codegen.schedule import schedule_module
-from distillc.errors import DistillcError, LoweringError
 from distillc.frontend.trace import image_shapes
 from distillc.targets.base import Target
+from distillc.workdir import storage_errors
 
 EXPORTS = "distillc_model_*; distillc_last_error"
 """What others see of a library: the functions of `distillc.h`."""
@@ -71,13 +71,13 @@ def build_library(
         StorageError: `path` cannot be written.
     """
     start = time.perf_counter()
-    with _build_errors(target), tempfile.TemporaryDirectory(prefix="distillc-build-") as folder:
+    with _building(target, path) as folder:
         mod = lower(program, target, precision)
         mod = schedule_module(mod, target, load_records(target, records))
         plan = plan_network(mod)
-        objects = Path(folder) / "kernels.o"
+        objects = folder / "kernels.o"
         emit_kernels(mod, tvm_target(target), objects)
-        sources = emit_network(plan, NetworkInfo(name, target.name, target.threads), Path(folder))
+        sources = emit_network(plan, NetworkInfo(name, target.name, target.threads), folder)
         link_library(path, target, (objects, *sources), ("model", "pool", "cores"), EXPORTS)
     return LibraryInfo(
         *image_shapes(program),
@@ -102,22 +102,18 @@ def build_kernels(mod: tvm.IRModule, target: Target, path: Path) -> None:
         LoweringError: Building or linking fails.
         StorageError: `path` cannot be written.
     """
-    with _build_errors(target), tempfile.TemporaryDirectory(prefix="distillc-build-") as folder:
-        objects = Path(folder) / "kernels.o"
+    with _building(target, path) as folder:
+        objects = folder / "kernels.o"
         emit_kernels(mod, tvm_target(target), objects)
         link_library(path, target, [objects], ("pool", "cores"), "__tvm_ffi_*; dc_pool_*")
 
 
 @contextmanager
-def _build_errors(target: Target) -> Iterator[None]:
-    """Turn what TVM raises, which is anything, into a `LoweringError`."""
-    try:
-        yield
-    except (DistillcError, OSError):
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise LoweringError(
-            f"building for {target.name} failed: {reason[:300]}",
-            hint="run with --debug for the compiler's own trace, and report the network",
-        ) from error
+def _building(target: Target, path: Path) -> Iterator[Path]:
+    """Give a folder for parts of the library at `path`; what fails there is one of our errors."""
+    with (
+        compiler_errors(f"building for {target.name} failed"),
+        storage_errors(path),
+        tempfile.TemporaryDirectory(prefix="distillc-build-") as folder,
+    ):
+        yield Path(folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -27,7 +29,7 @@ from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.codegen.scatter_kernel import scatter_kernel
 from distillc.codegen.schedule import SCAN_SHAPE
 from distillc.codegen.sort_kernel import argsort_kernel
-from distillc.errors import LoweringError
+from distillc.errors import DistillcError, LoweringError, reason
 from distillc.frontend.attention_graph import activations
 from distillc.frontend.static_form import is_dynamic
 from distillc.targets.base import Target
@@ -128,13 +130,15 @@ def lower(
         LoweringError: An operator cannot be imported; all of them are listed.
     """
     program = audit(program)
-    try:
+    # Asked for by scans alone.
+    constants = functools.cache(functools.partial(constant_values, program))
+    with compiler_errors("the network cannot be lowered"):
         mod = from_exported_program(
             program,
             unwrap_unit_return_tuple=True,
             run_ep_decomposition=False,
             custom_convert_map={
-                SCAN: functools.partial(_convert_scan, target, constant_values(program)),
+                SCAN: functools.partial(_convert_scan, target, constants),
                 SORT: _convert_sort,
                 WRITE: _convert_write,
                 **{
@@ -144,10 +148,18 @@ def lower(
             },
         )
         return fuse(mod, precision)
+
+
+@contextmanager
+def compiler_errors(what: str) -> Iterator[None]:
+    """Turn what TVM raises, which is anything, into a `LoweringError` that begins with `what`."""
+    try:
+        yield
+    except DistillcError:
+        raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise LoweringError(
-            f"the network cannot be lowered: {reason[:300]}",
+            f"{what}: {reason(error, -1, 300)}",
             hint="run with --debug for the compiler's own trace, and report the network",
         ) from error
 
@@ -213,7 +225,10 @@ def _convert_write(node: fx.Node, importer: Any) -> relax.Var:
 
 
 def _convert_scan(
-    target: Target, constants: dict[fx.Node, torch.Tensor], node: fx.Node, importer: Any
+    target: Target,
+    constants: Callable[[], dict[fx.Node, torch.Tensor]],
+    node: fx.Node,
+    importer: Any,
 ) -> relax.Var:
     """Lower `distillc::selective_scan` to our kernel; a gate is applied after it."""
     names = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "delta_softplus", "reverse")
@@ -234,7 +249,7 @@ def _convert_scan(
     zeros = relax.op.zeros((channels,), "float32")
     options = (bool(given.get("delta_softplus", False)), bool(given.get("reverse", False)))
     arguments = (batch, channels, length, states, shape("B")[1], *options)
-    known = constants.get(given["A"])
+    known = constants().get(given["A"])
     rates = Rates.OWN if known is None else Rates.of(known.detach().numpy())
     kernel = selective_scan_kernel(*arguments, target, rates)
     kernel = kernel.with_attr(SCAN_SHAPE, list(map(int, (*arguments, rates))))

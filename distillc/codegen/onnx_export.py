@@ -25,7 +25,7 @@ from torch.export import ExportedProgram
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
 from distillc.codegen.prepare import decompose, prepare
 from distillc.data.metrics import largest_error
-from distillc.errors import LoweringError, StorageError
+from distillc.errors import LoweringError, StorageError, reason
 from distillc.frontend.trace import image_shapes
 from distillc.workdir import write_whole
 
@@ -65,10 +65,9 @@ def _export(program: ExportedProgram, path: Path) -> None:
         root: BaseException = error  # the exporter's own message is its address, not the reason
         while root.__cause__:
             root = root.__cause__
-        reason = (str(root).strip().splitlines() or [type(root).__name__])[0]
         path.unlink(missing_ok=True)
         raise LoweringError(
-            f"the network cannot be exported to ONNX: {reason[:300]}",
+            f"the network cannot be exported to ONNX: {reason(root, longest=300)}",
             hint="run with --debug for the exporter's own trace",
         ) from error
     with torch.no_grad():

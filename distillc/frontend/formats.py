@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from distillc.errors import CheckpointError
+from distillc.errors import CheckpointError, reason
 
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 """Keys under which public checkpoints keep their state dict, the preferred first."""
@@ -86,7 +86,7 @@ def _read_torch(path: Path, trust_pickle: bool) -> Any:
         names_code = "Unsupported" in str(error) or "GLOBAL" in str(error)
         if trust_pickle or not names_code or not _is_whole(path, zipped):
             raise CheckpointError(
-                f"the checkpoint is damaged: {_first_line(error)}",
+                f"the checkpoint is damaged: {reason(error)}",
                 where=str(path),
                 hint="copy or download it again",
             ) from error
@@ -99,7 +99,7 @@ def _read_torch(path: Path, trust_pickle: bool) -> Any:
         ) from error
     except Exception as error:
         raise CheckpointError(
-            f"the checkpoint cannot be read, it may be truncated: {_first_line(error)}",
+            f"the checkpoint cannot be read, it may be truncated: {reason(error)}",
             where=str(path),
             hint="copy or download it again",
         ) from error
@@ -130,16 +130,12 @@ def _is_whole(path: Path, zipped: bool) -> bool:
     return True
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 def _named_code(error: Exception) -> str:
     """Return the part of torch's message that names the code."""
     for line in str(error).splitlines():
         if "GLOBAL" in line:
             return line.strip()[:200]
-    return _first_line(error)
+    return reason(error)
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

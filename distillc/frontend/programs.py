@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from distillc.errors import CheckpointError
+from distillc.errors import CheckpointError, reason
 
 MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|\.format_version|\.storage_alignment"
@@ -86,9 +86,8 @@ def read_program(path: Path, trust: bool = False) -> torch.export.ExportedProgra
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return CheckpointError(
-        f"the exported program cannot be read: {reason}",
+        f"the exported program cannot be read: {reason(error)}",
         where=str(path),
         hint="save it again with torch.export.save and this version of torch",
     )

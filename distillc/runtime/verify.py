@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator of hybrid.pt2
 from distillc.data.images import RestorationData
 from distillc.data.metrics import largest_error, psnr, ssim
-from distillc.errors import DeviceError, VerificationError
+from distillc.errors import DeviceError, VerificationError, reason
 from distillc.frontend.programs import read_program
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
@@ -222,8 +222,7 @@ def _blame(bundle: Bundle, name: str) -> Iterator[None]:
     except (VerificationError, DeviceError):
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise _failure(bundle, f"{name} cannot be used: {reason}") from error
+        raise _failure(bundle, f"{name} cannot be used: {reason(error, longest=300)}") from error
 
 
 def _difference(bundle: Bundle, what: str, y: Tensor, wanted: Tensor, against: str) -> float:

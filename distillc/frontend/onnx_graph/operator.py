@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from torch import Tensor
 
-from distillc.errors import LoweringError
+from distillc.errors import LoweringError, reason
 
 Attributes = Mapping[str, Any]
 """A node's attributes by name, strings decoded; `outputs` is how many the node has."""
@@ -43,10 +43,9 @@ class Operator:
 
 def failure(node: onnx.NodeProto, error: Exception) -> LoweringError:
     """Return the error that says which node cannot be computed, and why."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     name = node.name or node.output[0]
     return LoweringError(
-        f"the ONNX node {name} ({node.op_type}) cannot be computed: {reason}",
+        f"the ONNX node {name} ({node.op_type}) cannot be computed: {reason(error)}",
         hint="try another --size, or report the network",
     )
 

@@ -14,7 +14,7 @@ import onnxruntime
 from onnx import inliner, numpy_helper, version_converter
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from distillc.errors import CheckpointError
+from distillc.errors import CheckpointError, reason
 from distillc.frontend.formats import require_file
 from distillc.frontend.onnx_graph.operator import Known
 
@@ -60,7 +60,7 @@ def read_graph(path: Path) -> Graph:
         onnx.checker.check_model(model)
     except Exception as error:
         raise CheckpointError(
-            f"this is not a whole ONNX model: {_reason(error)}",
+            f"this is not a whole ONNX model: {reason(error)}",
             where=str(path),
             hint="copy or download it again, with the files of external data beside it if there "
             "are any",
@@ -71,7 +71,7 @@ def read_graph(path: Path) -> Graph:
             model = _clean(model)
     except Exception as error:
         raise CheckpointError(
-            f"the ONNX graph cannot be cleaned: {_reason(error)}", where=str(path), hint=HINT
+            f"the ONNX graph cannot be cleaned: {reason(error)}", where=str(path), hint=HINT
         ) from error
     return Graph(
         tuple(model.graph.node),
@@ -138,7 +138,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         onnxruntime.set_default_logger_severity(2)  # its default
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

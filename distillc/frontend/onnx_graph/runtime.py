@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from distillc.errors import CheckpointError
+from distillc.errors import CheckpointError, reason
 
 
 class OnnxRuntime(nn.Module):
@@ -28,7 +28,7 @@ class OnnxRuntime(nn.Module):
             )
         except Exception as error:
             raise CheckpointError(
-                f"ONNX Runtime cannot load the network: {str(error).splitlines()[0][:200]}",
+                f"ONNX Runtime cannot load the network: {reason(error)}",
                 where=str(path),
             ) from error
 
