@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import tvm
@@ -76,29 +76,28 @@ class Storage:
     offset: int = -1
 
 
-@dataclass
-class _Planner:
-    storages: list[Storage] = field(default_factory=list)
-    operands: dict[tuple[int, tuple[int, ...], str], int] = field(default_factory=dict)
-    constants: dict[bytes, int] = field(default_factory=dict)
+Tensor = tuple[int, tuple[int, ...], str]
+"""A tensor by the number of its storage, its shape and its dtype."""
 
-    def allocate(self, shape: Sequence[int], dtype: str, step: int) -> int:
-        self.storages.append(Storage(math.prod(shape) * np.dtype(dtype).itemsize, step, step))
-        return self.operand(len(self.storages) - 1, shape, dtype)
 
-    def constant(self, value: np.ndarray) -> int:
-        key = value.tobytes()
-        if key not in self.constants:
-            self.constants[key] = len(self.storages)
-            self.storages.append(Storage(value.nbytes, 0, 0, value))
-        return self.operand(self.constants[key], value.shape, str(value.dtype))
+class _Storages:
+    """Memory of all tensors, equal constants once."""
 
-    def operand(self, storage: int, shape: Sequence[int], dtype: str) -> int:
-        key = (storage, tuple(shape), dtype)
-        return self.operands.setdefault(key, len(self.operands))
+    def __init__(self) -> None:
+        self.all: list[Storage] = []
+        self._constants: dict[bytes, int] = {}
 
-    def storage(self, operand: int) -> int:
-        return list(self.operands)[operand][0]
+    def allocate(self, var: relax.Var, step: int) -> Tensor:
+        shape, dtype = _shape(var), _dtype(var)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        self.all.append(Storage(size, step, step))
+        return len(self.all) - 1, shape, dtype
+
+    def constant(self, value: np.ndarray) -> Tensor:
+        number = self._constants.setdefault(value.tobytes(), len(self.all))
+        if number == len(self.all):
+            self.all.append(Storage(value.nbytes, 0, 0, value))
+        return number, value.shape, str(value.dtype)
 
 
 def plan_network(mod: tvm.IRModule) -> Plan:
@@ -123,48 +122,51 @@ def plan_network(mod: tvm.IRModule) -> Plan:
             transforms.CallTIRRewrite(),
         ]
     )(mod)
-    main, planner = mod["main"], _Planner()
+    main, storages = mod["main"], _Storages()
     (image,) = main.params
-    found: dict[relax.Var, int] = {image: planner.allocate(_shape(image), _dtype(image), 0)}
-    calls: list[KernelCall] = []
+    found: dict[relax.Var, Tensor] = {image: storages.allocate(image, 0)}
+    calls: list[tuple[str, list[Tensor]]] = []
 
-    def number(expr: relax.Expr) -> int:
+    def tensor(expr: relax.Expr) -> Tensor:
         if isinstance(expr, relax.Var):
             return found[expr]
         if isinstance(expr, tvm.ir.Constant):
-            return planner.constant(expr.value.numpy())
+            return storages.constant(expr.value.numpy())
         raise _unknown(expr)
 
-    for binding in _bindings(main):
-        value = binding.value
+    for var, value in ((each.var, each.value) for each in _bindings(main)):
         if not isinstance(value, relax.Call):
-            found[binding.var] = number(value)
+            found[var] = tensor(value)
         elif isinstance(value.op, tvm.ir.GlobalVar):  # rule 1
-            step = len(calls)
-            arguments = tuple(number(each) for each in value.args)
-            for operand in arguments:
-                alive = planner.storages[planner.storage(operand)]
-                alive.last = max(alive.last, step)
-            calls.append(KernelCall(value.op.name_hint, arguments))
+            operands = [tensor(each) for each in value.args]
+            for storage, *_ in operands:
+                storages.all[storage].last = len(calls)
+            calls.append((value.op.name_hint, operands))
         elif value.op.name == _ALLOCATION:
-            var = binding.var
-            found[var] = planner.allocate(_shape(var), _dtype(var), len(calls))
+            found[var] = storages.allocate(var, len(calls))
         elif value.op.name == _VIEW:
-            var = binding.var
-            storage = planner.storage(number(value.args[0]))
-            found[var] = planner.operand(storage, _shape(var), _dtype(var))
+            storage, *_ = tensor(value.args[0])
+            found[var] = storage, _shape(var), _dtype(var)
         else:
             raise _unknown(value)
-    output = number(main.body.body)
-    planner.storages[planner.storage(output)].last = len(calls)
-    weights = _lay_out_constants(planner.storages)
-    arena_bytes = place(planner.storages)
-    operands = tuple(
-        Operand(each.value is not None, each.offset, shape, dtype)
-        for (storage, shape, dtype) in planner.operands
-        for each in (planner.storages[storage],)
+    output = tensor(main.body.body)
+    storages.all[output[0]].last = len(calls)
+    weights = _lay_out_constants(storages.all)
+    arena_bytes = place(storages.all)
+    tensors = [found[image], output, *(each for _, operands in calls for each in operands)]
+    numbers = {each: number for number, each in enumerate(dict.fromkeys(tensors))}
+    return Plan(
+        tuple(_operand(storages.all[storage], shape, dtype) for storage, shape, dtype in numbers),
+        tuple(KernelCall(name, tuple(map(numbers.__getitem__, given))) for name, given in calls),
+        numbers[found[image]],
+        numbers[output],
+        arena_bytes,
+        weights,
     )
-    return Plan(operands, tuple(calls), found[image], output, arena_bytes, weights)
+
+
+def _operand(storage: Storage, shape: tuple[int, ...], dtype: str) -> Operand:
+    return Operand(storage.value is not None, storage.offset, shape, dtype)
 
 
 def _bindings(main: relax.Function) -> Iterator[relax.Binding]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 from tvm import tirx
@@ -24,6 +23,7 @@ from tvm.tirx.script.builder import ir as T
 
 from distillc.codegen import vectors
 from distillc.codegen.knobs import Knobs
+from distillc.codegen.own_kernels import begin_kernel, operand
 from distillc.codegen.vectors import (
     LOG2_E,
     Powers,
@@ -57,10 +57,6 @@ class Rates(IntEnum):
         if np.array_equal(A, np.broadcast_to(A[:, :1], A.shape)):
             return cls.EQUAL
         return cls.MULTIPLES if np.allclose(A, A[:, :1] * multiples, rtol=1e-6, atol=0) else cls.OWN
-
-
-# Operator pattern 8 is Relax's "never fuse this".
-ATTRIBUTES = {"distillc.scheduled": "selective_scan", "op_pattern": 8, "tirx.noalias": True}
 
 
 def tile_width(channels: int, length: int, target: Target) -> int:
@@ -102,20 +98,15 @@ def selective_scan_kernel(
     runs = length // width
     order = range(width - 1, -1, -1) if reverse else range(width)
     with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
-        T.func_name("selective_scan")
-        T.func_attr(ATTRIBUTES)
-
-        def operand(name: str, *shape: int) -> Any:
-            return T.arg(name, T.buffer([tirx.IntImm("int64", d) for d in shape], "float32"))
-
-        u = operand("u", batch, channels, length)
-        delta = operand("delta", batch, channels, length)
-        A = operand("A", channels, states)
-        B = operand("B", batch, groups, states, length)
-        C = operand("C", batch, groups, states, length)
-        D = operand("D", channels)
-        bias = operand("delta_bias", channels)
-        y = operand("y", batch, channels, length)
+        begin_kernel("selective_scan")
+        u = operand("u", "float32", batch, channels, length)
+        delta = operand("delta", "float32", batch, channels, length)
+        A = operand("A", "float32", channels, states)
+        B = operand("B", "float32", batch, groups, states, length)
+        C = operand("C", "float32", batch, groups, states, length)
+        D = operand("D", "float32", channels)
+        bias = operand("delta_bias", "float32", channels)
+        y = operand("y", "float32", batch, channels, length)
         with T.parallel(batch * tiles) as tile, T.sblock("scan"):
             T.reads()
             T.writes()

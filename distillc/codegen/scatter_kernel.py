@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-# Operator pattern 8 is Relax's "never fuse this".
-ATTRIBUTES = {"distillc.scheduled": "scatter", "op_pattern": 8, "tirx.noalias": True}
+from distillc.codegen.own_kernels import begin_kernel, operand
 
 
 def scatter_kernel(size: int, writes: int, dtype: str) -> tirx.PrimFunc:
@@ -21,12 +18,7 @@ def scatter_kernel(size: int, writes: int, dtype: str) -> tirx.PrimFunc:
     that is none, for which torch raises, is not written.
     """
     with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
-        T.func_name("scatter")
-        T.func_attr(ATTRIBUTES)
-
-        def operand(name: str, kind: str, extent: int) -> Any:
-            return T.arg(name, T.buffer([tirx.IntImm("int64", extent)], kind))
-
+        begin_kernel("scatter")
         x, places = operand("x", dtype, size), operand("places", "int64", writes)
         values, y = operand("values", dtype, writes), operand("y", dtype, size)
         with T.sblock("scatter"):

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-# Operator pattern 8 is Relax's "never fuse this".
-ATTRIBUTES = {"distillc.scheduled": "argsort", "op_pattern": 8, "tirx.noalias": True}
+from distillc.codegen.own_kernels import begin_kernel, operand
 
 
 def argsort_kernel(rows: int, count: int, dtype: str, descending: bool) -> tirx.PrimFunc:
@@ -25,13 +22,8 @@ def argsort_kernel(rows: int, count: int, dtype: str, descending: bool) -> tirx.
     """
     passes = (count - 1).bit_length()
     with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
-        T.func_name("argsort")
-        T.func_attr(ATTRIBUTES)
-
-        def operand(name: str, kind: str) -> Any:
-            return T.arg(name, T.buffer([tirx.IntImm("int64", d) for d in (rows, count)], kind))
-
-        x, order = operand("x", dtype), operand("order", "int64")
+        begin_kernel("argsort")
+        x, order = operand("x", dtype, rows, count), operand("order", "int64", rows, count)
         with T.parallel(rows) as row, T.sblock("argsort"):
             T.reads()
             T.writes()

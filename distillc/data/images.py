@@ -23,6 +23,7 @@ from distillc.data.folders import (
 )
 from distillc.data.tasks import Task, parse_task
 from distillc.errors import DataError, UsageError
+from distillc.workdir import file_digest
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Degraded (B, C, H, W) and clean (B, C, H * scale, W * scale), float32."""
@@ -63,9 +64,7 @@ class RestorationData:
         sha = hashlib.sha256()
         for item in (*self._train, *self._held):
             for path in filter(None, (item.clean, item.degraded)):
-                with path.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
-                sha.update(f"{item.name}:{path.name}:{content}\n".encode())
+                sha.update(f"{item.name}:{path.name}:{file_digest(path)}\n".encode())
         return {
             "task": str(self.task),
             "mode": self._mode,

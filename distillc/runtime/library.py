@@ -14,8 +14,6 @@ from distillc.errors import DeviceError
 FORMATS = {"nchw": 0, "nhwc": 1, "rgba": 2}
 """(1, C, H, W) and (H, W, C) float32, (H, W, 4) uint8."""
 
-_INPUT, _OUTPUT = "input", "output"
-
 
 class _Image(ctypes.Structure):
     _fields_ = (
@@ -38,7 +36,7 @@ class Info(ctypes.Structure):
         ("target", ctypes.c_char_p),
         *(
             (f"{end}_{extent}", ctypes.c_int32)
-            for end in (_INPUT, _OUTPUT)
+            for end in ("input", "output")
             for extent in ("width", "height", "channels")
         ),
         ("threads", ctypes.c_int32),

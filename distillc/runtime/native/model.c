@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "distillc.h"
 #include "network.h"
 #include "pool.h"
@@ -31,12 +31,11 @@ static distillc_status succeed(void) {
 const char *distillc_last_error(void) { return last_error; }
 
 static uint64_t checksum(const uint8_t *bytes, uint64_t count) {
-  // FNV-1a over words: every bit that changes is seen.
-  uint64_t sum = UINT64_C(0xcbf29ce484222325), word;
-  for (uint64_t i = 0; i + sizeof word <= count; i += sizeof word) {
-    memcpy(&word, bytes + i, sizeof word);
-    sum = (sum ^ word) * UINT64_C(0x100000001b3);
-    sum ^= sum >> 32;
+  // Words times odd numbers: a bit that changes is seen wherever it is, and so are words that swap.
+  uint64_t sum = 0, word;
+  for (uint64_t i = 0; i < count / sizeof word; i++) {
+    memcpy(&word, bytes + i * sizeof word, sizeof word);
+    sum += word * (2 * i + 1);
   }
   return sum;
 }
@@ -197,25 +196,19 @@ static void write_image(const float *from, const int32_t shape[3], const distill
   }
 }
 
-static double now_ms(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return 1e3 * (double)time.tv_sec + 1e-6 * (double)time.tv_nsec;
-}
-
 static distillc_status run_kernels(distillc_model *model, double *milliseconds) {
   const dc_network *net = &dc_the_network;
   const dc_value *arguments = model->arguments;
   for (int i = 0; i < net->call_count; i++) {
     const dc_call *call = &net->calls[i];
     dc_value result = {DC_NONE, 0, {0}};
-    const double start = milliseconds ? now_ms() : 0;
+    const double start = milliseconds ? dc_now_ms() : 0;
     if (call->kernel(NULL, arguments, call->count, &result)) {
       const char *reason = dc_kernel_error();
       return FAIL(DISTILLC_INTERNAL, "kernel %s failed: %s", call->name,
                   reason ? reason : "no memory");
     }
-    if (milliseconds) milliseconds[i] = now_ms() - start;
+    if (milliseconds) milliseconds[i] = dc_now_ms() - start;
     arguments += call->count;
   }
   return DISTILLC_OK;

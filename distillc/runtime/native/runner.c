@@ -18,8 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "distillc.h"
 #include "network.h"
 #include "pool.h"
@@ -62,20 +62,14 @@ static size_t peak_bytes(void) {
   return kib * 1024;
 }
 
-static double now_ms(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return 1e3 * (double)time.tv_sec + 1e-6 * (double)time.tv_nsec;
-}
-
 // Calls each of `count` things in turn, round after round, and prints the milliseconds of each.
 static void race(int count, int warmup, int runs, void (*call)(void *, int), void *context) {
   double *ms = allocate(sizeof *ms * (size_t)count * (size_t)runs);
   for (int run = -warmup; run < runs; run++)
     for (int i = 0; i < count; i++) {
-      const double start = now_ms();
+      const double start = dc_now_ms();
       call(context, i);
-      if (run >= 0) ms[i * runs + run] = now_ms() - start;
+      if (run >= 0) ms[i * runs + run] = dc_now_ms() - start;
     }
   printf("\"ms\": [");
   for (int i = 0; i < count; i++) {
