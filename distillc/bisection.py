@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from distillc.codegen.compile import build_library
-from distillc.data.metrics import largest_error
+from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, TraceError
 from distillc.frontend.calls import Bound, Call, record_calls
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.runtime.devices import get_device
-from distillc.runtime.verify import TOLERANCE
 from distillc.targets.base import Target, get_target
 from distillc.workdir import write_tensors, write_whole
 

@@ -12,15 +12,13 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from distillc.budgets import Budget, get_budget
+from distillc.budgets import Budget
 from distillc.codegen.measure import time_modules
-from distillc.codegen.tuner import TuningResult
 from distillc.compilation import compile as compile_bundle
-from distillc.data.images import RestorationData, open_data
-from distillc.data.tasks import check_scale, parse_task
-from distillc.errors import QualityError, StorageError, UsageError
+from distillc.data.images import RestorationData
+from distillc.errors import QualityError, UsageError
+from distillc.frontend.formats import is_onnx
 from distillc.frontend.load import load
-from distillc.frontend.onnx_graph.load import is_onnx
 from distillc.network import KEEP, Network
 from distillc.onnx_conversion import NOTICE
 from distillc.passes import (
@@ -37,14 +35,12 @@ from distillc.passes import (
 )
 from distillc.passes.plot_front import plot_front
 from distillc.pipeline import Context, Pass, Pipeline, dump_data
+from distillc.preflight import accept, fit, tune_apart
 from distillc.report.html import write_report
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.devices import get_device
-from distillc.runtime.precision import get_precision
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
 from distillc.surrogates.registry import parse_label
-from distillc.targets.base import Target, get_target
-from distillc.tuning import tune
+from distillc.targets.base import Target
 from distillc.workdir import WorkDir
 
 THREADS = 2
@@ -205,27 +201,17 @@ def convert(
     """
     if is_onnx(checkpoint):
         raise UsageError(f"{NOTICE}: use distillc.convert_onnx", where=str(checkpoint))
-    effort = get_budget(budget)
+    job = accept(checkpoint, target, task, budget, precision, out, overwrite)
+    effort = job.budget
     if families:
         for label in families:
             parse_label(label)
         effort = replace(effort, families=tuple(families))
     if objective:
         effort = replace(effort, objective=objective)
-    chosen = get_target(target)
-    get_precision(precision)
-    parsed = parse_task(task)
-    path = Path(out) if out else Path(f"{Path(checkpoint).stem}.distillc")
-    if path.exists() and not overwrite:
-        raise StorageError(
-            "the bundle exists already", where=str(path), hint="choose --out, or add --overwrite"
-        )
     folder = Path(data) if data is not None else None
     net = load(checkpoint, arch=arch, arch_args=arch_args, trust_pickle=trust_pickle)
-    net = net.at(net.fitting(size))
-    check_scale(parsed, net.scale)
-    get_device(chosen.devices[0]).launcher(THREADS)  # verification will need it
-    images = open_data(folder, parsed, net.in_channels)
+    net, images = fit(net, job, size, folder)
 
     pipeline = Pipeline(
         road(effort, folder, task, limits),
@@ -243,18 +229,20 @@ def convert(
 
     with tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as temporary:
         scratch = Path(temporary)
-        tuning = _tune(teacher, net, chosen, precision, tune_minutes, ctx) if tune_minutes else None
+        tuning = None
+        if tune_minutes:
+            tuning = tune_apart([net, teacher], net.size, job, tune_minutes, ctx)
         records = tuning.path if tuning else None
         pairs = verification_images(images, size, net.scale, effort.verify_images)
         with ctx.task("compile and verify", 5) as shown:
             bundle = compile_bundle(
                 net,
-                chosen,
+                job.target,
                 size,
-                precision=precision,
+                precision=job.precision,
                 directory=scratch / "bundle",
                 reference=pairs[0][0],
-                manifest={"task": str(parsed)},
+                manifest={"task": str(job.task)},
                 records=records,
             )
             shown.update(1, "library built")
@@ -293,8 +281,8 @@ def convert(
                 plot,
                 _pictures(teacher, net, images),
             )
-            bundle = bundle.annotate(entries).save(path, overwrite=overwrite)
-            shown.update(5, str(path))
+            bundle = bundle.annotate(entries).save(job.out, overwrite=overwrite)
+            shown.update(5, str(job.out))
     return Result(net, bundle)
 
 
@@ -311,24 +299,6 @@ def _quality(
         "drop_db": before["psnr"] - after["psnr"],
         "images": len(pairs),
     }
-
-
-def _tune(
-    teacher: Network, net: Network, target: Target, precision: str, minutes: float, ctx: Context
-) -> TuningResult:
-    """Search the kernels of hybrid and teacher for so long; a second run adds to the records."""
-    assert ctx.work is not None
-    # Apart from the user's own: those change the prices of the search that led here.
-    path = ctx.work.stage("tune", {"target": target.name, "cpu": target.cpu}) / "records.jsonl"
-    return tune(
-        [net, teacher],
-        target,
-        [net.size],
-        minutes,
-        precision=precision,
-        records=path,
-        progress=ctx.progress,
-    )
 
 
 def _latency(

@@ -8,22 +8,17 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from distillc.budgets import Budget, get_budget
+from distillc.budgets import Budget
 from distillc.compilation import compile as compile_bundle
-from distillc.data.images import open_data
-from distillc.data.tasks import check_scale, parse_task
-from distillc.errors import StorageError
 from distillc.frontend.load import load
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.padding import Padded
 from distillc.pipeline import Context
+from distillc.preflight import accept, fit, tune_apart
 from distillc.report.html import write_report
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.devices import get_device
-from distillc.runtime.precision import get_precision
 from distillc.runtime.verify import verification_images, verify_bundle
-from distillc.targets.base import Target, get_target
-from distillc.tuning import tune
+from distillc.targets.base import Target
 from distillc.workdir import WorkDir
 
 NOTICE = "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
@@ -61,54 +56,35 @@ def convert_onnx(
     Raises:
         DistillcError: One of the family, each with its exit code; `out` is not touched.
     """
-    effort, chosen, parsed = get_budget(budget), get_target(target), parse_task(task)
-    get_precision(precision)
-    place = Path(out) if out else Path(f"{Path(path).stem}.distillc")
-    if place.exists() and not overwrite:
-        raise StorageError(
-            "the bundle exists already", where=str(place), hint="choose --out, or add --overwrite"
-        )
-    net = load(path)
-    net = net.at(net.fitting(size))
-    check_scale(parsed, net.scale)
-    get_device(chosen.devices[0]).launcher(2)  # verification will need it
-    photographs = open_data(None, parsed, net.in_channels)
-    pairs = verification_images(photographs, size, net.scale, effort.verify_images)
+    job = accept(path, target, task, budget, precision, out, overwrite)
+    net, photographs = fit(load(path), job, size)
+    pairs = verification_images(photographs, size, net.scale, job.budget.verify_images)
     original = Padded(OnnxRuntime(Path(path)), net.size, net.scale)
 
     work = WorkDir(work_dir)
+    ctx = Context(work, progress=progress)
     records = None
     if tune_minutes:
-        stage = work.stage("tune", {"target": chosen.name, "cpu": chosen.cpu})
-        records = stage / "records.jsonl"
-        tune(
-            [net],
-            chosen,
-            [net.size],
-            tune_minutes,
-            precision=precision,
-            records=records,
-            progress=progress,
-        )
+        records = tune_apart([net], net.size, job, tune_minutes, ctx).path
     work.root.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as scratch,
-        Context(work, progress=progress).task("compile and verify", 3) as shown,
+        ctx.task("compile and verify", 3) as shown,
     ):
         bundle = compile_bundle(
             net,
-            chosen,
+            job.target,
             size,
-            precision=precision,
+            precision=job.precision,
             directory=Path(scratch) / "bundle",
             reference=pairs[0][0],
-            manifest={"task": str(parsed)},
+            manifest={"task": str(job.task)},
             records=records,
         )
         shown.update(1, "library built")
         metrics = {"verification": asdict(verify_bundle(bundle, pairs, original=original))}
         shown.update(2, "verified")
         write_report({**bundle.manifest, "metrics": metrics}, bundle.path / "report.html")
-        bundle = bundle.annotate({"metrics": metrics}).save(place, overwrite=overwrite)
-        shown.update(3, str(place))
+        bundle = bundle.annotate({"metrics": metrics}).save(job.out, overwrite=overwrite)
+        shown.update(3, str(job.out))
     return bundle

@@ -27,6 +27,7 @@ LAYERS = (
     "bisection",
     "tuning",
     "budgets",
+    "preflight",
     "onnx_conversion",
     "conversion",
     "cli",

@@ -144,7 +144,7 @@ def convert(
     compiled, run on real images, compared with torch, and only then gets its name. An ONNX file is
     compiled as it is, and compared with ONNX Runtime.
     """
-    from distillc.frontend.onnx_graph.load import is_onnx
+    from distillc.frontend.formats import is_onnx
 
     if is_onnx(checkpoint):
         _refuse_options(context)

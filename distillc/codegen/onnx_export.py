@@ -15,7 +15,6 @@ from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
-import onnxruntime
 import onnxscript
 import torch
 from onnx import inliner, parser
@@ -24,13 +23,13 @@ from torch.export import ExportedProgram
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
 from distillc.codegen.prepare import decompose, prepare
-from distillc.data.metrics import largest_error
+from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, StorageError, reason
+from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.trace import image_shapes
 from distillc.workdir import write_whole
 
 OPSET = 18
-TOLERANCE = 1e-4
 PLACEHOLDER = "SelectiveScan_"
 """Prefix of the placeholder's name; sizes and flags follow."""
 DOMAIN = "distillc"
@@ -57,8 +56,7 @@ def _export(program: ExportedProgram, path: Path) -> None:
     try:
         model = _convert(program)
         write_whole(path, lambda temporary: onnx.save(model, str(temporary)))
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        y = OnnxRuntime(path)(x)
     except StorageError:
         raise
     except Exception as error:
@@ -71,7 +69,7 @@ def _export(program: ExportedProgram, path: Path) -> None:
             hint="run with --debug for the exporter's own trace",
         ) from error
     with torch.no_grad():
-        error_size = largest_error(torch.from_numpy(y), program.module()(x))
+        error_size = largest_error(y, program.module()(x))
     if not error_size <= TOLERANCE:
         path.unlink()
         raise LoweringError(f"the ONNX file differs from torch by {error_size:.2e}")

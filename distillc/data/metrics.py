@@ -49,6 +49,10 @@ def ssim(image: torch.Tensor, reference: torch.Tensor) -> float:
     )
 
 
+TOLERANCE = 1e-4
+"""Largest `largest_error` of two float32 forms of one network."""
+
+
 def largest_error(output: torch.Tensor, wanted: torch.Tensor) -> float:
     """Return the largest absolute difference; where values are above 1, as a share of the largest.
 

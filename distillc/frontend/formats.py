@@ -39,6 +39,11 @@ def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]
     return _state_dict(content, path)
 
 
+def is_onnx(path: str | Path) -> bool:
+    """Whether a checkpoint is an ONNX file, by its name."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
 def require_file(path: Path) -> None:
     """Refuse what is no file, or an empty one.
 

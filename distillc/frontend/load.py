@@ -13,8 +13,7 @@ from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, UsageError
-from distillc.frontend.formats import read_checkpoint
-from distillc.frontend.onnx_graph.load import is_onnx, load_onnx
+from distillc.frontend.formats import is_onnx, read_checkpoint
 from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
 from distillc.frontend.trace import trace
@@ -56,6 +55,9 @@ def load(
     """
     path = Path(path)
     if is_onnx(path):
+        # Here, for ONNX and its runtime take most of a second to import.
+        from distillc.frontend.onnx_graph.load import load_onnx
+
         net, name = load_onnx(path)  # rule 3
     elif path.suffix == ".pt2" and path.exists():
         net, name = _load_program(path, trust_pickle), "exported program"  # rule 2

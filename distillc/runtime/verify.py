@@ -8,26 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator of hybrid.pt2
 from distillc.data.images import RestorationData
-from distillc.data.metrics import largest_error, psnr, ssim
+from distillc.data.metrics import TOLERANCE, largest_error, psnr, ssim
 from distillc.errors import DeviceError, VerificationError, reason
+from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.programs import read_program
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
 from distillc.runtime.precision import get_precision
 from distillc.workdir import read_tensors
-
-TOLERANCE = 1e-4
-"""Largest difference of the float32 forms from torch; the library's is its precision's.
-
-Of outputs in [0, 1] it is absolute; where an output is larger, it is a share of the largest value.
-"""
 
 ORIGINAL = "the ONNX file in ONNX Runtime"
 """What bundles of ONNX files are compared with when they are made."""
@@ -147,14 +140,8 @@ def _compare(
             outputs["exported program"] = [module(x) for x in inputs]
             cases = [(x, original(x)) for x in inputs]
     with _blame(bundle, "model.onnx"):
-        session = onnxruntime.InferenceSession(
-            bundle.path / "model.onnx", providers=["CPUExecutionProvider"]
-        )
-        (onnx_input,) = session.get_inputs()
-        outputs["ONNX file"] = [
-            torch.from_numpy(np.asarray(session.run(None, {onnx_input.name: x.numpy()})[0]))
-            for x, _ in cases
-        ]
+        exported = OnnxRuntime(bundle.path / "model.onnx")
+        outputs["ONNX file"] = [exported(x) for x, _ in cases]
     with _blame(bundle, "model.so"):
         compiled = _each_once(
             lambda x: torch.from_numpy(bundle.run(x.numpy(), device)), [x for x, _ in cases]

@@ -143,10 +143,7 @@ def _instance_norm(attributes: Attributes) -> Function:
     epsilon = attributes.get("epsilon", 1e-5)
 
     def instance_norm(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        axes, column = list(range(2, x.dim())), (-1, *[1] * (x.dim() - 2))
-        centred = x - x.mean(axes, keepdim=True)
-        deviation = torch.sqrt((centred * centred).mean(axes, keepdim=True) + epsilon)
-        return centred / deviation * scale.reshape(column) + bias.reshape(column)
+        return F.instance_norm(x, weight=scale, bias=bias, eps=epsilon)
 
     return instance_norm
 

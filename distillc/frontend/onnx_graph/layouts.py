@@ -107,7 +107,7 @@ def _gather(attributes: Attributes) -> Function:
     axis = attributes.get("axis", 0)
 
     def gather(x: Tensor, places: Known) -> Tensor:
-        places = places % x.shape[axis]  # compiled code reads a negative place as it is
+        places = places % x.shape[axis]  # torch takes none that is negative
         if places.ndim == 0:
             return x.select(axis, int(places))
         taken = x.index_select(axis, torch.from_numpy(places.reshape(-1)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from distillc.data.metrics import largest_error
+from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, TraceError
 from distillc.frontend.onnx_graph.module import OnnxModule
 from distillc.frontend.onnx_graph.read import read_graph
@@ -15,16 +15,8 @@ from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.trace import trace
 from distillc.network import Network
 
-TOLERANCE = 1e-4
-"""Largest difference of the torch module from ONNX Runtime; see `largest_error`."""
-
 EDGES = (64, 128, 256, 512)
 """Tried for free axes: what the exporter took for granted can rule out some."""
-
-
-def is_onnx(path: str | Path) -> bool:
-    """Whether a checkpoint is an ONNX file, by its name."""
-    return Path(path).suffix.lower() == ".onnx"
 
 
 def load_onnx(path: Path) -> tuple[Network, str]:

@@ -13,8 +13,8 @@ from torch import nn
 
 import distillc
 from distillc.errors import LoweringError, TraceError
+from distillc.frontend.formats import is_onnx
 from distillc.frontend.onnx_graph import load as load_module
-from distillc.frontend.onnx_graph.load import is_onnx
 
 from .test_module import save
 

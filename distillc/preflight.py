@@ -1,0 +1,111 @@
+"""What every conversion checks before it begins, and how it tunes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distillc.budgets import Budget, get_budget
+from distillc.codegen.tuner import TuningResult
+from distillc.data.images import RestorationData, open_data
+from distillc.data.tasks import Task, check_scale, parse_task
+from distillc.errors import StorageError
+from distillc.network import Network
+from distillc.pipeline import Context
+from distillc.runtime.devices import get_device
+from distillc.runtime.precision import get_precision
+from distillc.targets.base import Target, get_target
+from distillc.tuning import tune
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of a conversion, checked.
+
+    Attributes:
+        target: What it compiles for.
+        task: How clean images are degraded.
+        budget: How much work it does.
+        precision: Name of what the bundle computes in.
+        out: The bundle's folder.
+    """
+
+    target: Target
+    task: Task
+    budget: Budget
+    precision: str
+    out: Path
+
+
+def accept(
+    source: str | Path,
+    target: str | Target,
+    task: str,
+    budget: str | Budget,
+    precision: str,
+    out: str | Path | None,
+    overwrite: bool,
+) -> Job:
+    """Check what can be checked before the network in `source` is read.
+
+    Raises:
+        UsageError: An unknown target, task, budget or precision.
+        StorageError: The bundle exists and is not to be overwritten.
+    """
+    place = Path(out) if out else Path(f"{Path(source).stem}.distillc")
+    job = Job(
+        get_target(target),
+        parse_task(task),
+        get_budget(budget),
+        get_precision(precision).name,
+        place,
+    )
+    if place.exists() and not overwrite:
+        raise StorageError(
+            "the bundle exists already", where=str(place), hint="choose --out, or add --overwrite"
+        )
+    return job
+
+
+def fit(
+    net: Network, job: Job, size: tuple[int, int], data: Path | None = None
+) -> tuple[Network, RestorationData]:
+    """Bring a network to a size, and find what the conversion will need.
+
+    Args:
+        net: The network that was read.
+        job: What is asked.
+        size: (H, W) in pixels of the bundle.
+        data: Folder of images or pairs; scikit-image's photographs by default.
+
+    Raises:
+        TraceError: The network cannot take the size.
+        UsageError: The task is for another scale.
+        DeviceError: What will verify the bundle is not complete.
+        DataError: There are no images.
+    """
+    net = net.at(net.fitting(size))
+    check_scale(job.task, net.scale)
+    get_device(job.target.devices[0]).launcher(1)
+    return net, open_data(data, job.task, net.in_channels)
+
+
+def tune_apart(
+    networks: Sequence[Network], size: tuple[int, int], job: Job, minutes: float, ctx: Context
+) -> TuningResult:
+    """Search the kernels of networks for so long; a second run adds to the records.
+
+    They stay in the work directory: the user's own change the prices that a search went by.
+    """
+    assert ctx.work is not None
+    key = {"target": job.target.name, "cpu": job.target.cpu}
+    return tune(
+        networks,
+        job.target,
+        [size],
+        minutes,
+        precision=job.precision,
+        records=ctx.work.stage("tune", key) / "records.jsonl",
+        progress=ctx.progress,
+    )
