@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 
 from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
+from distillc.codegen.self_check import SelfCheck, check_image
 from distillc.frontend.padding import Padded
 from distillc.frontend.static_form import StableSorts
 from distillc.frontend.trace import export_program
 from distillc.network import Network
-from distillc.runtime.bundle import HEADER, Bundle, create_bundle
+from distillc.runtime.bundle import HEADER, LIBRARY, Bundle, create_bundle
 from distillc.runtime.native import FOLDER
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
@@ -61,8 +63,8 @@ def compile(
         LoweringError: An operator cannot be compiled, or linking fails.
     """
     chosen = get_target(target)
-    arithmetic = get_precision(precision).name
-    if arithmetic == "fp16" and not chosen.half:
+    arithmetic = get_precision(precision)
+    if arithmetic.name == "fp16" and not chosen.half:
         log.warning("%s has no float16 arithmetic: fp16 is right there, but slow", chosen.name)
     net = network if isinstance(network, Network) else Network(network, size)
     module, fitting = net.hybrid(), net.fitting(size)
@@ -72,7 +74,22 @@ def compile(
     shape = (1, net.in_channels, *size)
     folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
     program = export_program(module, shape)
-    library = build_library(program, chosen, folder / "model.so", records, arithmetic, net.name)
+    with torch.no_grad(), StableSorts():
+        expected = module(torch.from_numpy(check_image(shape))).numpy()
+    stem = file_stem(net.name)
+    files = {"bench": f"{stem}-bench"}
+    if chosen.android:
+        files["android"] = f"lib{stem}.so"
+    library = build_library(
+        program,
+        chosen,
+        folder / LIBRARY,
+        records,
+        arithmetic.name,
+        net.name,
+        folder / files["android"] if chosen.android else None,
+        (folder / files["bench"], SelfCheck(expected, arithmetic.max_error)),
+    )
     shutil.copy(FOLDER / HEADER, folder)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
@@ -88,7 +105,8 @@ def compile(
             "name": net.name,
             "target": chosen.name,
             "devices": list(chosen.devices),
-            "precision": arithmetic,
+            "precision": arithmetic.name,
+            **files,
             "size": list(size),
             "scale": net.scale,
             "input_shape": list(library.input_shape),
@@ -98,3 +116,8 @@ def compile(
             **(manifest or {}),
         },
     )
+
+
+def file_stem(name: str) -> str:
+    """Return what files of a network are called: small letters, digits, underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "network"

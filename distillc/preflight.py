@@ -87,7 +87,7 @@ def fit(
     """
     net = net.at(net.fitting(size))
     check_scale(job.task, net.scale)
-    get_device(job.target.devices[0]).launcher(1)
+    get_device(job.target.devices[0]).ready()
     return net, open_data(data, job.task, net.in_channels)
 
 

@@ -24,6 +24,7 @@ class Target:
         l1_kib: First-level data cache of one big core, KiB.
         l2_kib: Second-level cache that one big core can use, KiB.
         link: Zig's triple for the linker, None for the host's own.
+        android: Whether it is a phone's, so that bundles hold a library for Android.
         devices: Names of the devices that can run it, the preferred first.
         half: Whether it computes with float16, as many lanes as a register holds.
         element_bits: Width of the numbers in a vector's lanes.
@@ -41,8 +42,14 @@ class Target:
     l2_kib: int
     link: str | None
     devices: tuple[str, ...]
+    android: bool = False
     half: bool = False
     element_bits: int = 32
+
+    @property
+    def static(self) -> str:
+        """Zig's triple of programs that bring their C library along."""
+        return f"{self.triple.partition('-')[0]}-linux-musl"
 
     @property
     def lanes(self) -> int:

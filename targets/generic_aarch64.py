@@ -16,5 +16,6 @@ GENERIC_AARCH64 = Target(
     l1_kib=32,
     l2_kib=256,
     link="aarch64-linux-gnu.2.28",
+    android=True,
     devices=("emulator",),
 )

@@ -16,6 +16,7 @@ SNAPDRAGON8ELITE = Target(
     l1_kib=96,
     l2_kib=12288,
     link="aarch64-linux-gnu.2.28",
+    android=True,
     devices=("emulator",),
     half=True,
 )

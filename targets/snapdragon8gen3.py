@@ -19,6 +19,7 @@ SNAPDRAGON8GEN3 = Target(
     l1_kib=64,
     l2_kib=2048,
     link="aarch64-linux-gnu.2.28",
+    android=True,
     devices=("emulator",),
     half=True,
 )

@@ -12,6 +12,7 @@ from rich.console import Console
 from distillc import __version__
 from distillc.cli.bench import bench
 from distillc.cli.convert import convert
+from distillc.cli.doctor import doctor
 from distillc.cli.explain_failure import explain_failure
 from distillc.cli.inspect import inspect
 from distillc.cli.passes import passes
@@ -41,7 +42,11 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (convert, inspect, run, verify, bench, tune, passes, targets, explain_failure):
+COMMANDS = (
+    *(convert, inspect, run, verify, bench, doctor),
+    *(tune, passes, targets, explain_failure),
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

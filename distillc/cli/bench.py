@@ -8,17 +8,18 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from distillc.cli.common import echo_json, json_option
+from distillc.cli.common import DEVICES, echo_json, json_option
 
 
 @click.command(
     epilog="""\b
 Examples:
   distillc bench restormer.distillc --threads 2
+  distillc bench restormer.distillc --device adb
   distillc bench restormer.distillc --runs 50 --json"""
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--device", default="host", show_default=True, help="Where to run it.")
+@click.option("--device", default="host", show_default=True, help=f"Where to run it: {DEVICES}.")
 @click.option("--threads", default=2, show_default=True, help="Threads.")
 @click.option("--runs", default=20, show_default=True, help="Timed runs, after a warm-up.")
 @json_option

@@ -43,6 +43,9 @@ class Replacement(click.ParamType):
         return block, label
 
 
+DEVICES = "host, emulator, ssh:user@host[:port], adb or adb:SERIAL"
+"""What `--device` takes."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from distillc.cli.common import echo_json, json_option
+from distillc.cli.common import DEVICES, echo_json, json_option
 
 
 @click.command(
@@ -19,7 +19,7 @@ Examples:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("result", type=click.Path(path_type=Path))
-@click.option("--device", help="Where to run it: host or emulator; by default the target's own.")
+@click.option("--device", help=f"Where to run it: {DEVICES}; by default the target's own.")
 @click.option("--threads", default=2, show_default=True, help="Threads.")
 @click.option("--overlap", type=int, help="Pixels that neighbouring tiles share.")
 @json_option

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from distillc.cli.common import echo_json, json_option
+from distillc.cli.common import DEVICES, echo_json, json_option
 
 
 @click.command(
@@ -18,7 +18,7 @@ Examples:
   distillc verify restormer.distillc --data photos/ --device emulator"""
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--device", help="Where to run it: host or emulator; by default the target's own.")
+@click.option("--device", help=f"Where to run it: {DEVICES}; by default the target's own.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of clean images or pairs.")
 @click.option("--images", default=2, show_default=True, help="How many images.")
 @json_option

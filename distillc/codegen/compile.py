@@ -13,12 +13,14 @@ import tvm
 from torch.export import ExportedProgram
 
 from distillc.codegen.emit import NetworkInfo, emit_kernels, emit_network
-from distillc.codegen.link import link_library
+from distillc.codegen.link import Form, link
 from distillc.codegen.lower import compiler_errors, lower
 from distillc.codegen.plan import plan_network
 from distillc.codegen.records import load_records
 from distillc.codegen.schedule import schedule_module
+from distillc.codegen.self_check import SelfCheck, emit_check
 from distillc.frontend.trace import image_shapes
+from distillc.runtime.native import KERNELS, MODEL, PROGRAM
 from distillc.targets.base import Target
 from distillc.workdir import storage_errors
 
@@ -52,6 +54,8 @@ def build_library(
     records: Path | None = None,
     precision: str = "fp32",
     name: str = "network",
+    android: Path | None = None,
+    bench: tuple[Path, SelfCheck] | None = None,
 ) -> LibraryInfo:
     """Compile a program to a shared library at `path`.
 
@@ -65,6 +69,8 @@ def build_library(
         records: A file of tuning records beside the shipped and the user's own.
         precision: `"fp32"` or `"fp16"`, of the arithmetic inside.
         name: What the library calls the network.
+        android: Where a library for Android goes, of the same kernels.
+        bench: Where the program `native/bench.c` goes, and what it checks itself by.
 
     Raises:
         LoweringError: An operator cannot be imported, or building or linking fails.
@@ -78,7 +84,13 @@ def build_library(
         objects = folder / "kernels.o"
         emit_kernels(mod, tvm_target(target), objects)
         sources = emit_network(plan, NetworkInfo(name, target.name, target.threads), folder)
-        link_library(path, target, (objects, *sources), ("model", "pool", "cores"), EXPORTS)
+        parts = (objects, *sources)
+        link(path, target, parts, MODEL, EXPORTS)
+        if android:
+            link(android, target, parts, MODEL, EXPORTS, Form.ANDROID)
+        if bench:
+            checked = (*parts, emit_check(bench[1], folder))
+            link(bench[0], target, checked, PROGRAM, EXPORTS, Form.PROGRAM)
     return LibraryInfo(
         *image_shapes(program),
         len({call.kernel for call in plan.calls}),
@@ -105,7 +117,7 @@ def build_kernels(mod: tvm.IRModule, target: Target, path: Path) -> None:
     with _building(target, path) as folder:
         objects = folder / "kernels.o"
         emit_kernels(mod, tvm_target(target), objects)
-        link_library(path, target, [objects], ("pool", "cores"), "__tvm_ffi_*; dc_pool_*")
+        link(path, target, [objects], KERNELS, "__tvm_ffi_*; dc_pool_*")
 
 
 @contextmanager

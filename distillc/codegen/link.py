@@ -1,9 +1,10 @@
-"""Objects and sources to a shared library, by zig."""
+"""Objects and sources to what runs: shared libraries and programs, by zig."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 
 from distillc.errors import LoweringError
@@ -13,17 +14,46 @@ from distillc.workdir import write_whole
 from distillc.zig import HINT, run_zig
 
 
-def link_library(
-    path: Path, target: Target, parts: Sequence[Path], native: Sequence[str], exports: str
+class Form(Enum):
+    """What a network is linked to."""
+
+    LIBRARY = "shared library for the target's own C library"
+    ANDROID = "shared library for Android, API 29 and up"
+    PROGRAM = "program without dependencies, for any Linux kernel"
+
+
+BIONIC = (
+    *("atoi", "calloc", "clock_gettime", "close", "free", "malloc", "memcpy", "memmove", "memset"),
+    *("open", "posix_memalign", "read", "sched_yield", "strcpy", "strlen", "syscall", "vsnprintf"),
+    *("pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstacksize"),
+    *("pthread_cond_broadcast", "pthread_cond_destroy", "pthread_cond_init", "pthread_cond_wait"),
+    *("pthread_create", "pthread_join", "pthread_mutex_destroy", "pthread_mutex_init"),
+    *("pthread_mutex_lock", "pthread_mutex_unlock"),
+)
+"""What a library for Android may call: Android's `libc.so` has it all since API 21. Thread-local
+variables by TLS descriptors it has since API 29 (bionic, `docs/elf-tls.md`)."""
+
+ANDROID_PAGE = 16384
+"""Bytes of a memory page that libraries must bear from Android 15 on."""
+
+
+def link(
+    path: Path,
+    target: Target,
+    parts: Sequence[Path],
+    native: Sequence[str],
+    exports: str,
+    form: Form = Form.LIBRARY,
 ) -> None:
-    """Link a shared library that needs the C library alone.
+    """Link what needs the C library alone.
 
     Args:
-        path: The library.
+        path: The library or program.
         target: What it is for.
         parts: Objects and sources.
         native: Sources of `distillc/runtime/native` that it holds, say `("pool", "cores")`.
-        exports: Pattern of the symbols that others see, say `"distillc_*"`.
+        exports: Pattern of the symbols that others see of a library, say `"distillc_*"`.
+        form: What to link.
 
     Raises:
         LoweringError: It does not compile or link.
@@ -32,19 +62,49 @@ def link_library(
     sources = [*parts, *(FOLDER / f"{name}.c" for name in native)]
     # Symbols stay, for counts by kernel; with them lines of code do, but no folder of this machine.
     folders = {FOLDER: "distillc", parts[0].parent: "build", Path.cwd(): "."}
-    paths = [f"-ffile-prefix-map={folder}={name}" for folder, name in folders.items()]
-    system = ["-target", target.link] if target.link else []
+    flags = [*FLAGS, *(f"-ffile-prefix-map={folder}={name}" for folder, name in folders.items())]
 
-    def link(temporary: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="distillc-link-") as folder:
-            script = Path(folder) / "exports.map"
+    def zig(*words: object) -> None:
+        if reason := run_zig("cc", *flags, *words):
+            message = f"linking for {target.name} failed: {reason}"
+            raise LoweringError(message, where=str(path), hint=HINT)
+
+    def write(temporary: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="distillc-link-") as name:
+            folder = Path(name)
+            script = folder / "exports.map"
             script.write_text(f"{{ global: {exports}; local: *; }};\n")
-            words = ["-shared", "-fPIC", *FLAGS, *paths, *system]
-            words.append(f"-Wl,--version-script={script}")
-            reason = run_zig("cc", *words, "-o", temporary, *sources)
-        if reason:
-            raise LoweringError(
-                f"linking for {target.name} failed: {reason}", where=str(path), hint=HINT
-            )
+            shared = ["-shared", "-fPIC", f"-Wl,--version-script={script}"]
+            if form is Form.PROGRAM:
+                zig("-target", target.static, "-static", "-o", temporary, *sources)
+            elif form is Form.ANDROID:
+                linked = _android_parts(zig, target, sources, folder)
+                pages = f"-Wl,-z,max-page-size={ANDROID_PAGE}"
+                shared += ["-nostdlib", "-Wl,-z,defs", f"-Wl,-soname,{path.name}", pages]
+                zig("-target", target.static, *shared, "-o", temporary, *linked)
+            else:
+                system = ["-target", target.link] if target.link else []
+                zig(*system, *shared, "-o", temporary, *sources)
 
-    write_whole(path, link)
+    write_whole(path, write)
+
+
+def _android_parts(
+    zig: Callable[..., None], target: Target, sources: Sequence[Path], folder: Path
+) -> list[Path]:
+    """Compile sources for bionic with no NDK; return what a library for Android is linked from.
+
+    They are compiled by musl's headers, whose types of threads are as large as bionic's, and linked
+    with an empty `libc.so` that has the names in `BIONIC`: a call of anything else is an error.
+    """
+    stub, parts = folder / "libc.c", [folder / "libc.so"]
+    stub.write_text("\n".join(f"void {name}(void) {{}}" for name in BIONIC))
+    plain = ["-shared", "-nostdlib", "-fno-builtin", "-w", "-Wl,-soname,libc.so"]
+    zig("-target", target.static, *plain, stub, "-o", parts[0])
+    for number, source in enumerate(sources):
+        if source.suffix == ".o":
+            parts.append(source)
+        else:
+            parts.append(folder / f"{number}.o")
+            zig("-target", target.static, "-fPIC", "-c", source, "-o", parts[-1])
+    return parts

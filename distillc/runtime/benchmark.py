@@ -63,9 +63,9 @@ def compare(
             f"{runs} runs after {warmup} on {threads} threads make no sense",
             hint="at least one run and one thread are needed",
         )
-    get_device(device)
+    chosen = get_device(device)
     for bundle in bundles:
-        if device not in bundle.manifest["devices"]:
+        if not chosen.programs and device not in bundle.manifest["devices"]:
             raise UsageError(
                 f"a bundle for {bundle.manifest['target']} does not run on {device}",
                 where=str(bundle.path),
@@ -75,7 +75,7 @@ def compare(
     if len(shapes) > 1:
         raise UsageError(f"bundles of different input shapes cannot be compared: {sorted(shapes)}")
     return time_libraries(
-        [bundle.library for bundle in bundles],
+        [bundle.file_for(chosen) for bundle in bundles],
         shapes.pop(),
         bundles[0].manifest["output_shape"],
         device,
@@ -94,10 +94,10 @@ def time_libraries(
     runs: int = 20,
     warmup: int = 3,
 ) -> list[Stats]:
-    """Time compiled libraries of equal input shape in turn on random input; see `compare`.
+    """Time compiled networks of equal input shape in turn on random input; see `compare`.
 
     Args:
-        libraries: Compiled networks.
+        libraries: Compiled networks: libraries, or programs for a device that runs these.
         input_shape: Shape of their float32 input.
         output_shape: Shape of the first one's output.
         device: Where.

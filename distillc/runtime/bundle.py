@@ -15,10 +15,10 @@ import numpy as np
 from distillc.errors import StorageError, UsageError, VerificationError
 from distillc.runtime.benchmark import Stats, compare
 from distillc.runtime.devices import get_device
-from distillc.runtime.tiling import OVERLAP, Tiling
+from distillc.runtime.devices.base import Device
 from distillc.workdir import file_digest, storage_errors, write_json
 
-FORMAT = 2
+FORMAT = 3
 """Version of the bundle's layout; others are refused."""
 
 LIBRARY = "model.so"
@@ -32,7 +32,10 @@ PARTS = (
     "model.onnx",
     "reference.safetensors",
 )
-"""What every bundle has; a report and a plot may come on top."""
+"""What every bundle has, besides the program that the manifest calls `bench`.
+
+A report and a plot may come on top, for a phone also the library that the manifest calls `android`.
+"""
 
 PACKAGES = ("distillc", "torch", "apache-tvm", "onnx", "onnxruntime")
 
@@ -71,7 +74,7 @@ class Bundle:
             files = dict(manifest["files"])
             form = int(manifest["format"])
             complete = all(name in files for name in PARTS) and all(
-                manifest[key] for key in ("target", "devices", "scale", *_SHAPES)
+                manifest[key] for key in ("target", "devices", "bench", "scale", *_SHAPES)
             )
         except (ValueError, KeyError, TypeError) as error:
             raise VerificationError(
@@ -97,14 +100,17 @@ class Bundle:
         threads: int = 2,
         overlap: int | None = None,
     ) -> np.ndarray[Any, Any]:
-        """Run the network on an image of any size; see `Tiling` for another than the bundle's.
+        """Run the network on an image of any size.
+
+        Larger images than the bundle's go through in overlapping tiles, smaller ones are mirrored
+        at their edges: `distillc/runtime/native/tiles.c` says how.
 
         Args:
             x: (1, C, H, W) float32 in [0, 1].
             device: Where; by default the first device of the bundle's target.
             threads: Threads.
-            overlap: Pixels that neighbouring tiles share; `OVERLAP`, or a quarter of a small tile,
-                by default.
+            overlap: Pixels that neighbouring tiles share; 32, or a quarter of a small tile, by
+                default.
 
         Returns:
             (1, C', H * scale, W * scale) float32.
@@ -125,12 +131,16 @@ class Bundle:
                 hint="NCHW, values in [0, 1]",
             )
         chosen = get_device(device or self.default_device())
-        share = min(OVERLAP, min(tile) // 4) if overlap is None else overlap
-        tiling = Tiling((given[2], given[3]), (tile[0], tile[1]), share)
-        outputs, _ = chosen.run(
-            [self.library], tiling.cut(x), self.manifest["output_shape"], threads=threads
-        )
-        return tiling.join(outputs, self.manifest["scale"])
+        if overlap is not None and not 0 <= overlap <= min(tile) // 2:
+            raise UsageError(
+                f"tiles of {tile[0]}x{tile[1]} cannot overlap by {overlap} pixels",
+                hint=f"choose 0 to {min(tile) // 2}",
+            )
+        scale = self.manifest["scale"]
+        shape = (1, self.manifest["output_shape"][1], scale * given[2], scale * given[3])
+        share = -1 if overlap is None else overlap
+        output, _ = chosen.run([self.file_for(chosen)], x, shape, threads=threads, overlap=share)
+        return output
 
     def benchmark(
         self, device: str = "host", threads: int = 2, runs: int = 20, warmup: int = 3
@@ -147,6 +157,10 @@ class Bundle:
     def library(self) -> Path:
         """The compiled network."""
         return self.path / LIBRARY
+
+    def file_for(self, device: Device) -> Path:
+        """Return what a device runs: the library, or the program."""
+        return self.path / self.manifest["bench"] if device.programs else self.library
 
     def default_device(self) -> str:
         """Return the first device of the bundle's target."""

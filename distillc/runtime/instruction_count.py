@@ -23,7 +23,8 @@ import numpy as np
 
 from distillc.errors import DeviceError
 from distillc.runtime.aarch64_classes import by_class
-from distillc.runtime.devices import TIMEOUT_S, get_device
+from distillc.runtime.devices import get_local_device
+from distillc.runtime.devices.base import TIMEOUT_S
 from distillc.runtime.elf import function_at, read_functions
 from distillc.runtime.runner import build_runner, run_models
 from distillc.workdir import cached_file
@@ -107,7 +108,7 @@ def count_instructions(
     Raises:
         DeviceError: qemu is missing or does not fit, or the network does not run.
     """
-    command, environment = get_device(device).launcher(threads=1)
+    command, environment = get_local_device(device).launcher(threads=1)
     if device == "host":
         # The usual runner is compiled for this very CPU, of which qemu may lack instructions.
         command = [str(build_runner(f"{platform.machine()}-linux-gnu.2.28"))]

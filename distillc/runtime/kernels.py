@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillc.runtime.devices import get_device
+from distillc.runtime.devices import get_local_device
 from distillc.runtime.instruction_count import InstructionCount, difference, execute
 from distillc.runtime.runner import start_runner
 
@@ -54,7 +54,7 @@ def time_kernels(
     Raises:
         DeviceError: Running fails.
     """
-    command, environment = get_device(device).launcher(threads)
+    command, environment = get_local_device(device).launcher(threads)
     return _run(command, environment, library, names, shapes, outputs, warmup, runs)
 
 
@@ -69,7 +69,7 @@ def count_kernels(
     Raises:
         DeviceError: qemu is missing or does not fit, or running fails.
     """
-    command, environment = get_device(device).launcher(threads=1)
+    command, environment = get_local_device(device).launcher(threads=1)
     errors: list[tuple[float, ...]] = []
 
     def run(times: int) -> InstructionCount:

@@ -98,6 +98,23 @@ class Library:
         self._check(self._functions.distillc_model_run(self._model, *images))
         return y
 
+    def restore(self, x: np.ndarray[Any, Any], overlap: int = -1) -> np.ndarray[Any, Any]:
+        """Restore a (1, C, H, W) float32 image of any size.
+
+        Args:
+            x: The image.
+            overlap: Pixels that neighbouring tiles share, -1 for the library's own choice.
+
+        Raises:
+            DeviceError: The network takes no such image.
+        """
+        scale = self.info.output_height // self.info.input_height
+        _, _, height, width = x.shape
+        y = np.empty((1, self.info.output_channels, scale * height, scale * width), np.float32)
+        images = (ctypes.byref(_image(x, "nchw")), ctypes.byref(_image(y, "nchw")))
+        self._check(self._functions.distillc_model_restore(self._model, *images, overlap))
+        return y
+
     def profile(self, x: np.ndarray[Any, Any]) -> list[tuple[str, float]]:
         """Run the network on a (1, C, H, W) float32 image; return milliseconds by step."""
         times = (ctypes.c_double * self.info.kernels)()

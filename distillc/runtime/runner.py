@@ -6,26 +6,18 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distillc.errors import DeviceError
+from distillc.runtime.devices.base import Timing
 from distillc.runtime.native import FLAGS, FOLDER
 from distillc.workdir import cached_file, storage_errors
 from distillc.zig import HINT, run_zig
 
 SOURCE = FOLDER / "runner.c"
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What the runner printed: milliseconds of each run of each model, and peak memory in bytes."""
-
-    ms: tuple[tuple[float, ...], ...]
-    peak_bytes: int
 
 
 def build_runner(triple: str | None) -> Path:
@@ -94,6 +86,7 @@ def run_models(
     warmup: int,
     runs: int,
     timeout_s: float,
+    overlap: int = -1,
 ) -> tuple[np.ndarray[Any, Any], Timing]:
     """Run the first model on every image and time all in turn on the first; return both.
 
@@ -101,12 +94,12 @@ def run_models(
         command: The runner, and what it runs under.
         environment: Environment of the process.
         models: Compiled libraries with equal input shapes.
-        x: One or several inputs, along the first axis, float32; a model takes one at a time.
-        output_shape: Shape of the first model's output for one of them; inputs have as much of the
-            first axis as outputs.
+        x: One or several images (N, C, H, W), float32, of any size; a model takes one at a time.
+        output_shape: (1, C', H', W') of the first model's output for one of them.
         warmup: Runs that are not timed.
         runs: Timed runs.
         timeout_s: Seconds after which the process is killed.
+        overlap: Pixels that the tiles of a large image share, -1 for the library's own choice.
 
     Returns:
         The outputs, along the first axis, float32, and the times.
@@ -119,8 +112,8 @@ def run_models(
         source, sink = Path(folder) / "input", Path(folder) / "output"
         with storage_errors(source):
             source.write_bytes(np.ascontiguousarray(x, dtype=np.float32).tobytes())
-        shape = ",".join(str(extent) for extent in (output_shape[0], *x.shape[1:]))
-        words = [shape, source, sink, warmup, runs, *(path.resolve() for path in models)]
+        shape = ",".join(str(extent) for extent in x.shape[1:])
+        words = [shape, overlap, source, sink, warmup, runs, *(path.resolve() for path in models)]
         data = start_runner([*command, *map(str, words)], environment, models[0], timeout_s)
         output = np.fromfile(sink, np.float32)
     wanted = (len(x), *output_shape[1:])

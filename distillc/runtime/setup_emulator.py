@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from distillc.runtime.devices import AARCH64_TRIPLE, missing_parts
+from distillc.runtime.devices.local import AARCH64_TRIPLE, missing_parts
 from distillc.runtime.runner import build_runner
 
 PACKAGES = ("qemu-user", "libc6-arm64-cross")

@@ -109,7 +109,7 @@ def verify_bundle(
         DeviceError: The device is incomplete, or running fails.
     """
     name = device or bundle.default_device()
-    get_device(name).launcher(1)  # what the machine lacks says nothing of the bundle
+    get_device(name).ready()  # what the machine lacks says nothing of the bundle
     try:
         result = _compare(bundle, pairs, name, original)
         metrics = {**bundle.manifest.get("metrics", {}), "verification": asdict(result)}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.devices import missing_parts
+from distillc.runtime.devices.local import missing_parts
 from tests.conftest import Converted
 
 Run = Callable[..., tuple[int, str, str]]

@@ -17,7 +17,8 @@ from distillc.codegen import link
 from distillc.codegen.compile import LibraryInfo, build_library, tvm_target
 from distillc.errors import LoweringError, StorageError
 from distillc.frontend.trace import export_program
-from distillc.runtime.devices import get_device, missing_parts
+from distillc.runtime.devices import get_device
+from distillc.runtime.devices.local import missing_parts
 from distillc.surrogates.registry import FAMILIES, build_surrogate
 from distillc.targets.base import get_target
 

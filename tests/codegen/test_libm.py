@@ -9,7 +9,7 @@ from pathlib import Path
 
 import distillc
 from distillc.codegen.compile import build_library
-from distillc.codegen.link import link_library
+from distillc.codegen.link import link
 from distillc.frontend.trace import export_program
 from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
 from distillc.runtime.elf import read_symbols
@@ -39,5 +39,5 @@ def test_a_hybrid_of_attention_and_scans(tmp_path: Path) -> None:
 def test_a_call_would_be_seen(tmp_path: Path) -> None:
     source, library = tmp_path / "calls.c", tmp_path / "calls.so"
     source.write_text("float expf(float); float f(float x) { return expf(x); }\n")
-    link_library(library, get_target("snapdragon8elite"), [source], (), "f")
+    link(library, get_target("snapdragon8elite"), [source], (), "f")
     assert libm_symbols(library) == {"expf"}

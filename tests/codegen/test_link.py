@@ -1,17 +1,20 @@
-"""link_library: zig makes shared libraries for every target; its complaints become errors."""
+"""link: zig makes shared libraries for every target; its complaints become errors."""
 
 from __future__ import annotations
 
 import ctypes
+import platform
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from distillc.codegen.link import link_library
+from distillc.codegen.link import ANDROID_PAGE, BIONIC, Form, link
 from distillc.errors import LoweringError
-from distillc.runtime.native import FOLDER
+from distillc.runtime.native import FOLDER, KERNELS
 from distillc.targets.base import get_target
 
 MACHINE = slice(18, 20)  # e_machine of an ELF header
@@ -39,7 +42,7 @@ def compile_object(folder: Path, *options: str) -> Path:
 
 def test_host_library_loads(tmp_path: Path) -> None:
     path = tmp_path / "answer.so"
-    link_library(path, get_target("host"), [compile_object(tmp_path)], (), "answer")
+    link(path, get_target("host"), [compile_object(tmp_path)], (), "answer")
     assert ctypes.CDLL(str(path)).answer() == 42
 
 
@@ -48,22 +51,71 @@ def test_arm_library_is_an_arm_library(tmp_path: Path, name: str) -> None:
     target = get_target(name)
     path = tmp_path / "answer.so"
     part = compile_object(tmp_path, "-target", str(target.link))
-    link_library(path, target, [part], (), "answer")
+    link(path, target, [part], (), "answer")
     header = path.read_bytes()[:64]
     assert header[:4] == b"\x7fELF"
     assert int.from_bytes(header[MACHINE], "little") == AARCH64
 
 
+def read_elf(path: Path, *options: str) -> str:
+    command = ["readelf", "--wide", *options, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(not shutil.which("readelf"), reason="readelf (Debian: binutils) is missing")
+def test_android_library_needs_bionic_alone(tmp_path: Path) -> None:
+    target = get_target("snapdragon8elite")
+    path = tmp_path / "libanswer.so"
+    part = compile_object(tmp_path, "-target", target.static)
+    link(path, target, [part], KERNELS, "answer; dc_pool_create", Form.ANDROID)
+    dynamic = read_elf(path, "--dynamic")
+    assert re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic) == ["libc.so"]
+    assert re.findall(r"\(SONAME\).*\[(.*)\]", dynamic) == ["libanswer.so"]
+    symbols = [
+        line.split() for line in read_elf(path, "--dyn-syms").splitlines() if "GLOBAL" in line
+    ]
+    wanted = {each[-1] for each in symbols if each[-2] == "UND"}
+    assert {"pthread_create", "malloc"} <= wanted <= set(BIONIC)
+    assert {each[-1] for each in symbols if each[-2] != "UND"} == {"answer", "dc_pool_create"}
+    loads = [line.split() for line in read_elf(path, "--segments").splitlines() if " LOAD " in line]
+    assert {each[-1] for each in loads} == {hex(ANDROID_PAGE)}
+    assert all(int(each[1], 16) % ANDROID_PAGE == int(each[2], 16) % ANDROID_PAGE for each in loads)
+
+
+def test_android_library_cannot_call_what_bionic_lacks(tmp_path: Path) -> None:
+    source = tmp_path / "calls.c"
+    source.write_text(
+        "int strverscmp(const char *, const char *);\nint answer(void) "
+        '{ return strverscmp("a", "b"); }\n'
+    )
+    with pytest.raises(LoweringError, match="strverscmp"):
+        link(tmp_path / "out.so", get_target("snapdragon8elite"), [source], (), "*", Form.ANDROID)
+
+
+@pytest.mark.parametrize("name", ["host", "snapdragon8elite"])
+def test_program_needs_nothing(tmp_path: Path, name: str) -> None:
+    source, path = tmp_path / "main.c", tmp_path / "program"
+    source.write_text('#include <stdio.h>\nint main(void) { puts("42"); }\n')
+    link(path, get_target(name), [source], (), "", Form.PROGRAM)
+    command = [str(path)]
+    if name != "host" and platform.machine() != "aarch64":
+        if not shutil.which("qemu-aarch64"):
+            pytest.skip("qemu-aarch64 (Debian: qemu-user) is missing")
+        command.insert(0, "qemu-aarch64")
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={})
+    assert done.stdout == "42\n"
+
+
 def test_failure_names_target_and_reason(tmp_path: Path) -> None:
     missing = tmp_path / "missing.o"
     with pytest.raises(LoweringError, match=r"linking for host failed: .*missing\.o"):
-        link_library(tmp_path / "out.so", get_target("host"), [missing], (), "answer")
+        link(tmp_path / "out.so", get_target("host"), [missing], (), "answer")
     assert not (tmp_path / "out.so").exists()
 
 
 def test_only_what_is_exported_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "pool.so"
-    link_library(path, get_target("host"), [compile_object(tmp_path)], ("pool", "cores"), "answer")
+    link(path, get_target("host"), [compile_object(tmp_path)], ("pool", "cores"), "answer")
     library = ctypes.CDLL(str(path))
     assert library.answer() == 42
     assert not hasattr(library, "dc_pool_create")
@@ -71,7 +123,7 @@ def test_only_what_is_exported_is_seen(tmp_path: Path) -> None:
 
 def test_no_folder_of_this_machine_is_named(tmp_path: Path) -> None:
     path = tmp_path / "pool.so"
-    link_library(path, get_target("host"), [compile_object(tmp_path)], ("pool", "cores"), "answer")
+    link(path, get_target("host"), [compile_object(tmp_path)], ("pool", "cores"), "answer")
     content = path.read_bytes()
     assert b"pool.c" in content
     assert str(FOLDER).encode() not in content

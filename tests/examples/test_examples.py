@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.devices import missing_parts
+from distillc.runtime.devices.local import missing_parts
 from tests.conftest import Converted
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -11,7 +11,7 @@ import torch
 from distillc.compilation import compile as compile_bundle
 from distillc.network import KEEP, Network
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.devices import missing_parts
+from distillc.runtime.devices.local import missing_parts
 from distillc.runtime.verify import Pair, verify_bundle
 from distillc.surrogates.registry import build_surrogate
 from tests.passes.toy import toy_network

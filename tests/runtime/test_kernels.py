@@ -11,7 +11,7 @@ from tvm.script import from_source
 
 from distillc.codegen.compile import build_kernels
 from distillc.errors import DeviceError
-from distillc.runtime.devices import missing_parts
+from distillc.runtime.devices.local import missing_parts
 from distillc.runtime.instruction_count import total
 from distillc.runtime.kernels import count_kernels, time_kernels
 from distillc.targets.base import get_target

@@ -22,7 +22,11 @@ def run(
     code: str, timeout_s: float = 60, shape: tuple[int, ...] = X.shape
 ) -> tuple[object, Timing]:
     """Run Python code in the runner's place."""
-    command = [sys.executable, "-c", f"import sys\nshape, source, sink = sys.argv[1:4]\n{code}"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys\nshape, overlap, source, sink = sys.argv[1:5]\n{code}",
+    ]
     return run_models(command, {}, [Path("m.so")], X, shape, warmup=0, runs=2, timeout_s=timeout_s)
 
 
@@ -33,8 +37,10 @@ def test_input_and_output_pass_through_files() -> None:
 
 
 def test_arguments() -> None:
-    check = "assert shape == '1,1,2,3', shape\nassert sys.argv[4:6] == ['0', '2'], sys.argv\n"
-    check += "assert sys.argv[6].startswith('/') and sys.argv[6].endswith('m.so')\n"
+    check = (
+        "assert (shape, overlap) == ('1,2,3', '-1')\nassert sys.argv[5:7] == ['0', '2'], sys.argv\n"
+    )
+    check += "assert sys.argv[7].startswith('/') and sys.argv[7].endswith('m.so')\n"
     run(f"{check}open(sink, 'wb').write(open(source, 'rb').read())\n{OK}")
 
 

@@ -136,7 +136,7 @@ def test_a_library_that_crashes_costs_the_mark(
 
 
 def test_a_device_that_is_missing_does_not(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distillc.runtime.devices.missing_parts", lambda: ["qemu"])
+    monkeypatch.setattr("distillc.runtime.devices.local.missing_parts", lambda: ["qemu"])
     with pytest.raises(DeviceError, match="qemu missing"):
         verify_bundle(bundle, device="emulator")
     assert Bundle.open(bundle.path).manifest["verified"] is True

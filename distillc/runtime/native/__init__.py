@@ -1,6 +1,7 @@
-"""The C sources of every compiled network: its functions, its threads, and a program that runs it.
+"""The C sources of every compiled network: its functions, its threads, and programs that run it.
 
-`distillc.h` is what others include; `runner.c` is a program, the rest is linked into libraries.
+`distillc.h` is what others include. `bench.c` is the program of a bundle, `runner.c` the one that
+loads libraries here.
 """
 
 from __future__ import annotations
@@ -12,3 +13,10 @@ FOLDER = Path(__file__).parent
 
 FLAGS = ("-std=gnu11", "-O2", "-mcpu=baseline", "-pthread", f"-I{FOLDER}")
 """What they are compiled with. Kernels come as objects: nothing here needs the newest CPU."""
+
+KERNELS = ("pool", "cores")
+"""Sources that kernels need."""
+MODEL = (*KERNELS, "model", "images", "tiles", "error")
+"""Sources of a network's library."""
+PROGRAM = (*MODEL, "bench", "pictures", "png", "inflate")
+"""Sources of a network's program."""

@@ -81,6 +81,14 @@ DISTILLC_API distillc_status distillc_model_create(const distillc_options *optio
 DISTILLC_API distillc_status distillc_model_run(distillc_model *model, const distillc_image *input,
                                                 const distillc_image *output);
 
+/* Restores an image of any size; the output's is the input's times the network's factor. Larger
+ * images than the network's go through in tiles that share `overlap` pixels (-1: 32, or a quarter of
+ * a small tile), smaller ones are mirrored at their right and lower edges. */
+DISTILLC_API distillc_status distillc_model_restore(distillc_model *model,
+                                                    const distillc_image *input,
+                                                    const distillc_image *output,
+                                                    int32_t overlap);
+
 /* Runs the network and says how long each of its `kernels` steps took, in milliseconds. */
 DISTILLC_API distillc_status distillc_model_profile(distillc_model *model,
                                                     const distillc_image *input,

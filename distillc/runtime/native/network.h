@@ -60,6 +60,15 @@ typedef struct {
 
 extern const dc_network dc_the_network;
 
+// What torch makes of the image of `bench.c`: `count` values of the output, evenly spread.
+typedef struct {
+  uint64_t count;
+  float tolerance;
+  const float *values;
+} dc_check;
+
+extern const dc_check dc_the_check;  // in programs, not in libraries
+
 enum { DC_ALIGNMENT = 128 };
 
 #endif

@@ -1,10 +1,11 @@
 // Runs compiled networks: once to a file, or several in turn against the clock.
 //
-//   runner SHAPE INPUT OUTPUT WARMUP RUNS MODEL.so [MODEL.so ...]
+//   runner SHAPE OVERLAP INPUT OUTPUT WARMUP RUNS MODEL.so [MODEL.so ...]
 //
-// SHAPE is 1,C,H,W; INPUT holds float32 images of that shape, one or more; OUTPUT receives what the
-// first model makes of each. The first image serves for the clock. Prints one JSON object:
-// milliseconds of every run of every model, and the peak of memory in use.
+// SHAPE is C,H,W, of any size: see `distillc_model_restore` for it and OVERLAP. INPUT holds float32
+// images of that shape, one or more; OUTPUT receives what the first model makes of each. The first
+// image serves for the clock. Prints one JSON object: milliseconds of every run of every model, and
+// the peak of memory in use.
 //
 //   runner --kernels LIBRARY.so SHAPES OUTPUTS WARMUP RUNS NAME [NAME ...]
 //
@@ -21,6 +22,7 @@
 
 #include "clock.h"
 #include "distillc.h"
+#include "memory.h"
 #include "network.h"
 #include "pool.h"
 
@@ -51,17 +53,6 @@ static int threads(void) {
   return text ? atoi(text) : 1;
 }
 
-// Peak resident memory of this program alone: getrusage would count the process that started it.
-static size_t peak_bytes(void) {
-  FILE *status = fopen("/proc/self/status", "r");
-  char line[256];
-  size_t kib = 0;
-  while (status && fgets(line, sizeof line, status)) sscanf(line, "VmHWM: %zu", &kib);
-  if (!kib) FAIL("/proc/self/status does not say how much memory was used");
-  fclose(status);
-  return kib * 1024;
-}
-
 // Calls each of `count` things in turn, round after round, and prints the milliseconds of each.
 static void race(int count, int warmup, int runs, void (*call)(void *, int), void *context) {
   double *ms = allocate(sizeof *ms * (size_t)count * (size_t)runs);
@@ -83,9 +74,11 @@ static void race(int count, int warmup, int runs, void (*call)(void *, int), voi
 
 typedef struct {
   distillc_model *model;
-  distillc_status (*run)(distillc_model *, const distillc_image *, const distillc_image *);
+  distillc_status (*restore)(distillc_model *, const distillc_image *, const distillc_image *,
+                             int32_t);
   const char *(*last_error)(void);
   distillc_image input, output;
+  int32_t overlap;
 } network;
 
 static distillc_image packed(int channels, int height, int width, float *data) {
@@ -102,22 +95,25 @@ static size_t image_bytes(const distillc_image *image) {
 
 static void run_network(void *context, int index) {
   network *net = (network *)context + index;
-  if (net->run(net->model, &net->input, &net->output)) FAIL("%s", net->last_error());
+  if (net->restore(net->model, &net->input, &net->output, net->overlap)) FAIL("%s", net->last_error());
 }
 
-static network open_network(const char *path, distillc_image input) {
+static network open_network(const char *path, distillc_image input, int32_t overlap) {
   void *library = load(path);
-  network net = {.input = input};
+  network net = {.input = input, .overlap = overlap};
   distillc_status (*create)(const distillc_options *, distillc_model **);
   distillc_status (*describe)(const distillc_model *, distillc_info *);
   *(void **)&create = find(library, "distillc_model_create");
   *(void **)&describe = find(library, "distillc_model_info");
-  *(void **)&net.run = find(library, "distillc_model_run");
+  *(void **)&net.restore = find(library, "distillc_model_restore");
   *(void **)&net.last_error = find(library, "distillc_last_error");
   const distillc_options options = {threads()};
   distillc_info info;
   if (create(&options, &net.model) || describe(net.model, &info)) FAIL("%s", net.last_error());
-  net.output = packed(info.output_channels, info.output_height, info.output_width, NULL);
+  const int scale = info.output_height / info.input_height;
+  const int same = input.height == info.input_height && input.width == info.input_width;
+  net.output = packed(info.output_channels, same ? info.output_height : scale * input.height,
+                      same ? info.output_width : scale * input.width, NULL);
   net.output.data = allocate(image_bytes(&net.output));
   return net;
 }
@@ -129,29 +125,29 @@ static int next_image(FILE *source, const distillc_image *image, const char *pat
 }
 
 static int run_networks(int argc, char **argv) {
-  if (argc < 7) FAIL("usage: SHAPE INPUT OUTPUT WARMUP RUNS MODEL.so ...");
-  int batch, channels, height, width;
-  if (sscanf(argv[1], "%d,%d,%d,%d", &batch, &channels, &height, &width) != 4 || batch != 1)
-    FAIL("%s is no shape 1,C,H,W", argv[1]);
+  if (argc < 8) FAIL("usage: SHAPE OVERLAP INPUT OUTPUT WARMUP RUNS MODEL.so ...");
+  int channels, height, width;
+  if (sscanf(argv[1], "%d,%d,%d", &channels, &height, &width) != 3)
+    FAIL("%s is no shape C,H,W", argv[1]);
   distillc_image input = packed(channels, height, width, NULL);
   input.data = allocate(image_bytes(&input));
-  FILE *source = fopen(argv[2], "rb"), *sink = fopen(argv[3], "wb");
-  if (!source) FAIL("%s cannot be read", argv[2]);
-  if (!sink) FAIL("%s cannot be written", argv[3]);
-  if (!next_image(source, &input, argv[2])) FAIL("%s holds no input", argv[2]);
-  const int count = argc - 6;
+  FILE *source = fopen(argv[3], "rb"), *sink = fopen(argv[4], "wb");
+  if (!source) FAIL("%s cannot be read", argv[3]);
+  if (!sink) FAIL("%s cannot be written", argv[4]);
+  if (!next_image(source, &input, argv[3])) FAIL("%s holds no input", argv[3]);
+  const int count = argc - 7;
   network *networks = allocate(sizeof *networks * (size_t)count);
-  for (int i = 0; i < count; i++) networks[i] = open_network(argv[6 + i], input);
+  for (int i = 0; i < count; i++) networks[i] = open_network(argv[7 + i], input, atoi(argv[2]));
   printf("{");
-  race(count, atoi(argv[4]), atoi(argv[5]), run_network, networks);
+  race(count, atoi(argv[5]), atoi(argv[6]), run_network, networks);
   do {
     run_network(networks, 0);
     const distillc_image *output = &networks[0].output;
     if (fwrite(output->data, 1, image_bytes(output), sink) != image_bytes(output))
-      FAIL("%s cannot be written", argv[3]);
-  } while (next_image(source, &input, argv[2]));
-  if (fclose(sink)) FAIL("%s cannot be written", argv[3]);
-  printf(", \"peak_bytes\": %zu}\n", peak_bytes());
+      FAIL("%s cannot be written", argv[4]);
+  } while (next_image(source, &input, argv[3]));
+  if (fclose(sink)) FAIL("%s cannot be written", argv[4]);
+  printf(", \"peak_bytes\": %zu}\n", dc_peak_bytes());
   return 0;
 }
 

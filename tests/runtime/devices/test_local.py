@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 from distillc.errors import DeviceError, UsageError
-from distillc.runtime import devices
 from distillc.runtime.bundle import LIBRARY, Bundle
-from distillc.runtime.devices import DEVICES, get_device, missing_parts
+from distillc.runtime.devices import LOCAL, get_device, get_local_device, local
+from distillc.runtime.devices.local import missing_parts
 
 X = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
 
 
 def test_known_devices() -> None:
-    assert list(DEVICES) == ["host", "emulator"]
+    assert list(LOCAL) == ["host", "emulator"]
     assert get_device("host").name == "host"
     with pytest.raises(UsageError, match="unknown device 'gpu'") as caught:
         get_device("gpu")
-    assert "known devices: host, emulator" in str(caught.value)
+    assert "known devices: host, emulator, ssh:user@host[:port], adb[:serial]" in str(caught.value)
+    with pytest.raises(UsageError, match="no device that loads libraries"):
+        get_local_device("adb")
 
 
 def test_emulator_and_host_agree(arm: Bundle, verified: Bundle) -> None:
@@ -73,17 +75,17 @@ def test_library_of_another_machine(arm: Bundle, verified: Bundle) -> None:
 
 
 def test_input_of_another_shape(verified: Bundle) -> None:
-    small = X[..., :8, :8]
-    with pytest.raises(DeviceError):
-        get_device("host").run([verified.path / LIBRARY], small, small.shape, threads=1)
+    gray = X[:, :1]
+    with pytest.raises(DeviceError, match="with 1 channels"):
+        get_device("host").run([verified.path / LIBRARY], gray, X.shape, threads=1)
 
 
 def test_incomplete_emulator_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(devices, "AARCH64_SYSTEM", tmp_path)
-    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(devices.shutil, "which", lambda _: None)
+    monkeypatch.setattr(local, "AARCH64_SYSTEM", tmp_path)
+    monkeypatch.setattr(local.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(local.shutil, "which", lambda _: None)
     assert [part.partition(" (")[0] for part in missing_parts()] == [
         "qemu-aarch64",
         "the aarch64 C library",
@@ -94,5 +96,5 @@ def test_incomplete_emulator_says_what_to_do(
 
 
 def test_an_arm_machine_needs_no_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(local.platform, "machine", lambda: "aarch64")
     assert missing_parts() == []

@@ -1,35 +1,28 @@
-"""Devices: what runs a compiled library. `host` is this machine, `emulator` is qemu-aarch64."""
+"""Devices on this machine: `host` is it, `emulator` is qemu-aarch64."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from distillc.errors import DeviceError, UsageError
-from distillc.runtime.runner import Timing, build_runner, run_models
+from distillc.errors import DeviceError, DistillcError
+from distillc.runtime.devices.base import TIMEOUT_S, Device, Finding, Timing
+from distillc.runtime.runner import build_runner, run_models
 
-TIMEOUT_S = 1800.0
 AARCH64_TRIPLE = "aarch64-linux-gnu.2.28"
 AARCH64_SYSTEM = Path("/usr/aarch64-linux-gnu")
+SET_UP = "run `python -m distillc.runtime.setup_emulator` once"
 
 
-class Device(ABC):
-    """Something that runs compiled libraries.
-
-    Attributes:
-        name: The name that `--device` takes.
-        clock: Whether its times mean anything.
-    """
-
-    name: str
-    clock = True
+class LocalDevice(Device):
+    """What loads libraries by the runner, here."""
 
     @abstractmethod
     def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
@@ -48,8 +41,9 @@ class Device(ABC):
         threads: int,
         warmup: int = 0,
         runs: int = 0,
+        overlap: int = -1,
     ) -> tuple[np.ndarray[Any, Any], Timing]:
-        """Run models in turn on one input; see `distillc.runtime.runner.run_models`."""
+        """See `Device.run`."""
         command, environment = self.launcher(threads)
         return run_models(
             command,
@@ -60,38 +54,51 @@ class Device(ABC):
             warmup=warmup,
             runs=runs,
             timeout_s=TIMEOUT_S,
+            overlap=overlap,
         )
+
+    def ready(self) -> None:
+        """See `Device.ready`."""
+        self.launcher(1)
+
+    def doctor(self) -> Iterator[Finding]:
+        """See `Device.doctor`."""
+        try:
+            command, _ = self.launcher(1)
+        except DistillcError as error:
+            yield Finding("runner", False, str(error))
+        else:
+            yield Finding("runner", True, " ".join(Path(word).name for word in command))
 
 
 def _environment(threads: int) -> dict[str, str]:
     return {"DISTILLC_THREADS": str(threads), "PATH": os.environ.get("PATH", "")}
 
 
-class Host(Device):
+class Host(LocalDevice):
     """This machine."""
 
     name = "host"
 
     def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
-        """See `Device.launcher`."""
+        """See `LocalDevice.launcher`."""
         return [str(build_runner(None))], _environment(threads)
 
 
-class Emulator(Device):
+class Emulator(LocalDevice):
     """A 64-bit Arm machine under qemu. Its times mean nothing.
 
     On an aarch64 machine qemu is left out and the code runs natively.
     """
 
     name = "emulator"
-    clock = False
+    clock: ClassVar[bool] = False
 
     def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
-        """See `Device.launcher`."""
+        """See `LocalDevice.launcher`."""
         if missing := missing_parts():
             raise DeviceError(
-                f"the emulator is not complete: {', '.join(missing)} missing",
-                hint="run `python -m distillc.runtime.setup_emulator` once",
+                f"the emulator is not complete: {', '.join(missing)} missing", hint=SET_UP
             )
         runner = str(build_runner(AARCH64_TRIPLE))
         if platform.machine() == "aarch64":
@@ -110,17 +117,3 @@ def missing_parts() -> list[str]:
         if not (AARCH64_SYSTEM / "lib" / "libc.so.6").exists():
             missing.append("the aarch64 C library (Debian: libc6-arm64-cross)")
     return missing
-
-
-DEVICES: dict[str, Device] = {device.name: device for device in (Host(), Emulator())}
-
-
-def get_device(name: str) -> Device:
-    """Return a device by name.
-
-    Raises:
-        UsageError: No device has this name; the message lists the known.
-    """
-    if name not in DEVICES:
-        raise UsageError(f"unknown device {name!r}", hint=f"known devices: {', '.join(DEVICES)}")
-    return DEVICES[name]

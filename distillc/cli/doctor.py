@@ -1,0 +1,36 @@
+"""`distillc doctor`: whether a device can run bundles."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from distillc.cli.common import DEVICES, echo_json, json_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  distillc doctor --device adb
+  distillc doctor --device ssh:pi@raspberrypi.local"""
+)
+@click.option("--device", default="host", show_default=True, help=f"{DEVICES}.")
+@json_option
+def doctor(device: str, as_json: bool) -> None:
+    """Look at what a device needs, step by step, up to what is not well."""
+    from distillc.errors import DeviceError
+    from distillc.runtime.devices import get_device
+
+    findings = list(get_device(device).doctor())
+    if as_json:
+        echo_json([asdict(finding) for finding in findings])
+    else:
+        table = Table("what", "", "seen")
+        for finding in findings:
+            table.add_row(finding.what, "ok" if finding.well else "[red]no[/]", finding.seen)
+        Console().print(table)
+    if not all(finding.well for finding in findings):
+        raise DeviceError(f"{device} is not ready", hint=f"mend: {findings[-1].what}")

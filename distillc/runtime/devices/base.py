@@ -1,0 +1,90 @@
+"""What a device is: something that runs compiled networks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+TIMEOUT_S = 1800.0
+"""Seconds after which what runs is stopped."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of each run of each model, and peak memory in bytes."""
+
+    ms: tuple[tuple[float, ...], ...]
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What `distillc doctor` found: what was looked at, whether it is well, and what was seen."""
+
+    what: str
+    well: bool
+    seen: str
+
+
+class Device(ABC):
+    """Something that runs compiled networks.
+
+    Attributes:
+        name: The name that `--device` takes.
+        clock: Whether its times mean anything.
+        programs: Whether it runs the programs of bundles, by themselves, not their libraries.
+    """
+
+    name: str
+    clock: ClassVar[bool] = True
+    programs: ClassVar[bool] = False
+
+    @abstractmethod
+    def run(
+        self,
+        models: Sequence[Path],
+        x: np.ndarray[Any, Any],
+        output_shape: Sequence[int],
+        *,
+        threads: int,
+        warmup: int = 0,
+        runs: int = 0,
+        overlap: int = -1,
+    ) -> tuple[np.ndarray[Any, Any], Timing]:
+        """Run the first model on every image and time all in turn; return both.
+
+        Args:
+            models: Libraries, or programs where `programs` says so, of equal input shapes.
+            x: One or several images (N, C, H, W), float32, of any size; a model takes one at a
+                time.
+            output_shape: (1, C', H', W') of the first model's output for one of them.
+            threads: Threads.
+            warmup: Runs that are not timed.
+            runs: Timed runs.
+            overlap: Pixels that the tiles of a large image share, -1 for the library's own choice.
+
+        Returns:
+            The outputs, along the first axis, float32, and the times.
+
+        Raises:
+            DeviceError: The device is not ready, or what runs takes too long, crashes, or prints an
+                error.
+            StorageError: There is no space here for the input.
+        """
+
+    @abstractmethod
+    def ready(self) -> None:
+        """Check what is needed before anything runs.
+
+        Raises:
+            DeviceError: The device is incomplete, or cannot be reached.
+        """
+
+    @abstractmethod
+    def doctor(self) -> Iterator[Finding]:
+        """Look at what the device needs, one after the other, up to what is not well."""

@@ -1,0 +1,18 @@
+// Images in the caller's layouts, and planes of floats as the network takes them.
+#ifndef DISTILLC_IMAGES_H
+#define DISTILLC_IMAGES_H
+
+#include "distillc.h"
+
+// Checks an image of this shape (channels, height, width) and gives its strides their values.
+distillc_status dc_check_image(distillc_image *image, const char *what, const int32_t shape[3]);
+
+// Copies a window of an image to planes; beyond its right and lower edge the image is mirrored.
+void dc_read_window(const distillc_image *image, const int32_t shape[3], int32_t top, int32_t left,
+                    float *to);
+
+// Copies planes to an image; an alpha channel is that of `alpha` where it has one of this size.
+void dc_write_image(const float *from, const int32_t shape[3], const distillc_image *image,
+                    const distillc_image *alpha);
+
+#endif
