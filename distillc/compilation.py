@@ -20,8 +20,8 @@ from distillc.frontend.padding import Padded
 from distillc.frontend.static_form import StableSorts
 from distillc.frontend.trace import export_program
 from distillc.network import Network
+from distillc.runtime import app, native
 from distillc.runtime.bundle import HEADER, LIBRARY, Bundle, create_bundle
-from distillc.runtime.native import FOLDER
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
 from distillc.workdir import write_tensors
@@ -90,7 +90,8 @@ def compile(
         folder / files["android"] if chosen.android else None,
         (folder / files["bench"], SelfCheck(expected, arithmetic.max_error)),
     )
-    shutil.copy(FOLDER / HEADER, folder)
+    for path in (native.FOLDER / HEADER, *(app.FOLDER / name for name in app.FILES)):
+        shutil.copy(path, folder)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
     export_onnx(program, folder / "model.onnx")

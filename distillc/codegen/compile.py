@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from distillc.codegen.emit import NetworkInfo, emit_kernels, emit_network
 from distillc.codegen.link import Form, link
 from distillc.codegen.lower import compiler_errors, lower
-from distillc.codegen.plan import plan_network
+from distillc.codegen.plan import Plan, plan_network
 from distillc.codegen.records import load_records
 from distillc.codegen.schedule import schedule_module
 from distillc.codegen.self_check import SelfCheck, emit_check
@@ -78,25 +78,49 @@ def build_library(
     """
     start = time.perf_counter()
     with _building(target, path) as folder:
-        mod = lower(program, target, precision)
-        mod = schedule_module(mod, target, load_records(target, records))
-        plan = plan_network(mod)
-        objects = folder / "kernels.o"
-        emit_kernels(mod, tvm_target(target), objects)
-        sources = emit_network(plan, NetworkInfo(name, target.name, target.threads), folder)
-        parts = (objects, *sources)
-        link(path, target, parts, MODEL, EXPORTS)
+        parts = build_parts(program, target, folder, records, precision, name)
+        link(path, target, parts.files, MODEL, EXPORTS)
         if android:
-            link(android, target, parts, MODEL, EXPORTS, Form.ANDROID)
+            link(android, target, parts.files, MODEL, EXPORTS, Form.ANDROID)
         if bench:
-            checked = (*parts, emit_check(bench[1], folder))
+            checked = (*parts.files, emit_check(bench[1], folder))
             link(bench[0], target, checked, PROGRAM, EXPORTS, Form.PROGRAM)
     return LibraryInfo(
         *image_shapes(program),
-        len({call.kernel for call in plan.calls}),
-        plan.arena_bytes,
+        len({call.kernel for call in parts.plan.calls}),
+        parts.plan.arena_bytes,
         round(time.perf_counter() - start, 2),
     )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a network's library is linked from, and its plan."""
+
+    files: tuple[Path, ...]
+    plan: Plan
+
+
+def build_parts(
+    program: ExportedProgram,
+    target: Target,
+    folder: Path,
+    records: Path | None = None,
+    precision: str = "fp32",
+    name: str = "network",
+) -> Parts:
+    """Compile a program to objects and sources in a folder; see `build_library`.
+
+    Raises:
+        LoweringError: An operator cannot be imported, or building fails.
+    """
+    mod = lower(program, target, precision)
+    mod = schedule_module(mod, target, load_records(target, records))
+    plan = plan_network(mod)
+    objects = folder / "kernels.o"
+    emit_kernels(mod, tvm_target(target), objects)
+    sources = emit_network(plan, NetworkInfo(name, target.name, target.threads), folder)
+    return Parts((objects, *sources), plan)
 
 
 def tvm_target(target: Target) -> tvm.target.Target:

@@ -74,13 +74,14 @@ def link(
             folder = Path(name)
             script = folder / "exports.map"
             script.write_text(f"{{ global: {exports}; local: *; }};\n")
-            shared = ["-shared", "-fPIC", f"-Wl,--version-script={script}"]
+            names = [f"-Wl,--version-script={script}", f"-Wl,-soname,{path.name}"]
+            shared = ["-shared", "-fPIC", *names]
             if form is Form.PROGRAM:
                 zig("-target", target.static, "-static", "-o", temporary, *sources)
             elif form is Form.ANDROID:
                 linked = _android_parts(zig, target, sources, folder)
                 pages = f"-Wl,-z,max-page-size={ANDROID_PAGE}"
-                shared += ["-nostdlib", "-Wl,-z,defs", f"-Wl,-soname,{path.name}", pages]
+                shared += ["-nostdlib", "-Wl,-z,defs", pages]
                 zig("-target", target.static, *shared, "-o", temporary, *linked)
             else:
                 system = ["-target", target.link] if target.link else []

@@ -51,6 +51,10 @@ def test_what_the_manifest_says(verified: Bundle) -> None:
         "model.onnx",
         "reference.safetensors",
         "toy-bench",
+        "restore.c",
+        "CMakeLists.txt",
+        "Model.kt",
+        "distillc_jni.c",
     }
     assert manifest["bench"] == "toy-bench"
     assert "android" not in manifest

@@ -1,0 +1,173 @@
+"""What a network's library and program bear: sanitizers, valgrind, many runs, damaged input.
+
+    python -m tests.benchmarks.robustness --runs 10000 --inputs 1000000
+
+Builds the small Restormer of `examples/checkpoints` for this machine: its kernels as they are, the
+code around them with ThreadSanitizer and for valgrind. Feeds the decoders of pictures by libFuzzer
+(Debian: clang-19, libclang-rt-19-dev), the reader of manifests by random changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import distillc
+from distillc.codegen.compile import build_parts
+from distillc.errors import DistillcError
+from distillc.frontend.trace import export_program
+from distillc.runtime.bundle import MANIFEST, Bundle
+from distillc.runtime.native import FLAGS, FOLDER, MODEL
+from distillc.targets.base import Target, get_target
+from distillc.zig import run_zig
+from tests.benchmarks.report import markdown
+
+HERE = Path(__file__).parent
+TEACHER = HERE.parents[1] / "examples" / "checkpoints" / "restormer_tiny_denoise_sigma25.pth"
+COLUMNS = {"check": "check", "result": "result"}
+
+
+def build(folder: Path, target: Target, size: tuple[int, int] = (64, 64)) -> list[Path]:
+    """Return kernels, weights and plan of the network, to be linked."""
+    net = distillc.load(TEACHER).at(size)
+    return list(build_parts(export_program(net.module, net.input_shape), target, folder).files)
+
+
+def build_stress(parts: list[Path], path: Path, *options: str) -> Path:
+    """Link `stress.c` with the network."""
+    sources = [HERE / "stress.c", *(FOLDER / f"{name}.c" for name in MODEL)]
+    reason = run_zig("cc", *FLAGS, "-g", *options, "-o", path, *sources, *parts)
+    if reason:
+        raise RuntimeError(reason)
+    return path
+
+
+def run(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([str(word) for word in words], capture_output=True, text=True, **options)
+
+
+def many_runs(parts: list[Path], folder: Path, runs: int) -> str:
+    """Memory that grows, numbers that change."""
+    done = run(build_stress(parts, folder / "stress"), 8, runs)
+    found = json.loads(done.stdout)
+    grown = found["after_kib"] - found["before_kib"]
+    right = "all outputs equal" if not found["wrong"] else "OUTPUTS DIFFER"
+    return f"{runs} runs in 8 threads on 2 models: {right}, memory grew by {grown} KiB"
+
+
+def thread_sanitizer(parts: list[Path], folder: Path, runs: int) -> str:
+    """Races of the code around the kernels, which are not instrumented."""
+    stress = build_stress(parts, folder / "tsan", "-fsanitize=thread", "-fPIE")
+    done = run(stress, 8, min(runs, 200))
+    reports = done.stderr.count("WARNING: ThreadSanitizer")
+    return (
+        f"{min(runs, 200)} runs in 8 threads on 2 models: {reports} reports, exit {done.returncode}"
+    )
+
+
+def valgrind(parts: list[Path], folder: Path) -> str:
+    """Memory errors and leaks; baseline kernels, for valgrind knows no AVX-512."""
+    if not shutil.which("valgrind"):
+        return "skipped: valgrind is missing"
+    own = folder / "baseline"
+    own.mkdir()
+    old = replace(get_target("host"), cpu="x86-64-v3", vector_bits=256, registers=16, half=False)
+    stress = build_stress(build(own, old, (32, 32)), folder / "valgrind", "-gdwarf-4")
+    done = run("valgrind", "--leak-check=full", "--error-exitcode=9", stress, 3, 4)
+    lines = [line.partition("== ")[2] for line in done.stderr.splitlines()]
+    said = [line for line in lines if "ERROR SUMMARY" in line or "no leaks" in line]
+    return f"4 runs in 3 threads: {'; '.join(said) or done.stderr[-300:]}, exit {done.returncode}"
+
+
+def fuzz_pictures(folder: Path, inputs: int) -> str:
+    """Crashes, leaks and overruns of the decoders."""
+    clang = shutil.which("clang-19") or shutil.which("clang")
+    if not clang:
+        return "skipped: clang with libFuzzer is missing"
+    program, corpus = folder / "fuzz", folder / "corpus"
+    sources = [HERE / "fuzz.c", *(FOLDER / f"{name}.c" for name in ("pictures", "png", "inflate"))]
+    flags = ["-g", "-O1", "-std=gnu11", f"-I{FOLDER}", "-fsanitize=fuzzer,address,undefined"]
+    built = run(clang, *flags, "-o", program, *sources)
+    if built.returncode:
+        return f"skipped: {built.stderr.strip().splitlines()[-1]}"
+    corpus.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 4), dtype=np.uint8)
+    for mode in ("L", "LA", "RGB", "RGBA", "P"):
+        path = folder / f"{mode}.png"
+        Image.fromarray(pixels, "RGBA").convert("RGB").convert(mode).save(path)
+        (corpus / mode).write_bytes(b"\1" + path.read_bytes())
+    np.save(folder / "x.npy", np.zeros((3, 4, 5), np.float32))
+    (corpus / "npy").write_bytes(b"\0" + (folder / "x.npy").read_bytes())
+    words = [f"-runs={inputs}", "-max_len=4096", "-seed=1", "-rss_limit_mb=4096"]
+    done = run(program, *words, corpus, cwd=folder)
+    last = [line for line in done.stderr.splitlines() if line.startswith("Done")]
+    return last[0] if last else f"FAILED: {done.stderr[-400:]}"
+
+
+def fuzz_manifests(folder: Path, inputs: int) -> str:
+    """Errors of another family when a bundle with a changed manifest is opened."""
+    bundle = folder / "bundle"
+    bundle.mkdir()
+    module = distillc.load(TEACHER).at((16, 16))
+    distillc.compile(module, target="host", size=(16, 16), directory=bundle)
+    whole = (bundle / MANIFEST).read_bytes()
+    source, refused, others = random.Random(0), 0, []
+    for _ in range(inputs):
+        data = bytearray(whole)
+        for _ in range(source.randint(1, 6)):
+            place, kind = source.randrange(len(data)), source.random()
+            if kind < 0.5:
+                data[place] = source.randrange(256)
+            elif kind < 0.75:
+                del data[place : place + source.randint(1, 30)]
+            else:
+                data[place:place] = data[source.randrange(len(data)) :][: source.randint(1, 30)]
+        (bundle / MANIFEST).write_bytes(data)
+        try:
+            Bundle.open(bundle)
+        except DistillcError:
+            refused += 1
+        except Exception as error:
+            others.append(f"{type(error).__name__}: {error}")
+    opened = inputs - refused - len(others)
+    first = f", first {others[0]}" if others else ""
+    return f"{inputs} manifests: {refused} refused, {opened} opened, {len(others)} crashes{first}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=10000)
+    parser.add_argument("--inputs", type=int, default=1000000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="robustness-") as name:
+        folder = Path(name)
+        parts = build(folder, get_target("host"))
+        checks: dict[str, Callable[[], str]] = {
+            "many runs": lambda: many_runs(parts, folder, given.runs),
+            "ThreadSanitizer": lambda: thread_sanitizer(parts, folder, given.runs),
+            "valgrind": lambda: valgrind(parts, folder),
+            "pictures, libFuzzer": lambda: fuzz_pictures(folder, given.inputs),
+            "manifests": lambda: fuzz_manifests(folder, given.inputs // 100),
+        }
+        rows = []
+        for check, work in checks.items():
+            print(check, file=sys.stderr, flush=True)
+            rows.append({"check": check, "result": work()})
+        print(markdown(COLUMNS, rows))
+
+
+if __name__ == "__main__":
+    main()
