@@ -12,6 +12,7 @@ from torch import nn
 
 from distillc.codegen.compile import build_library
 from distillc.frontend.trace import export_program
+from distillc.runtime import native
 from distillc.runtime.benchmark import Stats, time_libraries
 from distillc.targets.base import get_target
 
@@ -51,6 +52,6 @@ def generator_digest() -> str:
     """Return 16 hex digits that name the source of the code generator: what times depend on."""
     found = hashlib.sha256()
     folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    for path in (*sorted(folder.rglob("*.py")), *sorted(native.FOLDER.glob("*.[ch]"))):
+        found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()[:16]

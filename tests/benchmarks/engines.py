@@ -38,6 +38,16 @@ def load_distillc(path: Path, x: np.ndarray, threads: int) -> Run:
     return lambda: library.run(x)
 
 
+def load_tvm_vm(path: Path, x: np.ndarray, threads: int) -> Run:
+    """The kernels of `distillc`, called by TVM's virtual machine on TVM's threads."""
+    import tvm
+    from tvm import relax
+
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+    image = tvm.runtime.tensor(x)
+    return lambda: machine["main"](image)
+
+
 def load_onnxruntime(path: Path, x: np.ndarray, threads: int) -> Run:
     import onnxruntime
 
@@ -126,6 +136,7 @@ def _load_torch(
 
 ENGINES: dict[str, Callable[[Path, np.ndarray, int], Run]] = {
     "distillc": load_distillc,
+    "tvm-vm": load_tvm_vm,
     "onnxruntime": load_onnxruntime,
     "openvino": load_openvino,
     "torch": load_torch,

@@ -45,7 +45,7 @@ def main() -> None:
         "--engines",
         nargs="+",
         choices=ENGINES,
-        default=[name for name in ENGINES if name != "torch-compile"],
+        default=[name for name in ENGINES if name not in ("torch-compile", "tvm-vm")],
         help="engines for the teacher; torch-compile takes minutes to compile",
     )
     parser.add_argument(

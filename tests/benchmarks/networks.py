@@ -16,10 +16,14 @@ from unittest import mock
 
 import numpy as np
 import torch
+import tvm
 from torch import Tensor, nn
 
-from distillc.codegen.compile import build_library
+from distillc.codegen.compile import build_library, tvm_target
+from distillc.codegen.lower import lower
 from distillc.codegen.onnx_export import export_onnx
+from distillc.codegen.records import load_records
+from distillc.codegen.schedule import schedule_module
 from distillc.frontend.restormer import Restormer, TransformerBlock
 from distillc.frontend.trace import export_program
 from distillc.network import KEEP
@@ -33,7 +37,13 @@ TEACHER = "teacher"
 
 # A file made by other code than today's would be timed as if it were today's.
 ARCHITECTURES = ("distillc/frontend/restormer.py", "distillc/surrogates/*.py")
-GENERATOR = (*ARCHITECTURES, "distillc/frontend/trace.py", "distillc/codegen/**/*.py", "targets/*")
+GENERATOR = (
+    *ARCHITECTURES,
+    "distillc/frontend/trace.py",
+    "distillc/codegen/**/*.py",
+    "distillc/runtime/native/*",
+    "targets/*",
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,13 @@ class Artifacts:
         """Return what an engine loads; raises whatever making it raises."""
         if engine == "distillc":
             return self.library(str(spec), spec.build, (1, 3, size, size))
+        if engine == "tvm-vm":
+            return self._make(
+                "vm",
+                {"network": asdict(spec), "size": size, "code": source_digest(GENERATOR)},
+                "network.so",
+                lambda path: _build_for_vm(spec.build(), size, path),
+            )
         if engine in ("onnxruntime", "openvino"):
             return self.onnx(str(spec), spec.build, (1, 3, size, size))
         if engine == "ncnn":
@@ -177,6 +194,14 @@ def source_digest(patterns: tuple[str, ...]) -> str:
         if path.is_file():
             sha.update(path.read_bytes())
     return sha.hexdigest()[:16]
+
+
+def _build_for_vm(module: nn.Module, size: int, path: Path) -> None:
+    """Build what `build_library` does, up to the plan, for TVM's virtual machine."""
+    target = get_target("host")
+    mod = lower(export_program(module, (1, 3, size, size)), target)
+    mod = schedule_module(mod, target, load_records(target))
+    tvm.compile(mod, tvm_target(target)).export_library(str(path))
 
 
 def _convert_to_ncnn(module: nn.Module, size: int, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,6 +126,39 @@ def test_times_of_the_steps(library: Library) -> None:
     steps = library.profile(image())
     assert len(steps) == library.info.kernels
     assert all(name and 0 < ms < 1000 for name, ms in steps)
+
+
+def threads_of_this_process() -> set[int]:
+    return {int(each.name) for each in Path("/proc/self/task").iterdir()}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone lets threads move")
+def test_workers_keep_off_the_core_of_their_caller(path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("one core leaves no choice")
+    before = threads_of_this_process()
+    library = Library(path, threads=2)
+    (worker,) = threads_of_this_process() - before
+    try:
+        for core in sorted(cores)[:2]:
+            os.sched_setaffinity(0, {core})
+            library.run(image())
+            assert os.sched_getaffinity(worker) == cores - {core}
+    finally:
+        os.sched_setaffinity(0, cores)
+        library.close()
+
+
+def test_more_threads_than_cores_may_run_anywhere(path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    before = threads_of_this_process()
+    library = Library(path, threads=len(cores) + 1)
+    library.run(image())
+    workers = threads_of_this_process() - before
+    assert len(workers) == len(cores)
+    assert all(os.sched_getaffinity(worker) == cores for worker in workers)
+    library.close()
 
 
 def call(library: Library, **changes: object) -> tuple[int, str]:

@@ -7,13 +7,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MOST = 64 };
-
-typedef struct {
-  int cores[MOST], speeds[MOST];
-  int count;
-} ranking;
-
 static int read_number(const char *path) {
   char text[32];
   const int file = open(path, O_RDONLY | O_CLOEXEC);
@@ -40,12 +33,11 @@ static int speed(int core) {
   return 0;
 }
 
-// The cores that this process may use, the fastest first.
-static ranking rank(void) {
-  ranking found = {.count = 0};
+dc_cores dc_rank_cores(void) {
+  dc_cores found = {.count = 0};
   uint64_t mask[16] = {0};
   if (syscall(SYS_sched_getaffinity, 0, sizeof mask, mask) <= 0) return found;
-  for (int core = 0; core < MOST; core++) {
+  for (int core = 0; core < DC_MOST_CORES; core++) {
     if (!(mask[0] >> core & 1)) continue;
     const int own = speed(core);
     int place = found.count++;
@@ -59,16 +51,23 @@ static ranking rank(void) {
   return found;
 }
 
-int dc_cores_are_equal(int count) {
-  const ranking found = rank();
-  if (count > found.count) count = found.count;
-  return count < 1 || found.speeds[0] == found.speeds[count - 1];
+int dc_cores_are_equal(const dc_cores *known, int count) {
+  if (count > known->count) count = known->count;
+  return count < 1 || known->speeds[0] == known->speeds[count - 1];
 }
 
-void dc_prefer_fast_cores(int count) {
-  const ranking found = rank();
-  if (count >= found.count || found.speeds[0] == found.speeds[found.count - 1]) return;
+int dc_this_core(void) {
+  unsigned core = 0;
+  return syscall(SYS_getcpu, &core, NULL, NULL) ? -1 : (int)core;
+}
+
+int dc_this_thread(void) { return (int)syscall(SYS_gettid); }
+
+void dc_place_thread(const dc_cores *known, int threads, int thread, int caller) {
+  if (threads > known->count) return;
+  const int wanted = dc_cores_are_equal(known, known->count) ? known->count : threads;
   uint64_t mask[16] = {0};
-  for (int i = 0; i < count; i++) mask[0] |= UINT64_C(1) << found.cores[i];
-  syscall(SYS_sched_setaffinity, 0, sizeof mask, mask);
+  for (int i = 0; i < wanted; i++)
+    if (known->cores[i] != caller) mask[0] |= UINT64_C(1) << known->cores[i];
+  if (mask[0]) syscall(SYS_sched_setaffinity, thread, sizeof mask, mask);
 }

@@ -36,15 +36,23 @@ typedef struct {
   size_t size, top, wanted;
 } scratch;
 
+// A worker: its thread, as the system numbers it once it runs, and the core it keeps off.
+typedef struct {
+  pthread_t thread;
+  atomic_int number;
+  int off;  // plus 1; 0: none yet
+} worker;
+
 struct dc_pool {
   int threads, tasks;
+  dc_cores cores;
   _Atomic uint64_t ticket;
   _Atomic(task_function *) function;
   _Atomic(void *) data;
   atomic_int remaining, failed, sleepers, stop;
   pthread_mutex_t lock;
   pthread_cond_t wake;
-  pthread_t *workers;
+  worker *workers;
   int started;
   scratch *scratches;  // one for each thread, the caller's first
 };
@@ -91,7 +99,7 @@ static void *work(void *argument) {
   free(argument);
   dc_pool *pool = start.pool;
   own = &pool->scratches[start.index];
-  dc_prefer_fast_cores(pool->threads);
+  atomic_store(&pool->workers[start.index - 1].number, dc_this_thread());
   int idle = 0;
   while (!atomic_load(&pool->stop)) {
     if (take_task(pool, atomic_load(&pool->ticket))) {
@@ -122,7 +130,8 @@ dc_pool *dc_pool_create(int threads, int *no_threads) {
   dc_pool *pool = calloc(1, sizeof *pool);
   if (!pool) return NULL;
   pool->threads = threads;
-  pool->tasks = dc_cores_are_equal(threads) ? threads : threads * UNEVEN;
+  pool->cores = dc_rank_cores();
+  pool->tasks = dc_cores_are_equal(&pool->cores, threads) ? threads : threads * UNEVEN;
   if (pool->tasks > MOST_TASKS) pool->tasks = MOST_TASKS;
   pool->workers = calloc((size_t)threads, sizeof *pool->workers);
   pool->scratches = calloc((size_t)threads, sizeof *pool->scratches);
@@ -139,7 +148,7 @@ dc_pool *dc_pool_create(int threads, int *no_threads) {
     worker_start *start = malloc(sizeof *start);
     if (!start) break;
     *start = (worker_start){pool, pool->started + 1};
-    if (pthread_create(&pool->workers[pool->started], &attributes, work, start)) {
+    if (pthread_create(&pool->workers[pool->started].thread, &attributes, work, start)) {
       free(start);
       *no_threads = 1;
       break;
@@ -147,6 +156,8 @@ dc_pool *dc_pool_create(int threads, int *no_threads) {
     pool->started++;
   }
   pthread_attr_destroy(&attributes);
+  for (int i = 0; i < pool->started; i++)
+    while (!atomic_load(&pool->workers[i].number)) sched_yield();
   if (pool->started == threads - 1) return pool;
   dc_pool_destroy(pool);
   return NULL;
@@ -158,7 +169,7 @@ void dc_pool_destroy(dc_pool *pool) {
   pthread_mutex_lock(&pool->lock);
   pthread_cond_broadcast(&pool->wake);
   pthread_mutex_unlock(&pool->lock);
-  for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i], NULL);
+  for (int i = 0; i < pool->started; i++) pthread_join(pool->workers[i].thread, NULL);
   pthread_cond_destroy(&pool->wake);
   pthread_mutex_destroy(&pool->lock);
   for (int i = 0; pool->scratches && i < pool->threads; i++) free(pool->scratches[i].base);
@@ -169,7 +180,18 @@ void dc_pool_destroy(dc_pool *pool) {
 
 int dc_pool_threads(const dc_pool *pool) { return pool->threads; }
 
+static void keep_off(dc_pool *pool, int core) {
+  for (int i = 0; i < pool->started; i++) {
+    worker *one = &pool->workers[i];
+    const int number = atomic_load(&one->number);
+    if (!number || one->off == core + 1) continue;
+    dc_place_thread(&pool->cores, pool->threads, number, core);
+    one->off = core + 1;
+  }
+}
+
 void dc_pool_enter(dc_pool *pool) {
+  keep_off(pool, dc_this_core());
   current = pool;
   own = &pool->scratches[0];
   kernel_error = NULL;
