@@ -13,7 +13,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from distillc.budgets import Budget
-from distillc.codegen.measure import time_modules
+from distillc.codegen.measure import Meter, time_modules
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import RestorationData
 from distillc.errors import QualityError, UsageError
@@ -38,6 +38,7 @@ from distillc.pipeline import Context, Pass, Pipeline, dump_data
 from distillc.preflight import accept, fit, tune_apart
 from distillc.report.html import write_report
 from distillc.runtime.bundle import Bundle
+from distillc.runtime.devices import get_device
 from distillc.runtime.verify import restoration_quality, verification_images, verify_bundle
 from distillc.surrogates.registry import parse_label
 from distillc.targets.base import Target
@@ -70,7 +71,7 @@ class Limits:
     Attributes:
         max_drop: Largest loss of PSNR against the teacher, dB.
         min_speedup: Smallest compiled speed-up against the compiled teacher.
-        max_latency_ms: Largest compiled latency on this machine, milliseconds.
+        max_latency_ms: Largest compiled latency where it is measured, milliseconds.
         keep: Blocks that stay.
         replace: Block -> the label of the surrogate that replaces it.
     """
@@ -82,7 +83,13 @@ class Limits:
     replace: Mapping[str, str] = field(default_factory=dict)
 
 
-def road(budget: Budget, data: Path | None, task: str, limits: Limits = Limits()) -> list[Pass]:
+def road(
+    budget: Budget,
+    data: Path | None,
+    task: str,
+    limits: Limits = Limits(),
+    meter: Meter = Meter(),
+) -> list[Pass]:
     """Return the passes of a conversion, in order.
 
     Raises:
@@ -106,7 +113,7 @@ def road(budget: Budget, data: Path | None, task: str, limits: Limits = Limits()
             DistillHybrids(data, task, budget.hybrid_steps, budget.distill_batch, budget.patch)
         )
     if budget.objective == "latency":
-        passes.append(ProfileBlocks(threads=THREADS))
+        passes.append(ProfileBlocks(THREADS, device=meter.device, target=meter.target))
     passes += [
         SearchReplacements(
             data,
@@ -137,6 +144,20 @@ def road(budget: Budget, data: Path | None, task: str, limits: Limits = Limits()
     return passes
 
 
+def find_meter(device: str, target: Target) -> Meter:
+    """Return where a conversion measures.
+
+    Raises:
+        UsageError: An unknown device, or one whose times mean nothing.
+        DeviceError: It cannot be reached.
+    """
+    chosen = get_device(device)
+    if not chosen.clock:
+        raise UsageError(f"the times of {device} mean nothing", where="--measure-on")
+    chosen.ready()
+    return Meter(device, target if chosen.programs else "host")
+
+
 def convert(
     checkpoint: str | Path,
     target: str | Target = "snapdragon8elite",
@@ -150,6 +171,7 @@ def convert(
     families: Sequence[str] | None = None,
     objective: str | None = None,
     limits: Limits = Limits(),
+    measure_on: str = "host",
     overwrite: bool = False,
     seed: int = 0,
     work_dir: str | Path = ".distillc-work",
@@ -181,6 +203,8 @@ def convert(
         families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
         objective: The search's cost instead of the budget's.
         limits: What is asked of the hybrid.
+        measure_on: Device whose clock the search and the limits go by: `"host"`, or a phone
+            (`"adb"`, `"ssh:user@host"`), for which everything is compiled for `target`.
         overwrite: Replace `out` if it exists.
         seed: Seed of everything random.
         work_dir: Where finished stages are kept.
@@ -202,6 +226,7 @@ def convert(
     if is_onnx(checkpoint):
         raise UsageError(f"{NOTICE}: use distillc.convert_onnx", where=str(checkpoint))
     job = accept(checkpoint, target, task, budget, precision, out, overwrite)
+    meter = find_meter(measure_on, job.target)
     effort = job.budget
     if families:
         for label in families:
@@ -214,7 +239,7 @@ def convert(
     net, images = fit(net, job, size, folder)
 
     pipeline = Pipeline(
-        road(effort, folder, task, limits),
+        road(effort, folder, task, limits, meter),
         verify_each=verify_each,
         dump_dir=dump_dir,
         print_after=print_after,
@@ -249,11 +274,11 @@ def convert(
             quality = _quality(teacher, net, images, effort)
             shown.update(2, "quality measured")
             _check_quality(quality, limits)
-            latency = _latency(teacher, net, records)
+            latency = _latency(teacher, net, records, meter)
             try:
                 _check_latency(latency, limits)
             except QualityError:  # other work on the machine may be why
-                latency = _latency(teacher, net, records, runs=100)
+                latency = _latency(teacher, net, records, meter, runs=100)
                 _check_latency(latency, limits)
             shown.update(3, "latency measured")
             verification = verify_bundle(bundle, pairs)
@@ -302,18 +327,18 @@ def _quality(
 
 
 def _latency(
-    teacher: Network, net: Network, records: Path | None, runs: int = 20
+    teacher: Network, net: Network, records: Path | None, meter: Meter, runs: int = 20
 ) -> dict[str, Any]:
-    """Compile teacher and hybrid for this machine and time them in turn, in one run.
+    """Compile teacher and hybrid and time them in turn, in one run.
 
     Where nothing is replaced the two are one program, whose time is the same by definition.
     """
     replaced = sum(label != KEEP for label in net.decisions.values())
     modules = [teacher.module, net.hybrid()] if replaced else [teacher.module]
-    stats = time_modules(modules, net.input_shape, THREADS, runs, records)
+    stats = time_modules(modules, net.input_shape, THREADS, runs, records, meter)
     slow, fast = stats[0], stats[-1]
     return {
-        "device": "host",
+        "device": meter.device,
         "threads": THREADS,
         "teacher_ms": slow.median_ms,
         "hybrid_ms": fast.median_ms,

@@ -15,17 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from distillc.codegen.compile import build_library
-from distillc.codegen.measure import generator_digest
+from distillc.codegen.measure import Meter, generator_digest
 from distillc.codegen.records import load_records, records_digest
 from distillc.frontend.calls import Bound, record_calls
 from distillc.frontend.cost import on_meta
-from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.pipeline import Context, Pass, PassResult, Task, require
-from distillc.runtime.benchmark import time_libraries
-from distillc.targets.base import get_target
+from distillc.targets.base import Target, get_target
 from distillc.workdir import digest, write_json
 
 Modules = Mapping[str, tuple[nn.Module, tuple[int, ...]]]
@@ -43,7 +40,7 @@ class ProfileBlocks(Pass):
        changes all prices or none.
     3. The whole network is timed too; what is not in its blocks is the rest.
     4. Libraries and rounds that are finished are kept, libraries until the last round.
-    5. Phones are not at hand: the times are this machine's.
+    5. The times are those of `device`: this machine, or a phone on a cable.
 
     Given:   Block("latent.0", latency_ms=None)
     Result:  Block("latent.0", latency_ms=3.1), candidates with latencies, metrics["profile"]
@@ -52,6 +49,8 @@ class ProfileBlocks(Pass):
         threads: Threads.
         rounds: Rounds.
         runs: Timed runs of each module in a round.
+        device: Where.
+        target: What modules are compiled for.
 
     Raises:
         LoweringError: A block or a candidate cannot be compiled.
@@ -61,6 +60,8 @@ class ProfileBlocks(Pass):
     threads: int = 2
     rounds: int = 5
     runs: int = 5
+    device: str = "host"
+    target: str | Target = "host"
 
     after = (SynthesizeSurrogates,)
 
@@ -73,10 +74,11 @@ class ProfileBlocks(Pass):
         key = {
             "groups": sorted(groups),
             "network": _structure(net.module, net.input_shape),
-            "target": str(get_target("host")),
+            "device": self.device,
+            "target": str(get_target(self.target)),
             "versions": {name: version(name) for name in ("distillc", "apache-tvm")},
             "generator": generator_digest(),
-            "records": records_digest(load_records(get_target("host"))),
+            "records": records_digest(load_records(get_target(self.target))),
             "options": [self.threads, self.rounds, self.runs],
         }
         stage = ctx.work.stage("profile", key) if ctx.work else None
@@ -100,7 +102,7 @@ class ProfileBlocks(Pass):
         if not all(path.exists() for path in rounds):
             for modules in groups.values():
                 for name, (module, shape) in modules.items():
-                    outputs[name] = _build(_library(folder, name), module, shape)
+                    outputs[name] = self._build(_library(folder, name), module, shape)
                     done += 1
                     shown.update(done, name)
         times: dict[str, list[float]] = {}
@@ -114,6 +116,10 @@ class ProfileBlocks(Pass):
         for name in times:
             _library(folder, name).unlink(missing_ok=True)
         return {name: median(spent) for name, spent in times.items()}
+
+    @property
+    def _meter(self) -> Meter:
+        return Meter(self.device, self.target)
 
     def _groups(self, net: Network, bound: Mapping[str, nn.Module]) -> dict[str, Modules]:
         """Return what is timed together: shape -> structure -> module and input shape."""
@@ -133,13 +139,18 @@ class ProfileBlocks(Pass):
         block = net.block(each.block)
         return each.module, block.shape if each.scope == "block" else block.attention_shape
 
+    def _build(self, library: Path, module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Build what is not there yet; return the shape of its output."""
+        known = library.with_suffix(".json")
+        if not (library.exists() and known.exists()):
+            write_json(known, self._meter.build(module, shape, library))
+        return tuple(json.loads(known.read_text()))
+
     def _time(self, modules: Modules, folder: Path, output: tuple[int, ...]) -> dict[str, float]:
         """Time libraries of one input shape, one round: structure -> milliseconds."""
         libraries = [_library(folder, name) for name in modules]
         shape = next(iter(modules.values()))[1]
-        stats = time_libraries(
-            libraries, shape, output, threads=self.threads, runs=self.runs, warmup=1
-        )
+        stats = self._meter.time(libraries, shape, output, self.threads, self.runs, warmup=1)
         return {name: each.median_ms for name, each in zip(modules, stats, strict=True)}
 
     def _result(
@@ -166,14 +177,14 @@ class ProfileBlocks(Pass):
             candidates[name] = tuple(timed)
         total = times[_structure(net.module, net.input_shape)]
         profile = {
-            "device": "host",
+            "device": self.device,
             "threads": self.threads,
             "network_ms": total,
             # Blocks timed apart may sum to more than the network: then the rest is nothing.
             "rest_ms": max(0.0, total - sum(whole.values())),
         }
         note = (
-            f"timed on this machine, {self.threads} threads: network {total:.1f} ms, of which "
+            f"timed on {self.device}, {self.threads} threads: network {total:.1f} ms, of which "
             f"blocks {sum(whole.values()):.1f} ms"
         )
         changed = net.with_(
@@ -195,15 +206,6 @@ def _bound_blocks(net: Network) -> dict[str, nn.Module]:
 
 def _library(folder: Path, name: str) -> Path:
     return folder / f"{digest(name)}.so"
-
-
-def _build(library: Path, module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Build a library that is not there yet; return the shape of its output."""
-    known = library.with_suffix(".json")
-    if not (library.exists() and known.exists()):
-        built = build_library(export_program(module, shape), get_target("host"), library)
-        write_json(known, built.output_shape)
-    return tuple(json.loads(known.read_text()))
 
 
 def _structure(module: nn.Module, shape: tuple[int, ...]) -> str:

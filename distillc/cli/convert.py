@@ -74,7 +74,14 @@ Examples:
 )
 @click.option("--max-drop", type=float, metavar="DB", help="Largest PSNR loss allowed.")
 @click.option("--min-speedup", type=float, metavar="X", help="Smallest speed-up allowed.")
-@click.option("--max-latency-ms", type=float, metavar="MS", help="Largest latency here allowed.")
+@click.option("--max-latency-ms", type=float, metavar="MS", help="Largest latency allowed.")
+@click.option(
+    "--measure-on",
+    default="host",
+    show_default=True,
+    metavar="DEVICE",
+    help="Whose clock the search and the limits go by: host, ssh:user@host[:port] or adb[:SERIAL].",
+)
 @click.option("--keep", multiple=True, metavar="BLOCK", help="Block that stays; repeatable.")
 @click.option(
     "--replace",
@@ -125,6 +132,7 @@ def convert(
     max_drop: float | None,
     min_speedup: float | None,
     max_latency_ms: float | None,
+    measure_on: str,
     keep: tuple[str, ...],
     replace: tuple[tuple[str, str], ...],
     seed: int,
@@ -181,6 +189,7 @@ def convert(
             families=families or None,
             objective=objective,
             limits=Limits(max_drop, min_speedup, max_latency_ms, keep, dict(replace)),
+            measure_on=measure_on,
             seed=seed,
             work_dir=work_dir,
             tune_minutes=tune_minutes,

@@ -1,4 +1,4 @@
-"""How long modules take on this machine, as compiled code."""
+"""How long modules take on a device, as compiled code."""
 
 from __future__ import annotations
 
@@ -6,15 +6,71 @@ import functools
 import hashlib
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from distillc.codegen.compile import build_library
+from distillc.codegen.self_check import SelfCheck, check_image
 from distillc.frontend.trace import export_program
 from distillc.runtime import native
 from distillc.runtime.benchmark import Stats, time_libraries
-from distillc.targets.base import get_target
+from distillc.runtime.devices import get_device
+from distillc.runtime.precision import get_precision
+from distillc.targets.base import Target, get_target
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Where modules are timed.
+
+    Attributes:
+        device: Name of the device.
+        target: What they are compiled for.
+    """
+
+    device: str = "host"
+    target: str | Target = "host"
+
+    def build(
+        self, module: nn.Module, shape: tuple[int, ...], path: Path, records: Path | None = None
+    ) -> tuple[int, ...]:
+        """Compile a module to what the device runs; return the shape of its output.
+
+        Args:
+            module: Takes one float32 tensor.
+            shape: Its shape, (1, C, H, W).
+            path: The library, or the program.
+            records: A file of tuning records beside the shipped and the user's own.
+
+        Raises:
+            LoweringError: It cannot be compiled.
+        """
+        program, target = export_program(module, shape), get_target(self.target)
+        if not get_device(self.device).programs:
+            return build_library(program, target, path, records).output_shape
+        with torch.no_grad():
+            expected = module(torch.from_numpy(check_image(shape))).numpy()
+        check = SelfCheck(expected, get_precision("fp32").max_error)
+        with tempfile.TemporaryDirectory(prefix="distillc-measure-") as folder:
+            library = Path(folder) / "model.so"
+            return build_library(
+                program, target, library, records, bench=(path, check)
+            ).output_shape
+
+    def time(
+        self,
+        paths: Sequence[Path],
+        shape: tuple[int, ...],
+        output: tuple[int, ...],
+        threads: int,
+        runs: int,
+        warmup: int = 3,
+    ) -> list[Stats]:
+        """Time what `build` made in turn; see `distillc.runtime.benchmark.time_libraries`."""
+        return time_libraries(paths, shape, output, self.device, threads, runs, warmup)
 
 
 def time_modules(
@@ -23,8 +79,9 @@ def time_modules(
     threads: int,
     runs: int = 20,
     records: Path | None = None,
+    meter: Meter = Meter(),
 ) -> list[Stats]:
-    """Compile modules for this machine and time them in turn, in one process.
+    """Compile modules and time them in turn.
 
     Args:
         modules: Each takes one float32 tensor of `shape`.
@@ -32,19 +89,19 @@ def time_modules(
         threads: Threads.
         runs: Timed rounds; each runs every module once.
         records: A file of tuning records beside the shipped and the user's own.
+        meter: Where.
 
     Raises:
         LoweringError: A module cannot be compiled.
         DeviceError: Running fails.
     """
-    target = get_target("host")
     with tempfile.TemporaryDirectory(prefix="distillc-measure-") as folder:
         paths = [Path(folder) / f"{index}.so" for index in range(len(modules))]
-        built = [
-            build_library(export_program(module, shape), target, path, records)
+        outputs = [
+            meter.build(module, shape, path, records)
             for module, path in zip(modules, paths, strict=True)
         ]
-        return time_libraries(paths, shape, built[0].output_shape, threads=threads, runs=runs)
+        return meter.time(paths, shape, outputs[0], threads, runs)
 
 
 @functools.cache

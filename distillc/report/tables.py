@@ -157,5 +157,6 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
             )
         )
     elif latency["speedup"] < 1:
-        parts.append(Text("the hybrid is slower than its teacher on this machine", "bold red"))
+        slower = f"the hybrid is slower than its teacher on {latency['device']}"
+        parts.append(Text(slower, "bold red"))
     return Group(*parts)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from distillc.codegen import measure
 from distillc.errors import PreconditionError
 from distillc.frontend.trace import image_shapes
 from distillc.network import Block, Cost, Network
@@ -34,10 +35,10 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.built: list[ExportedProgram] = []
         self.runs: list[int] = []
-        monkeypatch.setattr(profile_blocks, "build_library", self.build)
-        monkeypatch.setattr(profile_blocks, "time_libraries", self.time)
+        monkeypatch.setattr(measure, "build_library", self.build)
+        monkeypatch.setattr(measure, "time_libraries", self.time)
 
-    def build(self, program: ExportedProgram, _: Target, path: Path) -> Any:
+    def build(self, program: ExportedProgram, _: Target, path: Path, *rest: object) -> Any:
         self.built.append(program)
         path.write_text(str(sum(each.numel() for each in program.parameters())))
         return SimpleNamespace(output_shape=image_shapes(program)[1])
@@ -152,7 +153,7 @@ def test_killed_build_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, a
         return machine.build(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(profile_blocks, "build_library", killed)
+        patch.setattr(measure, "build_library", killed)
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
@@ -168,7 +169,7 @@ def test_killed_round_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         return machine.time(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(profile_blocks, "time_libraries", killed)
+        patch.setattr(measure, "time_libraries", killed)
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
@@ -184,7 +185,7 @@ def test_median_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
         stats = machine.time(*arguments, **options)
         return [replace(each, median_ms=factor * each.median_ms) for each in stats]
 
-    monkeypatch.setattr(profile_blocks, "time_libraries", loaded)
+    monkeypatch.setattr(measure, "time_libraries", loaded)
     assert PROFILE(network()).blocks[0].latency_ms == 6 * 6 * 9 + 6
 
 
@@ -205,7 +206,7 @@ def test_real_times() -> None:
         0 < (each.latency_ms or 0) < 1000 for found in result.candidates.values() for each in found
     )
     assert result.metrics["profile"]["network_ms"] > 0
-    assert "timed on this machine, 1 threads" in result.log[-1].notes[0]
+    assert "timed on host, 1 threads" in result.log[-1].notes[0]
 
 
 def test_what_it_requires() -> None:

@@ -120,7 +120,9 @@ static void restore(distillc_model *model, const distillc_info *info, const argu
   if (!wrong) wrong = dc_convert_picture(&from, info->input_channels);
   if (wrong) FAIL(1, "%s: %s", given->input, wrong);
   const int scale = info->output_height / info->input_height;
-  dc_picture to = picture_of(info->output_channels, scale * from.height, scale * from.width);
+  const int same = from.height == info->input_height && from.width == info->input_width;
+  dc_picture to = picture_of(info->output_channels, same ? info->output_height : scale * from.height,
+                             same ? info->output_width : scale * from.width);
   const distillc_image input = image_of(&from), output = image_of(&to);
   const double start = dc_now_ms();
   if (distillc_model_restore(model, &input, &output, given->overlap))

@@ -9,7 +9,7 @@
 static const char magic[] = "\x93NUMPY\x01";
 
 const char *dc_new_picture(dc_picture *picture, int64_t channels, int64_t height, int64_t width) {
-  if (channels < 1 || height < 1 || width < 1 || channels > 64 || height > DC_MOST_PIXELS ||
+  if (channels < 1 || height < 1 || width < 1 || channels > 1 << 16 || height > DC_MOST_PIXELS ||
       width > DC_MOST_PIXELS / height || channels > DC_MOST_PIXELS / (height * width))
     return "the picture is empty or too large";
   const size_t count = (size_t)(channels * height * width);

@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillc.errors import DeviceError
+from distillc.codegen.measure import Meter
+from distillc.conversion import find_meter
+from distillc.errors import DeviceError, UsageError
+from distillc.passes import ProfileBlocks
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
 from distillc.runtime.devices.adb import Adb
 from distillc.runtime.devices.ssh import Ssh
+from distillc.targets.base import get_target
+from tests.passes.toy import toy_network
 
 X = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
 LARGE = np.random.default_rng(2).random((1, 3, 20, 30), dtype=np.float32)
@@ -60,6 +65,21 @@ def test_adb_computes_what_the_emulator_does(
         np.testing.assert_array_equal(arm.run(LARGE, device), arm.run(LARGE))
     assert arm.benchmark("adb", threads=1, runs=3, warmup=0).runs == 3
     assert all(well for _, well in found(Adb()))
+
+
+def test_blocks_are_priced_there(start_sshd: StartSshd, tmp_path: Path) -> None:
+    device = start_sshd().name
+    net = ProfileBlocks(1, rounds=1, runs=3, device=device)(toy_network())
+    assert all(block.latency_ms for block in net.blocks)
+    assert all(each.latency_ms for found in net.candidates.values() for each in found)
+    assert net.metrics["profile"]["device"] == device
+    assert list((tmp_path / "there").glob("*.so-*"))
+
+
+def test_the_emulator_has_no_clock() -> None:
+    with pytest.raises(UsageError, match="the times of emulator mean nothing"):
+        find_meter("emulator", get_target("snapdragon8elite"))
+    assert find_meter("host", get_target("snapdragon8elite")) == Meter("host", "host")
 
 
 def test_another_architecture(verified: Bundle, start_adb: StartAdb, arm_shell: Path) -> None:
