@@ -13,7 +13,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from distillc.budgets import Budget
-from distillc.codegen.measure import Meter, time_modules
+from distillc.codegen.measure import HERE, Meter, time_modules
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import RestorationData
 from distillc.errors import QualityError, UsageError
@@ -88,7 +88,7 @@ def road(
     data: Path | None,
     task: str,
     limits: Limits = Limits(),
-    meter: Meter = Meter(),
+    meter: Meter = HERE,
 ) -> list[Pass]:
     """Return the passes of a conversion, in order.
 
@@ -256,7 +256,8 @@ def convert(
         scratch = Path(temporary)
         tuning = None
         if tune_minutes:
-            tuning = tune_apart([net, teacher], net.size, job, tune_minutes, ctx)
+            clock = meter.device if meter != HERE else None
+            tuning = tune_apart([net, teacher], net.size, job, tune_minutes, ctx, clock)
         records = tuning.path if tuning else None
         pairs = verification_images(images, size, net.scale, effort.verify_images)
         with ctx.task("compile and verify", 5) as shown:

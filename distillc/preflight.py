@@ -92,9 +92,14 @@ def fit(
 
 
 def tune_apart(
-    networks: Sequence[Network], size: tuple[int, int], job: Job, minutes: float, ctx: Context
+    networks: Sequence[Network],
+    size: tuple[int, int],
+    job: Job,
+    minutes: float,
+    ctx: Context,
+    device: str | None = None,
 ) -> TuningResult:
-    """Search the kernels of networks for so long; a second run adds to the records.
+    """Search the kernels of networks for so long, on a device; a second run adds to the records.
 
     They stay in the work directory: the user's own change the prices that a search went by.
     """
@@ -106,6 +111,7 @@ def tune_apart(
         [size],
         minutes,
         precision=job.precision,
+        device=device,
         records=ctx.work.stage("tune", key) / "records.jsonl",
         progress=ctx.progress,
     )

@@ -9,7 +9,14 @@ from typing import Any
 import click
 from rich.console import Console
 
-from distillc.cli.common import Size, echo_json, json_option, load_options, progress_display
+from distillc.cli.common import (
+    DEVICES,
+    Size,
+    echo_json,
+    json_option,
+    load_options,
+    progress_display,
+)
 
 
 @click.command(
@@ -33,8 +40,8 @@ Examples:
 @click.option("--minutes", default=10.0, show_default=True, help="Time for all kernels together.")
 @click.option(
     "--device",
-    help="What runs the candidates. The target's first by default; the emulator has no clock, so "
-    "there the static model prices them.",
+    help=f"What runs the candidates: {DEVICES}. The target's first by default; the emulator has no "
+    "clock, so there the static model prices them.",
 )
 @load_options
 @json_option

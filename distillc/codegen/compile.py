@@ -12,7 +12,7 @@ from pathlib import Path
 import tvm
 from torch.export import ExportedProgram
 
-from distillc.codegen.emit import NetworkInfo, emit_kernels, emit_network
+from distillc.codegen.emit import NetworkInfo, emit_kernels, emit_network, emit_table
 from distillc.codegen.link import Form, link
 from distillc.codegen.lower import compiler_errors, lower
 from distillc.codegen.plan import Plan, plan_network
@@ -20,7 +20,7 @@ from distillc.codegen.records import load_records
 from distillc.codegen.schedule import schedule_module
 from distillc.codegen.self_check import SelfCheck, emit_check
 from distillc.frontend.trace import image_shapes
-from distillc.runtime.native import KERNELS, MODEL, PROGRAM
+from distillc.runtime.native import KERNEL_PROGRAM, KERNELS, MODEL, PROGRAM
 from distillc.targets.base import Target
 from distillc.workdir import storage_errors
 
@@ -131,8 +131,10 @@ def tvm_target(target: Target) -> tvm.target.Target:
     return tvm.target.Target(fields)
 
 
-def build_kernels(mod: tvm.IRModule, target: Target, path: Path) -> None:
-    """Compile and link the scheduled kernels of a module to a shared library, to be run one by one.
+def build_kernels(mod: tvm.IRModule, target: Target, path: Path, form: Form = Form.LIBRARY) -> None:
+    """Compile and link the scheduled kernels of a module, to be run one by one.
+
+    A library is for `native/runner.c`, a program is `native/kernel_bench.c`.
 
     Raises:
         LoweringError: Building or linking fails.
@@ -141,7 +143,11 @@ def build_kernels(mod: tvm.IRModule, target: Target, path: Path) -> None:
     with _building(target, path) as folder:
         objects = folder / "kernels.o"
         emit_kernels(mod, tvm_target(target), objects)
-        link(path, target, [objects], KERNELS, "__tvm_ffi_*; dc_pool_*")
+        if form is Form.PROGRAM:
+            table = emit_table(mod, folder)
+            link(path, target, [objects, table], KERNEL_PROGRAM, EXPORTS, form)
+        else:
+            link(path, target, [objects], KERNELS, "__tvm_ffi_*; dc_pool_*", form)
 
 
 @contextmanager

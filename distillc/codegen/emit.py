@@ -45,6 +45,21 @@ def emit_kernels(mod: tvm.IRModule, target: tvm.target.Target, path: Path) -> No
     built.write_to_file(str(path), "o")
 
 
+def emit_table(mod: tvm.IRModule, folder: Path) -> Path:
+    """Write `table.c`, which defines `dc_the_kernels` of `native/network.h`, and return it."""
+    names = [
+        f"__tvm_ffi_{name.name_hint}"
+        for name, func in mod.functions_items()
+        if isinstance(func, tirx.PrimFunc)
+    ]
+    lines = ['#include "network.h"', *(f"extern dc_kernel {name};" for name in names)]
+    rows = ", ".join(f'{{"{name}", {name}}}' for name in names)
+    lines.append(f"const dc_entry dc_the_kernels[] = {{{rows}, {{0, 0}}}};")
+    path = folder / "table.c"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
 def emit_network(plan: Plan, info: NetworkInfo, folder: Path) -> tuple[Path, ...]:
     """Write `network.c`, `weights.S` and `weights.bin` to a folder; return what is to be compiled.
 

@@ -14,8 +14,10 @@ import tvm
 from tvm import tirx
 
 from distillc.codegen.compile import build_kernels
+from distillc.codegen.link import Form
 from distillc.codegen.static_cost import static_cost
 from distillc.runtime.devices import get_device
+from distillc.runtime.devices.base import Device
 from distillc.runtime.instruction_count import Instruction
 from distillc.runtime.kernels import count_kernels, time_kernels
 from distillc.targets.base import Target
@@ -77,7 +79,7 @@ class Measured:
     def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
         """See `KernelCost`."""
         found = []
-        with _built(groups, self.target) as (library, names):
+        with _built(groups, self.target, get_device(self.device)) as (library, names):
             for group, own in zip(groups, names, strict=True):
                 runs = time_kernels(
                     library,
@@ -108,7 +110,7 @@ class Modelled:
         """See `KernelCost`; one run says all."""
         kernels: dict[str, Sequence[Instruction]] = {}
         errors = []
-        with _built(groups, self.target) as (library, names):
+        with _built(groups, self.target, get_device(self.device)) as (library, names):
             for group, own in zip(groups, names, strict=True):
                 operands = group.operands
                 count, found = count_kernels(
@@ -133,8 +135,10 @@ def choose_cost(target: Target, device: str) -> KernelCost:
 
 
 @contextmanager
-def _built(groups: Sequence[Group], target: Target) -> Iterator[tuple[Path, list[list[str]]]]:
-    """Build groups in one library; yield it and the names of each group's kernels in it."""
+def _built(
+    groups: Sequence[Group], target: Target, device: Device
+) -> Iterator[tuple[Path, list[list[str]]]]:
+    """Build groups together; yield the file and the names of each group's kernels in it."""
     names = [
         [f"kernel{number}_{index}" for index in range(len(group.funcs))]
         for number, group in enumerate(groups)
@@ -145,6 +149,7 @@ def _built(groups: Sequence[Group], target: Target) -> Iterator[tuple[Path, list
         for name, func in zip(own, group.funcs, strict=True)
     }
     with tempfile.TemporaryDirectory(prefix="distillc-tune-") as folder:
-        library = Path(folder) / "kernels.so"
-        build_kernels(tvm.IRModule(named), target, library)
-        yield library, names
+        path = Path(folder) / "kernels"
+        form = Form.PROGRAM if device.programs else Form.LIBRARY
+        build_kernels(tvm.IRModule(named), target, path, form)
+        yield path, names

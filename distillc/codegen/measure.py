@@ -73,13 +73,17 @@ class Meter:
         return time_libraries(paths, shape, output, self.device, threads, runs, warmup)
 
 
+HERE = Meter()
+"""This machine."""
+
+
 def time_modules(
     modules: Sequence[nn.Module],
     shape: tuple[int, ...],
     threads: int,
     runs: int = 20,
     records: Path | None = None,
-    meter: Meter = Meter(),
+    meter: Meter = HERE,
 ) -> list[Stats]:
     """Compile modules and time them in turn.
 

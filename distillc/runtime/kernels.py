@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from distillc.runtime.devices import get_local_device
+from distillc.runtime.devices import get_device, get_local_device
+from distillc.runtime.devices.base import KERNELS_S
 from distillc.runtime.instruction_count import InstructionCount, difference, execute
 from distillc.runtime.runner import start_runner
 
-TIMEOUT_S = 600.0
 Shapes = Sequence[Sequence[int]]
 
 
@@ -42,7 +43,7 @@ def time_kernels(
     """Run kernels that take the same operands in turn, round after round, on random numbers.
 
     Args:
-        library: A compiled library of kernels.
+        library: Compiled kernels: a library, or a program for a device that runs these.
         names: The kernels.
         shapes: Shapes of the float32 operands.
         outputs: How many of the operands, the last, are written.
@@ -54,8 +55,8 @@ def time_kernels(
     Raises:
         DeviceError: Running fails.
     """
-    command, environment = get_local_device(device).launcher(threads)
-    return _run(command, environment, library, names, shapes, outputs, warmup, runs)
+    words = _words(names, shapes, outputs, warmup, runs)
+    return _runs(get_device(device).run_kernels(library, words, threads))
 
 
 def count_kernels(
@@ -75,8 +76,10 @@ def count_kernels(
     def run(times: int) -> InstructionCount:
         def start(words: Sequence[str]) -> None:
             # The comparison at the end runs every kernel once.
-            found = _run(words, environment, library, names, shapes, outputs, times - 1, 0)
-            errors.append(found.errors)
+            more = ["--kernels", str(library.resolve())]
+            more += _words(names, shapes, outputs, times - 1, 0)
+            found = start_runner([*words, *more], environment, library, KERNELS_S)
+            errors.append(_runs(found).errors)
 
         return InstructionCount(library, execute(command, start))
 
@@ -84,17 +87,10 @@ def count_kernels(
     return InstructionCount(library, difference(twice.process, once.process)), errors[0]
 
 
-def _run(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    library: Path,
-    names: Sequence[str],
-    shapes: Shapes,
-    outputs: int,
-    warmup: int,
-    runs: int,
-) -> KernelRuns:
+def _words(names: Sequence[str], shapes: Shapes, outputs: int, warmup: int, runs: int) -> list[str]:
     text = ";".join(",".join(map(str, shape)) for shape in shapes)
-    words = ["--kernels", library.resolve(), text, outputs, warmup, runs, *names]
-    data = start_runner([*command, *map(str, words)], environment, library, TIMEOUT_S)
+    return [text, str(outputs), str(warmup), str(runs), *names]
+
+
+def _runs(data: Mapping[str, Any]) -> KernelRuns:
     return KernelRuns(tuple(tuple(each) for each in data["ms"]), tuple(data["errors"]))

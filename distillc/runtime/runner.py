@@ -13,11 +13,11 @@ import numpy as np
 
 from distillc.errors import DeviceError
 from distillc.runtime.devices.base import Timing
-from distillc.runtime.native import FLAGS, FOLDER
+from distillc.runtime.native import FLAGS, FOLDER, RUNNER
 from distillc.workdir import cached_file, storage_errors
 from distillc.zig import HINT, run_zig
 
-SOURCE = FOLDER / "runner.c"
+SOURCES = tuple(FOLDER / f"{name}.c" for name in RUNNER)
 
 
 def build_runner(triple: str | None) -> Path:
@@ -32,12 +32,13 @@ def build_runner(triple: str | None) -> Path:
     options = [*FLAGS, "-ldl", "-lm", *(["-target", triple] if triple else [])]
 
     def build(temporary: Path) -> None:
-        if reason := run_zig("cc", SOURCE, "-o", temporary, *options):
+        if reason := run_zig("cc", *SOURCES, "-o", temporary, *options):
             raise DeviceError("the runner does not compile", where=reason, hint=HINT)
         temporary.chmod(0o755)
 
-    headers = b"".join(each.read_bytes() for each in sorted(FOLDER.glob("*.h")))
-    return cached_file("runner", SOURCE.read_bytes() + headers + repr(triple).encode(), build)
+    parts = (*SOURCES, *sorted(FOLDER.glob("*.h")))
+    code = b"".join(each.read_bytes() for each in parts)
+    return cached_file("runner", code + repr(triple).encode(), build)
 
 
 def start_runner(

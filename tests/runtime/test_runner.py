@@ -90,7 +90,7 @@ def test_runner_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_runner_that_does_not_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = tmp_path / "runner.c"
     source.write_text("int main() { return nothing; }\n")
-    monkeypatch.setattr(runner, "SOURCE", source)
+    monkeypatch.setattr(runner, "SOURCES", (source,))
     monkeypatch.setenv("ZIG_GLOBAL_CACHE_DIR", str(Path.home() / ".cache" / "zig"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(DeviceError, match="does not compile") as caught:

@@ -12,6 +12,8 @@ import numpy as np
 
 TIMEOUT_S = 1800.0
 """Seconds after which what runs is stopped."""
+KERNELS_S = 600.0
+"""The same for single kernels."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,19 @@ class Device(ABC):
             DeviceError: The device is not ready, or what runs takes too long, crashes, or prints an
                 error.
             StorageError: There is no space here for the input.
+        """
+
+    @abstractmethod
+    def run_kernels(self, path: Path, words: Sequence[str], threads: int) -> dict[str, Any]:
+        """Run single kernels; see `native/kernels.h` for the words, and for what comes back.
+
+        Args:
+            path: A library of kernels, or a program where `programs` says so.
+            words: Shapes, outputs, rounds and names.
+            threads: Threads.
+
+        Raises:
+            DeviceError: As of `run`.
         """
 
     @abstractmethod

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distillc.errors import DeviceError, DistillcError
-from distillc.runtime.devices.base import TIMEOUT_S, Device, Finding, Timing
-from distillc.runtime.runner import build_runner, run_models
+from distillc.runtime.devices.base import KERNELS_S, TIMEOUT_S, Device, Finding, Timing
+from distillc.runtime.runner import build_runner, run_models, start_runner
 
 AARCH64_TRIPLE = "aarch64-linux-gnu.2.28"
 AARCH64_SYSTEM = Path("/usr/aarch64-linux-gnu")
@@ -56,6 +56,12 @@ class LocalDevice(Device):
             timeout_s=TIMEOUT_S,
             overlap=overlap,
         )
+
+    def run_kernels(self, path: Path, words: Sequence[str], threads: int) -> dict[str, Any]:
+        """See `Device.run_kernels`."""
+        command, environment = self.launcher(threads)
+        command = [*command, "--kernels", str(path.resolve()), *words]
+        return start_runner(command, environment, path, KERNELS_S)
 
     def ready(self) -> None:
         """See `Device.ready`."""

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distillc.errors import DeviceError
-from distillc.runtime.devices.base import TIMEOUT_S, Device, Finding, Timing
+from distillc.runtime.devices.base import KERNELS_S, TIMEOUT_S, Device, Finding, Timing
 from distillc.workdir import file_digest, storage_errors
 
 SHORT_S = 60.0
@@ -125,6 +125,15 @@ class RemoteDevice(Device):
                 peak = max(peak, found["peak_bytes"])
         return np.concatenate(outputs), Timing(tuple(map(tuple, ms)), peak)
 
+    def run_kernels(self, path: Path, words: Sequence[str], threads: int) -> dict[str, Any]:
+        """See `Device.run_kernels`; the program is for once and does not stay there."""
+        self.ready()
+        program = self._install(path)
+        try:
+            return self._start(program, [threads, *words], KERNELS_S)
+        finally:
+            self.shell(f"rm -f {shlex.quote(program)}")
+
     def ready(self) -> None:
         """See `Device.ready`."""
         for finding in self.reach():
@@ -204,10 +213,12 @@ class RemoteDevice(Device):
             found: np.ndarray[Any, Any] = np.load(sink)
         return found
 
-    def _start(self, program: str, words: Sequence[object]) -> dict[str, Any]:
+    def _start(
+        self, program: str, words: Sequence[object], timeout_s: float = TIMEOUT_S
+    ) -> dict[str, Any]:
         """Run a program; return what it prints."""
         command = shlex.join([program, *map(str, words)])
-        answer = self._checked(self.shell(command, TIMEOUT_S), program)
+        answer = self._checked(self.shell(command, timeout_s), program)
         try:
             found: dict[str, Any] = json.loads(answer.output.decode().splitlines()[-1])
         except (ValueError, IndexError) as error:

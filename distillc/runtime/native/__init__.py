@@ -18,5 +18,9 @@ KERNELS = ("pool", "cores")
 """Sources that kernels need."""
 MODEL = (*KERNELS, "model", "images", "tiles", "error")
 """Sources of a network's library."""
+KERNEL_PROGRAM = (*KERNELS, "kernel_bench", "kernels", "race")
+"""Sources of a program of single kernels."""
+RUNNER = ("runner", "kernels", "race")
+"""Sources of the program that loads libraries here."""
 PROGRAM = (*MODEL, "bench", "pictures", "png", "inflate")
 """Sources of a network's program."""

@@ -69,6 +69,14 @@ typedef struct {
 
 extern const dc_check dc_the_check;  // in programs, not in libraries
 
+// The kernels of a program that has no network, up to one without a name.
+typedef struct {
+  const char *name;
+  dc_kernel *kernel;
+} dc_entry;
+
+extern const dc_entry dc_the_kernels[];
+
 enum { DC_ALIGNMENT = 128 };
 
 #endif

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from distillc.codegen.measure import Meter
 from distillc.conversion import find_meter
@@ -17,6 +18,7 @@ from distillc.runtime.devices import get_device
 from distillc.runtime.devices.adb import Adb
 from distillc.runtime.devices.ssh import Ssh
 from distillc.targets.base import get_target
+from distillc.tuning import tune
 from tests.passes.toy import toy_network
 
 X = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
@@ -74,6 +76,18 @@ def test_blocks_are_priced_there(start_sshd: StartSshd, tmp_path: Path) -> None:
     assert all(each.latency_ms for found in net.candidates.values() for each in found)
     assert net.metrics["profile"]["device"] == device
     assert list((tmp_path / "there").glob("*.so-*"))
+
+
+def test_kernels_are_tuned_there(start_sshd: StartSshd, tmp_path: Path) -> None:
+    device = start_sshd().name
+    records = tmp_path / "records.jsonl"
+    result = tune(
+        [nn.Conv2d(3, 8, 3, padding=1)], "host", [(16, 16)], 0.2, device=device, records=records
+    )
+    assert (result.unit, len(result.records)) == ("ms", 1)
+    assert 0 < result.records[0].cost <= result.records[0].default
+    assert records.read_text().count("\n") == 1
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_the_emulator_has_no_clock() -> None:

@@ -1,0 +1,17 @@
+// Things that take turns against the clock, for programs.
+#ifndef DISTILLC_RACE_H
+#define DISTILLC_RACE_H
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FAIL(...) (fprintf(stderr, "runner: " __VA_ARGS__), fputc('\n', stderr), exit(1))
+
+// Memory for tensors; ends the program where there is none.
+void *dc_allocate(size_t bytes);
+
+// Calls each of `count` things in turn, round after round, and prints the milliseconds of each.
+void dc_race(int count, int warmup, int runs, void (*call)(void *, int), void *context);
+
+#endif
