@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "bytes.h"
 #include "error.h"
 
 distillc_status dc_check_image(distillc_image *image, const char *what, const int32_t shape[3]) {
@@ -63,11 +64,6 @@ void dc_read_window(const distillc_image *image, const int32_t shape[3], int32_t
   }
 }
 
-static uint8_t to_byte(float value) {
-  // Comparisons with a value that is not a number are false.
-  return !(value > 0.0f) ? 0 : value >= 1.0f ? 255 : (uint8_t)(value * 255.0f + 0.5f);
-}
-
 void dc_write_image(const float *from, const int32_t shape[3], const distillc_image *image,
                     const distillc_image *alpha) {
   const size_t width = (size_t)shape[2];
@@ -80,7 +76,7 @@ void dc_write_image(const float *from, const int32_t shape[3], const distillc_im
         float *to = (float *)row + c;
         for (size_t x = 0; x < width; x++) to[x * (size_t)shape[0]] = from[x];
       } else {
-        for (size_t x = 0; x < width; x++) row[4 * x + (size_t)c] = to_byte(from[x]);
+        for (size_t x = 0; x < width; x++) row[4 * x + (size_t)c] = dc_to_byte(from[x]);
       }
     }
   if (image->format != DISTILLC_RGBA8) return;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "inflate.h"
 #include "pictures.h"
 #include "png.h"
@@ -143,10 +144,6 @@ static int write_chunk(FILE *file, const char *name, const uint8_t *body, size_t
          fwrite(tail, 1, 4, file) == 4;
 }
 
-static uint8_t to_byte(float value) {
-  return !(value > 0.0f) ? 0 : value >= 1.0f ? 255 : (uint8_t)(value * 255.0f + 0.5f);
-}
-
 // Rows as zlib stores them: blocks of at most 65535 bytes, and a sum.
 static uint8_t *pack(const dc_picture *picture, size_t *size) {
   const size_t row = (size_t)picture->width * (size_t)picture->channels + 1;
@@ -172,7 +169,7 @@ static uint8_t *pack(const dc_picture *picture, size_t *size) {
       const size_t channel = (column - 1) % (size_t)picture->channels,
                    place = i / row * (size_t)picture->width +
                            (column - 1) / (size_t)picture->channels;
-      value = to_byte(picture->values[channel * pixels + place]);
+      value = dc_to_byte(picture->values[channel * pixels + place]);
     }
     *to++ = value;
     low = (low + value) % 65521;
