@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 import tvm
 from torch import fx
-from tvm import relax
+from tvm import relax, te, topi
 from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
@@ -179,7 +179,7 @@ def fuse(mod: tvm.IRModule, precision: str = "fp32") -> tvm.IRModule:
             FoldLayouts(),
             transforms.FoldConstant(),
             *([HalfPrecision()] if precision == "fp16" else []),
-            transforms.LegalizeOps(),
+            transforms.LegalizeOps({"relax.take": _legalize_take}),
             transforms.AnnotateTIROpPattern(),
             transforms.FoldConstant(),
             transforms.FuseOps(),
@@ -190,6 +190,22 @@ def fuse(mod: tvm.IRModule, precision: str = "fp32") -> tvm.IRModule:
             transforms.DeadCodeElimination(),
         ]
     )(mod)
+
+
+def _legalize_take(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Lower `take` to plain loads: TVM's own form does the same and warns at every one."""
+
+    def take(data: te.Tensor, places: te.Tensor) -> te.Tensor:
+        axis = int(call.attrs.axis) % len(data.shape)
+        end = axis + len(places.shape)
+        shape = (*data.shape[:axis], *places.shape, *data.shape[axis + 1 :])
+        return te.compute(
+            shape, lambda *i: data(*i[:axis], places(*i[axis:end]), *i[end:]), name="take"
+        )
+
+    if call.attrs.axis is None:
+        return builder.call_te(topi.take, *call.args)
+    return builder.call_te(take, *call.args, primfunc_name_hint="take")
 
 
 def _convert_reduction(reduce: Any, node: fx.Node, importer: Any) -> relax.Var:

@@ -76,8 +76,10 @@ def _export(program: ExportedProgram, path: Path) -> None:
 
 
 def _convert(program: ExportedProgram) -> onnx.ModelProto:
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -94,7 +96,8 @@ def _convert(program: ExportedProgram) -> onnx.ModelProto:
                 verbose=False,
             )
     finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
     assert exported is not None
     model = inliner.inline_local_functions(_define_scans(exported.model_proto))
     graph = gs.import_onnx(model)
