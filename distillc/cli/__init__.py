@@ -42,11 +42,18 @@ def cli(debug: bool) -> None:
     """
 
 
-COMMANDS = (
-    *(convert, inspect, run, verify, bench, doctor),
-    *(tune, passes, targets, explain_failure),
-)
-for command in COMMANDS:
+for command in (
+    convert,
+    inspect,
+    run,
+    verify,
+    bench,
+    doctor,
+    tune,
+    passes,
+    targets,
+    explain_failure,
+):
     cli.add_command(command)
 
 

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from distillc.codegen.compile import build_library
-from distillc.codegen.self_check import SelfCheck, check_image
+from distillc.codegen.self_check import self_check
 from distillc.frontend.trace import export_program
 from distillc.runtime import native
 from distillc.runtime.benchmark import Stats, time_libraries
@@ -51,9 +50,7 @@ class Meter:
         program, target = export_program(module, shape), get_target(self.target)
         if not get_device(self.device).programs:
             return build_library(program, target, path, records).output_shape
-        with torch.no_grad():
-            expected = module(torch.from_numpy(check_image(shape))).numpy()
-        check = SelfCheck(expected, get_precision("fp32").max_error)
+        check = self_check(module, shape, get_precision("fp32").max_error)
         with tempfile.TemporaryDirectory(prefix="distillc-measure-") as folder:
             library = Path(folder) / "model.so"
             return build_library(

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
+
+from distillc.frontend.static_form import StableSorts
 
 MOST = 4096
 """Values that are compared, evenly spread over the output."""
@@ -33,6 +37,19 @@ def check_image(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     place *= np.uint32(2246822519)
     place ^= place >> np.uint32(13)
     return (place >> np.uint32(8)).astype(np.float32).reshape(shape) / np.float32(2**24)
+
+
+def self_check(module: nn.Module, shape: tuple[int, ...], max_error: float) -> SelfCheck:
+    """Return what a module's program must compute of `check_image`.
+
+    Args:
+        module: Takes one float32 tensor.
+        shape: Its shape.
+        max_error: See `SelfCheck`.
+    """
+    with torch.no_grad(), StableSorts():
+        output = module(torch.from_numpy(check_image(shape)))
+    return SelfCheck(output.numpy(), max_error)
 
 
 def emit_check(check: SelfCheck, folder: Path) -> Path:

@@ -4,7 +4,8 @@
 
 Builds the small Restormer of `examples/checkpoints` for this machine: its kernels as they are, the
 code around them with ThreadSanitizer and for valgrind. Feeds the decoders of pictures by libFuzzer
-(Debian: clang-19, libclang-rt-19-dev), the reader of manifests by random changes.
+(Debian: clang-19, libclang-rt-19-dev), the reader of manifests by random changes. Runs the aarch64
+program of the same network on photographs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import skimage.data
+import torch
 from PIL import Image
 
 import distillc
@@ -36,6 +39,7 @@ from tests.benchmarks.report import markdown
 
 HERE = Path(__file__).parent
 TEACHER = HERE.parents[1] / "examples" / "checkpoints" / "restormer_tiny_denoise_sigma25.pth"
+PHOTOGRAPHS = {"astronaut": (128, 128), "coffee": (120, 96), "chelsea": (77, 128)}
 COLUMNS = {"check": "check", "result": "result"}
 
 
@@ -147,6 +151,31 @@ def fuzz_manifests(folder: Path, inputs: int) -> str:
     return f"{inputs} manifests: {refused} refused, {opened} opened, {len(others)} crashes{first}"
 
 
+def photographs(folder: Path) -> str:
+    """The aarch64 program alone under qemu, on photographs of several sizes, against torch."""
+    if not shutil.which("qemu-aarch64"):
+        return "skipped: qemu-aarch64 is missing"
+    bundle, edge = folder / "arm", 128
+    bundle.mkdir()
+    net = distillc.load(TEACHER).at((edge, edge))
+    made = distillc.compile(net, "snapdragon8elite", (edge, edge), directory=bundle)
+    program = bundle / made.manifest["bench"]
+    found = []
+    for name, (height, width) in PHOTOGRAPHS.items():
+        pixels = getattr(skimage.data, name)()[60 : 60 + height, 60 : 60 + width]
+        x = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+        np.save(folder / "in.npy", x)
+        words = ["--runs", 0, "--picture", "in.npy", "out.npy"]
+        run("qemu-aarch64", "-cpu", "max", program, *words, cwd=folder, check=True)
+        missing = [(0, edge - height), (0, edge - width)]
+        padded = np.pad(x, [(0, 0), (0, 0), *missing], mode="symmetric")
+        with torch.no_grad():
+            wanted = net.module(torch.from_numpy(padded)).numpy()[:, :, :height, :width]
+        error = np.abs(np.load(folder / "out.npy") - wanted).max()
+        found.append(f"{height}x{width} {error:.1e}")
+    return f"largest differences from torch: {', '.join(found)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=10000)
@@ -160,6 +189,7 @@ def main() -> None:
             "ThreadSanitizer": lambda: thread_sanitizer(parts, folder, given.runs),
             "valgrind": lambda: valgrind(parts, folder),
             "pictures, libFuzzer": lambda: fuzz_pictures(folder, given.inputs),
+            "photographs, aarch64": lambda: photographs(folder),
             "manifests": lambda: fuzz_manifests(folder, given.inputs // 100),
         }
         rows = []

@@ -80,12 +80,8 @@ class Adb(RemoteDevice):
             return
         yield Finding("phone", True, serial)
         answer = self.shell("getprop ro.product.model; getprop ro.build.version.sdk")
-        about = " ".join(answer.output.decode(errors="replace").split())
-        yield Finding(
-            "shell",
-            not answer.code,
-            f"{about or 'a phone'}" if not answer.code else answer.complaint,
-        )
+        about = " ".join(answer.output.decode(errors="replace").split()) or "a phone"
+        yield Finding("shell", not answer.code, answer.complaint if answer.code else about)
 
     def _phones(self) -> dict[str, str]:
         """Return serial -> state of what is connected."""

@@ -103,7 +103,7 @@ class RemoteDevice(Device):
     ) -> tuple[np.ndarray[Any, Any], Timing]:
         """See `Device.run`. Every program checks itself first."""
         self.ready()
-        programs = [self._install(model) for model in models]
+        programs = self._install(models)
         with self._scratch() as scratch:
             outputs = [
                 self._restore(programs[0], image[None], scratch, threads, overlap) for image in x
@@ -116,19 +116,20 @@ class RemoteDevice(Device):
             )
         ms: list[list[float]] = [[] for _ in models]
         peak = 0
-        for turn in range(ROUNDS if runs else 0):
-            share = runs * (turn + 1) // ROUNDS - runs * turn // ROUNDS
+        turns = min(ROUNDS, runs)
+        for turn in range(turns):
+            share = runs * (turn + 1) // turns - runs * turn // turns
             for own, program in zip(ms, programs, strict=True):
                 words = ["--threads", threads, "--warmup", warmup, "--runs", share]
                 found = self._start(program, words)
-                own += found.get("ms", [])
+                own += found["ms"]
                 peak = max(peak, found["peak_bytes"])
         return np.concatenate(outputs), Timing(tuple(map(tuple, ms)), peak)
 
     def run_kernels(self, path: Path, words: Sequence[str], threads: int) -> dict[str, Any]:
         """See `Device.run_kernels`; the program is for once and does not stay there."""
         self.ready()
-        program = self._install(path)
+        (program,) = self._install([path])
         try:
             return self._start(program, [threads, *words], KERNELS_S)
         finally:
@@ -169,17 +170,22 @@ class RemoteDevice(Device):
         answer = self.shell(command)
         return answer.output.decode(errors="replace").strip() or answer.complaint
 
-    def _install(self, program: Path) -> str:
-        """Send a program unless it is there; return its name there."""
-        head = program.read_bytes()[:20]
-        machine = MACHINES.get(int.from_bytes(head[18:20], "little"), "something else")
+    def _install(self, programs: Sequence[Path]) -> list[str]:
+        """Send programs unless they are there; return their names there."""
         there = self._words("uname -m")
-        if machine != there:
-            raise DeviceError(
-                f"the program is for {machine}, {self.name} is {there}",
-                where=str(program),
-                hint="convert for another --target",
-            )
+        for program in programs:
+            with program.open("rb") as file:
+                head = file.read(20)
+            machine = MACHINES.get(int.from_bytes(head[18:20], "little"), "something else")
+            if machine != there:
+                raise DeviceError(
+                    f"the program is for {machine}, {self.name} is {there}",
+                    where=str(program),
+                    hint="convert for another --target",
+                )
+        return [self._send_program(program) for program in programs]
+
+    def _send_program(self, program: Path) -> str:
         place = f"{self.folder}/{program.name}-{file_digest(program)[:16]}"
         if self.shell(f"test -x {shlex.quote(place)}").code:
             self._checked(self.shell(f"mkdir -p {self.folder}"), self.folder)
@@ -232,7 +238,7 @@ class RemoteDevice(Device):
         if not answer.code:
             return answer
         said = answer.complaint
-        what, hint = f"{said or f'exit code {answer.code}'}", "`distillc doctor` says more"
+        what, hint = said or f"exit code {answer.code}", "`distillc doctor` says more"
         if "No space left" in said:
             what, hint = "there is no space left", f"clear {self.folder} there"
         elif "Exec format error" in said or "not executable" in said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ class Ssh(RemoteDevice):
             raise UsageError(f"no host in {address!r}", hint="write ssh:user@host[:port]")
         self.name = f"ssh:{address}"
         self._host = host
-        self._options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={10}"]
+        self._options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
         if port:
             self._options += ["-p", port]
 
@@ -54,11 +55,11 @@ class Ssh(RemoteDevice):
 
     def push(self, local: Path, remote: str) -> Answer:
         """See `RemoteDevice.push`."""
-        return self._ssh(f"cat > '{remote}'", TIMEOUT_S, local.read_bytes())
+        return self._ssh(f"cat > {shlex.quote(remote)}", TIMEOUT_S, local.read_bytes())
 
     def pull(self, remote: str, local: Path) -> Answer:
         """See `RemoteDevice.pull`."""
-        answer = self._ssh(f"cat '{remote}'", TIMEOUT_S)
+        answer = self._ssh(f"cat {shlex.quote(remote)}", TIMEOUT_S)
         local.write_bytes(answer.output)
         return answer
 
@@ -74,9 +75,9 @@ class Ssh(RemoteDevice):
         here = answer.output.split()[-1:] == [b"here"]
         yield Finding("connection", here, self._host if here else "its shell runs no commands")
 
-    def _ssh(self, command: str, timeout_s: float, given: bytes | None = None) -> Answer:
+    def _ssh(self, command: str, timeout_s: float, given: bytes = b"") -> Answer:
         words = ["ssh", *self._options, self._host, command]
-        answer = ask(words, timeout_s, self.name, given if given is not None else b"")
+        answer = ask(words, timeout_s, self.name, given)
         if answer.code == UNREACHED:
             hints = [hint for text, hint in HINTS.items() if text in answer.complaint]
             raise DeviceError(
