@@ -112,6 +112,7 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
     """Return the result of a conversion."""
     metrics = manifest["metrics"]
     quality, latency = metrics["quality"], metrics["latency"]
+    place = "here" if latency["device"] == "host" else f"on {latency['device']}"
     check = metrics["verification"]
     table = Table("", "teacher", "hybrid", "", title=Text(str(path), "bold"))
     table.add_row(
@@ -124,7 +125,7 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
         "SSIM", f"{quality['teacher']['ssim']:.4f}", f"{quality['hybrid']['ssim']:.4f}", ""
     )
     table.add_row(
-        f"latency here, {latency['threads']} threads",
+        f"latency {place}, {latency['threads']} threads",
         f"{latency['teacher_ms']:.1f} ms",
         f"{latency['hybrid_ms']:.1f} ms",
         f"{latency['speedup']:.2f} times as fast",
@@ -157,6 +158,5 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
             )
         )
     elif latency["speedup"] < 1:
-        slower = f"the hybrid is slower than its teacher on {latency['device']}"
-        parts.append(Text(slower, "bold red"))
+        parts.append(Text(f"the hybrid is slower than its teacher {place}", "bold red"))
     return Group(*parts)
