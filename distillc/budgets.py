@@ -23,7 +23,7 @@ class Budget:
         search_images: Held-out images each is evaluated on.
         search_crop: Their edge, pixels.
         heal_steps: Fine-tuning steps of a round of the chosen hybrid; 0 leaves it out.
-        heal_rounds: At most so many rounds, the further ones where much is missing still.
+        heal_rounds: At most so many rounds, each twice as long as the last, while much is missing.
         heal_batch: Images a step.
         verify_images: Images that the bundle is run on, at least 1; the first is its reference.
     """
@@ -85,7 +85,7 @@ _FULL = replace(
     trials=200,
     search_images=8,
     heal_steps=1500,
-    heal_rounds=4,
+    heal_rounds=3,
 )
 BUDGETS = {each.name: each for each in (_SMOKE, _QUICK, _FULL)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,15 +44,16 @@ class Heal(TrainingPass):
     2. All weights are trained, those of the teacher's blocks too: they adapt to the new
        neighbours. The result is the moving average of the weights.
     3. PSNR on held-out images decides: if the result is not better, the hybrid stays as it was.
-    4. What is still more than `ENOUGH` below the teacher is trained in further rounds, each with a
-       learning rate of its own, as long as one gains more than `LITTLE`.
+    4. What is still more than `ENOUGH` below the teacher is trained in further rounds, each twice
+       as long as the one before (warm restarts: Loshchilov & Hutter, SGDR, 2017, section 3, T_mult
+       of 2), as long as one gains more than `LITTLE`.
 
     Given:   decisions {"latent.0": "scan1", "latent.1": "keep"}, healed None
     Result:  healed {name: weight} for `Network.hybrid()`, metrics["heal"] with PSNR before/after
 
     Args: see `TrainingPass`, and
         teacher_weight: Weight of the teacher's output in the loss.
-        rounds: At most so many times `steps`.
+        rounds: At most so many: `steps` in the first, then twice as many, and so on.
     """
 
     teacher_weight: float = 1.0
@@ -71,7 +72,9 @@ class Heal(TrainingPass):
         hybrid, healed = net.hybrid(), None
         rounds: list[dict[str, Any]] = []
         for number in range(self.rounds):
-            weights, figures = self._round(net, hybrid, data, number, ctx)
+            longer = replace(self, steps=self.steps << number)
+            first = longer.steps - self.steps
+            weights, figures = longer._round(net, hybrid, data, first, ctx)
             rounds.append(figures)
             gain = figures["psnr_after"] - figures["psnr_before"]
             if gain <= 0:  # rule 3
@@ -96,16 +99,16 @@ class Heal(TrainingPass):
         return PassResult(net.with_(healed=healed, metrics=metrics), True, (note,))
 
     def _round(
-        self, net: Network, hybrid: nn.Module, data: RestorationData, number: int, ctx: Context
+        self, net: Network, hybrid: nn.Module, data: RestorationData, first: int, ctx: Context
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the weights after a round, and its figures; from the work directory if there."""
-        key = self._key(net, hybrid, data, ctx) | ({"round": number} if number else {})
+        key = self._key(net, hybrid, data, ctx) | ({"first": first} if first else {})
         stage = ctx.work.stage("heal", key) if ctx.work else None
         result = stage / "heal.json" if stage else None
         if stage and result and result.exists():
             return read_tensors(stage / "hybrid.safetensors"), json.loads(result.read_text())
         state = RunState(stage / "state.pt" if stage else None)
-        weights, figures = self._heal(net, copy.deepcopy(hybrid), data, number, state, ctx)
+        weights, figures = self._heal(net, copy.deepcopy(hybrid), data, first, state, ctx)
         if stage and result:
             write_tensors(stage / "hybrid.safetensors", weights)
             write_json(result, figures)
@@ -128,7 +131,7 @@ class Heal(TrainingPass):
         net: Network,
         hybrid: nn.Module,
         data: RestorationData,
-        number: int,
+        first: int,
         state: RunState,
         ctx: Context,
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -140,7 +143,7 @@ class Heal(TrainingPass):
             "psnr_teacher": mean_psnr(teacher, pairs, ctx.device),
             "psnr_before": mean_psnr(hybrid, pairs, ctx.device),
         }
-        average = self._train(teacher, hybrid, data, number * self.steps, state, ctx)
+        average = self._train(teacher, hybrid, data, first, state, ctx)
         figures["psnr_after"] = mean_psnr(average, pairs, ctx.device)
         return {name: each.cpu() for name, each in average.state_dict().items()}, figures
 
