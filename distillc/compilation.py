@@ -22,6 +22,7 @@ from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.runtime import app, native
 from distillc.runtime.bundle import HEADER, LIBRARY, Bundle, create_bundle
+from distillc.runtime.library import weights_of
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
 from distillc.workdir import write_tensors
@@ -39,6 +40,7 @@ def compile(
     reference: Tensor | None = None,
     manifest: Mapping[str, Any] | None = None,
     records: Path | None = None,
+    weights_beside: bool = False,
 ) -> Bundle:
     """Compile a network, with its decisions applied, to a bundle.
 
@@ -49,8 +51,11 @@ def compile(
         target: A target or its name.
         size: (H, W) of the input in pixels. Where the network needs multiples, the compiled code
             mirrors the image at its lower and right edges and cuts the result.
-        precision: `"fp32"`, or `"fp16"`: the network computes in float16 where that loses little;
-            input, output and the bundle's other forms stay float32.
+        precision: `"fp32"`; `"fp16"`: the network computes in float16 where that loses little;
+            `"fp16-weights"`: weights are stored as float16, half as large, and made float32 when a
+            model is created. Input, output and the bundle's other forms stay float32.
+        weights_beside: Put the weights of the libraries into a file of their own, `model.weights`,
+            which all processes that run the network share.
         directory: Where the files go; a temporary folder by default.
         reference: The input whose output is stored for checks, (1, C, H, W) float32; by default
             random numbers in [0, 1).
@@ -63,8 +68,8 @@ def compile(
         LoweringError: An operator cannot be compiled, or linking fails.
     """
     chosen = get_target(target)
-    arithmetic = get_precision(precision)
-    if arithmetic.name == "fp16" and not chosen.half:
+    numbers = get_precision(precision)
+    if numbers.arithmetic == "fp16" and not chosen.half:
         log.warning("%s has no float16 arithmetic: fp16 is right there, but slow", chosen.name)
     net = network if isinstance(network, Network) else Network(network, size)
     module, fitting = net.hybrid(), net.fitting(size)
@@ -83,10 +88,11 @@ def compile(
         chosen,
         folder / LIBRARY,
         records,
-        arithmetic.name,
+        numbers.name,
         net.name,
         folder / files["android"] if chosen.android else None,
-        (folder / files["bench"], self_check(module, shape, arithmetic.max_error)),
+        (folder / files["bench"], self_check(module, shape, numbers.max_error)),
+        weights_of(folder / LIBRARY) if weights_beside else None,
     )
     for path in (native.FOLDER / HEADER, *(app.FOLDER / name for name in app.FILES)):
         shutil.copy(path, folder)
@@ -104,7 +110,7 @@ def compile(
             "name": net.name,
             "target": chosen.name,
             "devices": list(chosen.devices),
-            "precision": arithmetic.name,
+            "precision": numbers.name,
             **files,
             "size": list(size),
             "scale": net.scale,

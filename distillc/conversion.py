@@ -167,6 +167,7 @@ def convert(
     budget: str | Budget = "quick",
     *,
     precision: str = "fp32",
+    weights_beside: bool = False,
     data: str | Path | None = None,
     families: Sequence[str] | None = None,
     objective: str | None = None,
@@ -198,7 +199,8 @@ def convert(
         task: How clean images are degraded, say `"denoise:sigma=25"`.
         out: The bundle's folder; `<checkpoint's stem>.distillc` by default.
         budget: How much work, a `Budget` or its name.
-        precision: What the bundle computes in, `"fp32"` or `"fp16"`; all before it is float32.
+        precision: What the bundle computes in; see `distillc.compile`.
+        weights_beside: Whether its weights are in a file of their own.
         data: Folder of clean images or of pairs; scikit-image's photographs by default.
         families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
         objective: The search's cost instead of the budget's.
@@ -266,6 +268,7 @@ def convert(
                 job.target,
                 size,
                 precision=job.precision,
+                weights_beside=weights_beside,
                 directory=scratch / "bundle",
                 reference=pairs[0][0],
                 manifest={"task": str(job.task)},

@@ -33,6 +33,7 @@ def convert_onnx(
     budget: str | Budget = "quick",
     *,
     precision: str = "fp32",
+    weights_beside: bool = False,
     overwrite: bool = False,
     work_dir: str | Path = ".distillc-work",
     tune_minutes: float = 0,
@@ -47,7 +48,8 @@ def convert_onnx(
         task: How the photographs are degraded, say `"denoise:sigma=25"`.
         out: The bundle's folder; `<file's stem>.distillc` by default.
         budget: Says on how many photographs it is verified.
-        precision: What the bundle computes in, `"fp32"` or `"fp16"`.
+        precision: What the bundle computes in; see `distillc.compile`.
+        weights_beside: Whether its weights are in a file of their own.
         overwrite: Replace `out` if it exists.
         work_dir: Where the bundle is made, and tuning records are kept.
         tune_minutes: Search the schedules of the kernels for so long before they are compiled.
@@ -76,6 +78,7 @@ def convert_onnx(
             job.target,
             size,
             precision=job.precision,
+            weights_beside=weights_beside,
             directory=Path(scratch) / "bundle",
             reference=pairs[0][0],
             manifest={"task": str(job.task)},

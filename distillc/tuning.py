@@ -58,7 +58,7 @@ def tune(
     if minutes <= 0:
         raise UsageError(f"{minutes} minutes are no time to search in")
     chosen = get_target(target)
-    arithmetic = get_precision(precision).name
+    arithmetic = get_precision(precision).arithmetic
     cost = choose_cost(chosen, device or chosen.devices[0])
     mods = []
     for network in networks:

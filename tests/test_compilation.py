@@ -103,6 +103,25 @@ def test_half_precision_is_close_and_the_other_forms_stay(tmp_path: Path) -> Non
     np.testing.assert_allclose(session.run(None, {"image": X.numpy()})[0], wanted, atol=1e-4)
 
 
+def test_half_weights_in_a_file_beside_the_library(tmp_path: Path) -> None:
+    net, folder = toy_hybrid(), tmp_path / "made"
+    folder.mkdir()
+    bundle = distillc.compile(
+        net,
+        "host",
+        (16, 24),
+        precision="fp16-weights",
+        weights_beside=True,
+        directory=folder,
+    )
+    verified = verify_bundle(bundle)
+    assert 1e-6 < verified.max_error < 0.01
+    assert verified.precision == "fp16-weights"
+    moved = bundle.annotate({"verified": True}).save(tmp_path / "moved")
+    assert "model.weights" in moved.manifest["files"]
+    np.testing.assert_array_equal(moved.run(X.numpy()), bundle.run(X.numpy()))
+
+
 def test_a_size_that_is_no_multiple_is_padded(tmp_path: Path) -> None:
     net = toy_hybrid()
     bundle = distillc.compile(net, "host", (15, 11), directory=tmp_path)

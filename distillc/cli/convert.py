@@ -38,7 +38,11 @@ Examples:
     "--precision",
     default="fp32",
     show_default=True,
-    help="What the bundle computes in: fp32, or fp16 where that loses little.",
+    help="What the bundle computes in: fp32, or fp16 where that loses little; fp16-weights stores "
+    "weights as float16 and computes in float32.",
+)
+@click.option(
+    "--weights-beside", is_flag=True, help="Put the weights into a file beside the library."
 )
 @click.option(
     "--task",
@@ -122,6 +126,7 @@ def convert(
     target: str,
     size: tuple[int, int],
     precision: str,
+    weights_beside: bool,
     task: str,
     data: Path | None,
     out: Path | None,
@@ -162,6 +167,7 @@ def convert(
             target=target,
             size=size,
             precision=precision,
+            weights_beside=weights_beside,
             task=task,
             out=out,
             overwrite=overwrite,
@@ -181,6 +187,7 @@ def convert(
             target=target,
             size=size,
             precision=precision,
+            weights_beside=weights_beside,
             task=task,
             data=data,
             out=out,
@@ -214,7 +221,7 @@ def convert(
 
 ONNX_OPTIONS = {
     *("checkpoint", "target", "size", "precision", "task", "out", "overwrite", "budget"),
-    *("work_dir", "tune_minutes", "as_json"),
+    *("work_dir", "tune_minutes", "weights_beside", "as_json"),
 }
 """What can be asked of an ONNX file; the rest is about distillation or other checkpoints."""
 

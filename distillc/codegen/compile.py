@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,7 +13,14 @@ from pathlib import Path
 import tvm
 from torch.export import ExportedProgram
 
-from distillc.codegen.emit import NetworkInfo, emit_kernels, emit_network, emit_table
+from distillc.codegen.emit import (
+    WEIGHTS,
+    NetworkInfo,
+    emit_kernels,
+    emit_network,
+    emit_table,
+    emit_weights,
+)
 from distillc.codegen.link import Form, link
 from distillc.codegen.lower import compiler_errors, lower
 from distillc.codegen.plan import Plan, plan_network
@@ -21,6 +29,7 @@ from distillc.codegen.schedule import schedule_module
 from distillc.codegen.self_check import SelfCheck, emit_check
 from distillc.frontend.trace import image_shapes
 from distillc.runtime.native import KERNEL_PROGRAM, KERNELS, MODEL, PROGRAM
+from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target
 from distillc.workdir import storage_errors
 
@@ -56,21 +65,24 @@ def build_library(
     name: str = "network",
     android: Path | None = None,
     bench: tuple[Path, SelfCheck] | None = None,
+    weights: Path | None = None,
 ) -> LibraryInfo:
     """Compile a program to a shared library at `path`.
 
-    It has the functions of `distillc/runtime/native/distillc.h`, one (C, H, W) image in, one out;
-    weights are inside, and it needs nothing but the C library.
+    It has the functions of `distillc/runtime/native/distillc.h`, one (C, H, W) image in, one out,
+    and needs nothing but the C library.
 
     Args:
         program: Exported by `distillc.frontend.trace.export_program`.
         target: What to compile for.
         path: The library.
         records: A file of tuning records beside the shipped and the user's own.
-        precision: `"fp32"` or `"fp16"`, of the arithmetic inside.
+        precision: See `distillc.runtime.precision`.
         name: What the library calls the network.
         android: Where a library for Android goes, of the same kernels.
         bench: Where the program `native/bench.c` goes, and what it checks itself by.
+        weights: Where the weights of the libraries go; by default they are inside. The program has
+            its own.
 
     Raises:
         LoweringError: An operator cannot be imported, or building or linking fails.
@@ -79,12 +91,17 @@ def build_library(
     start = time.perf_counter()
     with _building(target, path) as folder:
         parts = build_parts(program, target, folder, records, precision, name)
-        link(path, target, parts.files, MODEL, EXPORTS)
+        whole = (*parts.files, emit_weights(folder))
+        files = parts.files if weights else whole
+        link(path, target, files, MODEL, EXPORTS)
         if android:
-            link(android, target, parts.files, MODEL, EXPORTS, Form.ANDROID)
+            link(android, target, files, MODEL, EXPORTS, Form.ANDROID)
         if bench:
-            checked = (*parts.files, emit_check(bench[1], folder))
+            checked = (*whole, emit_check(bench[1], folder))
             link(bench[0], target, checked, PROGRAM, EXPORTS, Form.PROGRAM)
+        if weights:
+            with storage_errors(weights):
+                shutil.copy(parts.weights, weights)
     return LibraryInfo(
         *image_shapes(program),
         len({call.kernel for call in parts.plan.calls}),
@@ -95,9 +112,16 @@ def build_library(
 
 @dataclass(frozen=True)
 class Parts:
-    """What a network's library is linked from, and its plan."""
+    """What a network's library is linked from.
+
+    Attributes:
+        files: Kernels and plan; `emit_weights` adds the weights.
+        weights: The constants as they are stored.
+        plan: The plan.
+    """
 
     files: tuple[Path, ...]
+    weights: Path
     plan: Plan
 
 
@@ -114,13 +138,15 @@ def build_parts(
     Raises:
         LoweringError: An operator cannot be imported, or building fails.
     """
-    mod = lower(program, target, precision)
+    numbers = get_precision(precision)
+    mod = lower(program, target, numbers.arithmetic)
     mod = schedule_module(mod, target, load_records(target, records))
     plan = plan_network(mod)
     objects = folder / "kernels.o"
     emit_kernels(mod, tvm_target(target), objects)
-    sources = emit_network(plan, NetworkInfo(name, target.name, target.threads), folder)
-    return Parts((objects, *sources), plan)
+    info = NetworkInfo(name, target.name, target.threads)
+    source = emit_network(plan, info, folder, numbers.half_weights)
+    return Parts((objects, source), folder / WEIGHTS, plan)
 
 
 def tvm_target(target: Target) -> tvm.target.Target:

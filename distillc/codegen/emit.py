@@ -12,9 +12,13 @@ import tvm
 from tvm import relax, tirx
 
 from distillc.codegen.plan import Operand, Plan
+from distillc.errors import LoweringError
 
 # DLPack's codes of types.
 _CODES = {"int": 0, "uint": 1, "float": 2, "bool": 6}
+
+WEIGHTS = "weights.bin"
+"""The file of the constants."""
 
 _WORD = 8
 """Bytes that the checksum takes at once."""
@@ -60,26 +64,54 @@ def emit_table(mod: tvm.IRModule, folder: Path) -> Path:
     return path
 
 
-def emit_network(plan: Plan, info: NetworkInfo, folder: Path) -> tuple[Path, ...]:
-    """Write `network.c`, `weights.S` and `weights.bin` to a folder; return what is to be compiled.
+def emit_network(plan: Plan, info: NetworkInfo, folder: Path, halves: bool) -> Path:
+    """Write `network.c` to a folder, and `WEIGHTS`, the constants as they are stored.
 
     The first defines `dc_the_network` of `distillc/runtime/native/network.h`.
+
+    Args:
+        plan: The steps, operands and constants.
+        info: Names and threads.
+        folder: Where the files go.
+        halves: Whether float32 constants are stored as float16.
+
+    Raises:
+        LoweringError: A constant is too large for float16.
     """
-    weights = plan.weights + bytes(-len(plan.weights) % _WORD)
-    (folder / "weights.bin").write_bytes(weights)
-    (folder / "weights.S").write_text(
-        "    .section .rodata\n    .balign 4096\n    .globl dc_weights\n    .hidden dc_weights\n"
-        f'dc_weights:\n    .incbin "{folder.resolve() / "weights.bin"}"\n    .byte 0\n'
+    weights = _halved(plan) if halves else plan.weights
+    weights += bytes(-len(weights) % _WORD)
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / "network.c").write_text(_network(plan, info, weights, halves))
+    return folder / "network.c"
+
+
+def emit_weights(folder: Path) -> Path:
+    """Write `weights.S`, which puts `WEIGHTS` into what it is linked with, and return it."""
+    path = folder / "weights.S"
+    path.write_text(
+        "    .section .rodata\n    .balign 4096\n    .globl dc_the_weights\n"
+        "    .hidden dc_the_weights\n"
+        f'dc_the_weights:\n    .incbin "{folder.resolve() / WEIGHTS}"\n    .byte 0\n'
         '    .section .note.GNU-stack,"",%progbits\n'
     )
-    (folder / "network.c").write_text(_network(plan, info, weights))
-    return folder / "network.c", folder / "weights.S"
+    return path
 
 
-def _network(plan: Plan, info: NetworkInfo, weights: bytes) -> str:
+def _halved(plan: Plan) -> bytes:
+    numbers = np.frombuffer(plan.weights[: plan.float_bytes], np.float32)
+    largest = float(np.abs(numbers).max(initial=0.0))
+    if largest > float(np.finfo(np.float16).max):
+        raise LoweringError(
+            f"a constant of {largest:.3g} is too large for float16",
+            hint="store the weights in float32: --precision fp32",
+        )
+    return numbers.astype(np.float16).tobytes() + plan.weights[plan.float_bytes :]
+
+
+def _network(plan: Plan, info: NetworkInfo, weights: bytes, halves: bool) -> str:
     shapes = list(dict.fromkeys(each.shape for each in plan.operands))
     kernels = sorted({call.kernel for call in plan.calls})
-    lines = ['#include "network.h"', "", "extern const uint8_t dc_weights[];"]
+    lines = ['#include "network.h"', ""]
     lines += [f"extern dc_kernel __tvm_ffi_{name};" for name in kernels]
     lines += [
         f"static const int64_t shape{number}[] = {_list(shape or (1,))};"
@@ -112,7 +144,7 @@ def _network(plan: Plan, info: NetworkInfo, weights: bytes) -> str:
         "arena_bytes": plan.arena_bytes,
         "weight_bytes": len(weights),
         "weight_checksum": f"UINT64_C({checksum(weights)})",
-        "weights": "dc_weights",
+        "halves": plan.float_bytes // 4 if halves else 0,
     }
     lines += ["};", "const dc_network dc_the_network = {"]
     lines += [f"  .{key} = {value}," for key, value in fields.items()]

@@ -23,8 +23,20 @@ class Form(Enum):
 
 
 BIONIC = (
-    *("atoi", "calloc", "clock_gettime", "close", "free", "malloc", "memcpy", "memmove", "memset"),
-    *("open", "posix_memalign", "read", "sched_yield", "strcpy", "strlen", "syscall", "vsnprintf"),
+    *("atoi", "calloc", "clock_gettime", "close", "free", "lseek", "malloc", "memcpy", "memmove"),
+    *(
+        "memset",
+        "mmap",
+        "munmap",
+        "open",
+        "posix_memalign",
+        "read",
+        "sched_yield",
+        "strcpy",
+        "strlen",
+        "syscall",
+        "vsnprintf",
+    ),
     *("pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstacksize"),
     *("pthread_cond_broadcast", "pthread_cond_destroy", "pthread_cond_init", "pthread_cond_wait"),
     *("pthread_create", "pthread_join", "pthread_mutex_destroy", "pthread_mutex_init"),

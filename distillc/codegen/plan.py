@@ -55,6 +55,7 @@ class Plan:
         output: Number of the operand that holds the result.
         arena_bytes: Size of the arena: what a run needs besides the kernels' own tiles.
         weights: The constants, one after the other as the operands' offsets say.
+        float_bytes: Bytes of them, from the first on, that are float32 numbers.
     """
 
     operands: tuple[Operand, ...]
@@ -63,6 +64,7 @@ class Plan:
     output: int
     arena_bytes: int
     weights: bytes
+    float_bytes: int
 
 
 @dataclass
@@ -85,7 +87,7 @@ class _Storages:
 
     def __init__(self) -> None:
         self.all: list[Storage] = []
-        self._constants: dict[bytes, int] = {}
+        self._constants: dict[tuple[str, bytes], int] = {}
 
     def allocate(self, var: relax.Var, step: int) -> Tensor:
         shape, dtype = _shape(var), _dtype(var)
@@ -94,7 +96,7 @@ class _Storages:
         return len(self.all) - 1, shape, dtype
 
     def constant(self, value: np.ndarray) -> Tensor:
-        number = self._constants.setdefault(value.tobytes(), len(self.all))
+        number = self._constants.setdefault((str(value.dtype), value.tobytes()), len(self.all))
         if number == len(self.all):
             self.all.append(Storage(value.nbytes, 0, 0, value))
         return number, value.shape, str(value.dtype)
@@ -104,7 +106,7 @@ def plan_network(mod: tvm.IRModule) -> Plan:
     """Return the steps of a lowered module, and a place for every tensor.
 
     1. Calls of kernels write into tensors that are allocated before them; views share storage.
-    2. Constants are laid one after the other, equal ones once.
+    2. Constants are laid one after the other, float32 numbers first, equal ones once.
     3. A tensor lives from the step that writes it to the last that reads it. The largest are
        placed first, each at the lowest offset that no tensor alive at the same time has.
 
@@ -151,7 +153,7 @@ def plan_network(mod: tvm.IRModule) -> Plan:
             raise _unknown(value)
     output = tensor(main.body.body)
     storages.all[output[0]].last = len(calls)
-    weights = _lay_out_constants(storages.all)
+    weights, float_bytes = _lay_out_constants(storages.all)
     arena_bytes = place(storages.all)
     tensors = [found[image], output, *(each for _, operands in calls for each in operands)]
     numbers = {each: number for number, each in enumerate(dict.fromkeys(tensors))}
@@ -162,6 +164,7 @@ def plan_network(mod: tvm.IRModule) -> Plan:
         numbers[output],
         arena_bytes,
         weights,
+        float_bytes,
     )
 
 
@@ -190,14 +193,18 @@ def _unknown(expr: relax.Expr) -> LoweringError:
     )
 
 
-def _lay_out_constants(storages: Sequence[Storage]) -> bytes:
-    weights = bytearray()
-    for each in storages:
-        if each.value is not None:
-            weights += bytes(-len(weights) % ALIGNMENT)
-            each.offset = len(weights)
-            weights += each.value.tobytes()
-    return bytes(weights)
+def _lay_out_constants(storages: Sequence[Storage]) -> tuple[bytes, int]:
+    """Give every constant its offset, float32 numbers first; return all, and how many bytes these
+    take."""
+    weights, float_bytes = bytearray(), 0
+    constants = [(each, each.value) for each in storages if each.value is not None]
+    for each, value in sorted(constants, key=lambda it: it[1].dtype != np.float32):
+        weights += bytes(-len(weights) % ALIGNMENT)
+        each.offset = len(weights)
+        weights += value.tobytes()
+        if value.dtype == np.float32:
+            float_bytes = len(weights)
+    return bytes(weights), float_bytes
 
 
 def place(storages: Sequence[Storage]) -> int:

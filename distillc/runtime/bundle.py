@@ -73,8 +73,9 @@ class Bundle:
             manifest = json.loads((path / MANIFEST).read_text())
             files = dict(manifest["files"])
             form = int(manifest["format"])
-            complete = all(name in files for name in PARTS) and all(
-                manifest[key] for key in ("target", "devices", "bench", "scale", *_SHAPES)
+            complete = form != FORMAT or (
+                all(name in files for name in PARTS)
+                and all(manifest[key] for key in ("target", "devices", "bench", "scale", *_SHAPES))
             )
         except (ValueError, KeyError, TypeError) as error:
             raise VerificationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,12 @@ class Info(ctypes.Structure):
 
 
 class _Options(ctypes.Structure):
-    _fields_ = (("threads", ctypes.c_int32),)
+    _fields_ = (("threads", ctypes.c_int32), ("weights", ctypes.c_char_p))
+
+
+def weights_of(library: Path) -> Path:
+    """Return where a library's weights are if they are in a file of their own."""
+    return library.with_suffix(".weights")
 
 
 class Library:
@@ -76,8 +82,10 @@ class Library:
             self._functions.distillc_model_kernel.restype = ctypes.c_char_p
         except (OSError, AttributeError) as error:
             raise DeviceError("the library cannot be loaded", where=f"{path}: {error}") from error
+        weights = weights_of(path)
+        options = _Options(threads, os.fsencode(weights) if weights.exists() else None)
         create = self._functions.distillc_model_create
-        self._check(create(ctypes.byref(_Options(threads)), ctypes.byref(self._model)))
+        self._check(create(ctypes.byref(options), ctypes.byref(self._model)))
         self._check(self._functions.distillc_model_info(self._model, ctypes.byref(self.info)))
 
     def run(

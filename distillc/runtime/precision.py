@@ -15,11 +15,15 @@ class Precision:
         name: The name that `--precision` takes.
         max_error: Largest absolute difference from torch, of outputs in [0, 1].
         min_psnr: Smallest PSNR between compiled and torch output, dB.
+        arithmetic: `"fp32"` or `"fp16"`; see `HalfPrecision`.
+        half_weights: Whether weights of float32 are stored as float16.
     """
 
     name: str
     max_error: float
     min_psnr: float
+    arithmetic: str = "fp32"
+    half_weights: bool = False
 
 
 PRECISIONS = {
@@ -28,7 +32,9 @@ PRECISIONS = {
         Precision("fp32", 1e-4, 0.0),
         # 50 dB is a root mean square of 0.8 of the 255 steps of an image: a restoration of 31 dB
         # loses at most 0.06 dB to an error that is independent of its own.
-        Precision("fp16", 0.02, 50.0),
+        Precision("fp16", 0.02, 50.0, "fp16"),
+        # Eleven bits of a weight are more than an image has.
+        Precision("fp16-weights", 0.01, 60.0, half_weights=True),
     )
 }
 

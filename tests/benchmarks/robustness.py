@@ -29,10 +29,11 @@ from PIL import Image
 
 import distillc
 from distillc.codegen.compile import build_parts
+from distillc.codegen.emit import emit_weights
 from distillc.errors import DistillcError
 from distillc.frontend.trace import export_program
 from distillc.runtime.bundle import MANIFEST, Bundle
-from distillc.runtime.native import FLAGS, FOLDER, MODEL
+from distillc.runtime.native import FLAGS, FOLDER, MODEL, PICTURES
 from distillc.targets.base import Target, get_target
 from distillc.zig import run_zig
 from tests.benchmarks.report import markdown
@@ -46,7 +47,8 @@ COLUMNS = {"check": "check", "result": "result"}
 def build(folder: Path, target: Target, size: tuple[int, int] = (64, 64)) -> list[Path]:
     """Return kernels, weights and plan of the network, to be linked."""
     net = distillc.load(TEACHER).at(size)
-    return list(build_parts(export_program(net.module, net.input_shape), target, folder).files)
+    parts = build_parts(export_program(net.module, net.input_shape), target, folder)
+    return [*parts.files, emit_weights(folder)]
 
 
 def build_stress(parts: list[Path], path: Path, *options: str) -> Path:
@@ -102,7 +104,7 @@ def fuzz_pictures(folder: Path, inputs: int) -> str:
     if not clang:
         return "skipped: clang with libFuzzer is missing"
     program, corpus = folder / "fuzz", folder / "corpus"
-    sources = [HERE / "fuzz.c", *(FOLDER / f"{name}.c" for name in ("pictures", "png", "inflate"))]
+    sources = [HERE / "fuzz.c", *(FOLDER / f"{name}.c" for name in PICTURES)]
     flags = ["-g", "-O1", "-std=gnu11", f"-I{FOLDER}", "-fsanitize=fuzzer,address,undefined"]
     built = run(clang, *flags, "-o", program, *sources)
     if built.returncode:
@@ -113,6 +115,11 @@ def fuzz_pictures(folder: Path, inputs: int) -> str:
         path = folder / f"{mode}.png"
         Image.fromarray(pixels, "RGBA").convert("RGB").convert(mode).save(path)
         (corpus / mode).write_bytes(b"\1" + path.read_bytes())
+    for sampling in (0, 2):
+        path = folder / f"{sampling}.jpg"
+        options = {"subsampling": sampling, "restart_marker_blocks": sampling}
+        Image.fromarray(pixels, "RGBA").convert("RGB").save(path, **options)
+        (corpus / path.name).write_bytes(b"\2" + path.read_bytes())
     np.save(folder / "x.npy", np.zeros((3, 4, 5), np.float32))
     (corpus / "npy").write_bytes(b"\0" + (folder / "x.npy").read_bytes())
     words = [f"-runs={inputs}", "-max_len=4096", "-seed=1", "-rss_limit_mb=4096"]
@@ -190,7 +197,7 @@ def main() -> None:
             "valgrind": lambda: valgrind(parts, folder),
             "pictures, libFuzzer": lambda: fuzz_pictures(folder, given.inputs),
             "photographs, aarch64": lambda: photographs(folder),
-            "manifests": lambda: fuzz_manifests(folder, given.inputs // 100),
+            "manifests": lambda: fuzz_manifests(folder, given.inputs),
         }
         rows = []
         for check, work in checks.items():

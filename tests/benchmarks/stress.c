@@ -63,7 +63,7 @@ static long resident_kib(void) {
 int main(int argc, char **argv) {
   if (argc != 3) return 2;
   const int threads = atoi(argv[1]), runs = atoi(argv[2]);
-  const distillc_options options = {2};
+  const distillc_options options = {.threads = 2};
   for (int i = 0; i < MODELS; i++)
     if (distillc_model_create(&options, &models[i])) return 1;
   distillc_model_info(models[0], &info);

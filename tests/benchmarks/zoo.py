@@ -41,7 +41,7 @@ from distillc.runtime.verify import verify_bundle
 from distillc.workdir import write_json
 from tests.benchmarks.report import describe_machine, markdown
 
-TIMEOUT_S = 1200
+TIMEOUT_S = 5400
 """Longest time of one network."""
 
 STAGES = ("trace", "audit", "find", "surrogates", "distil", "host", "aarch64")

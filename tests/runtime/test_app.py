@@ -16,6 +16,7 @@ from torch import nn
 import distillc
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices.local import AARCH64_SYSTEM, missing_parts
+from distillc.runtime.library import weights_of
 from distillc.targets.base import get_target
 from distillc.zig import run_zig
 
@@ -23,14 +24,14 @@ JAVA = """
 package distillc;
 import java.nio.ByteBuffer;
 public class Model {
-  native long create(int threads);
+  native long create(int threads, String weights);
   native int scale(long handle);
   native void restore(long handle, ByteBuffer source, ByteBuffer sink, int width, int height);
   native void destroy(long handle);
   public static void main(String[] words) throws Exception {
     System.load(words[0]);
     Model model = new Model();
-    long handle = model.create(2);
+    long handle = model.create(2, words[2]);
     ByteBuffer source = ByteBuffer.allocateDirect(4 * 50 * 30);
     ByteBuffer sink = ByteBuffer.allocateDirect(4 * 50 * 30);
     for (int i = 0; i < 6000; i++) source.put((byte) (i % 251));
@@ -41,7 +42,7 @@ public class Model {
     try { model.restore(handle, source, sink, 51, 30); }
     catch (IllegalStateException error) { System.out.println(error.getMessage()); }
     model.destroy(handle);
-    try { model.create(65); }
+    try { model.create(65, words[2]); }
     catch (IllegalStateException error) { System.out.println(error.getMessage()); }
   }
 }
@@ -54,8 +55,10 @@ def network() -> nn.Module:
     return nn.Sequential(*layers).eval()
 
 
-def build(folder: Path, target: str) -> tuple[Bundle, Path]:
-    bundle = distillc.compile(network(), target=target, size=(20, 32), directory=folder)
+def build(folder: Path, target: str, beside: bool = False) -> tuple[Bundle, Path]:
+    bundle = distillc.compile(
+        network(), target=target, size=(20, 32), directory=folder, weights_beside=beside
+    )
     program, link = folder / "restore", get_target(target).link
     words = [
         "-O2",
@@ -80,8 +83,8 @@ def by_torch(pixels: np.ndarray) -> np.ndarray:
     return y[:height, :width]
 
 
-@pytest.mark.parametrize("target", ["host", "snapdragon8elite"])
-def test_the_example_in_c(target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "beside"), [("host", False), ("snapdragon8elite", True)])
+def test_the_example_in_c(target: str, beside: bool, tmp_path: Path) -> None:
     command = []
     if target != "host":
         if missing := missing_parts():
@@ -90,11 +93,13 @@ def test_the_example_in_c(target: str, tmp_path: Path) -> None:
             command = [qemu, "-cpu", "max", "-L", str(AARCH64_SYSTEM)]
     folder = tmp_path / "bundle"
     folder.mkdir()
-    _, program = build(folder, target)
+    bundle, program = build(folder, target, beside)
+    weights = [str(weights_of(bundle.library))] if beside else []
     for size in ((20, 32), (9, 30)):
         pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "in.ppm")
         words = [*command, str(program), str(tmp_path / "in.ppm"), str(tmp_path / "out.ppm")]
+        words += weights
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         assert "2 threads: " in done.stdout
         found = np.asarray(Image.open(tmp_path / "out.ppm"))
@@ -118,7 +123,7 @@ def test_cmake_and_java(tmp_path: Path) -> None:
             pytest.skip(f"{tool} is missing")
     folder = tmp_path / "bundle"
     folder.mkdir()
-    bundle, _ = build(folder, "host")
+    bundle, _ = build(folder, "host", beside=True)
     made = tmp_path / "made"
     home = Path(shutil.which("javac") or "").resolve().parents[1]
     environment = {**os.environ, "JAVA_HOME": str(home)}
@@ -131,6 +136,7 @@ def test_cmake_and_java(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     library, sink = made / "libdistillc_jni.so", tmp_path / "out"
     command = ["java", "-cp", str(tmp_path), "distillc.Model", str(library), str(sink)]
+    command.append(str(weights_of(bundle.library)))
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert lines == [

@@ -1,17 +1,19 @@
-"""PNG and NumPy files in C: what Pillow and NumPy write is read, what is damaged is refused."""
+"""PNG, JPEG and NumPy files in C: what Pillow and NumPy write is read, damage is refused."""
 
 from __future__ import annotations
 
 import ctypes
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distillc.runtime.native import FLAGS, FOLDER
+from distillc.runtime.native import FLAGS, FOLDER, PICTURES
 from distillc.zig import run_zig
 
 
@@ -29,10 +31,10 @@ class Picture(ctypes.Structure):
 @pytest.fixture(scope="module")
 def functions(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     path = tmp_path_factory.mktemp("pictures") / "pictures.so"
-    sources = [FOLDER / f"{name}.c" for name in ("pictures", "png", "inflate")]
+    sources = [FOLDER / f"{name}.c" for name in PICTURES]
     assert run_zig("cc", "-shared", "-fPIC", *FLAGS, "-o", path, *sources) is None
     found = ctypes.CDLL(str(path))
-    for name in ("dc_decode_png", "dc_decode_npy"):
+    for name in ("dc_decode_png", "dc_decode_jpeg", "dc_decode_npy"):
         getattr(found, name).restype = ctypes.c_char_p
     return found
 
@@ -117,12 +119,73 @@ def test_damage_is_named(functions: ctypes.CDLL, change: object, message: str) -
     assert message in found
 
 
-@given(data=st.data())
-def test_flipped_bytes_do_no_harm(functions: ctypes.CDLL, data: st.DataObject) -> None:
-    whole = bytearray(png(drawn("RGB", 20, 20, True)))
+def jpeg(image: Image.Image, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+@given(
+    mode=st.sampled_from(["L", "RGB"]),
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    quality=st.integers(1, 100),
+    sampling=st.integers(0, 2),
+    restart=st.integers(0, 5),
+)
+def test_jpeg_as_pillow_reads_it(
+    functions: ctypes.CDLL,
+    mode: str,
+    width: int,
+    height: int,
+    quality: int,
+    sampling: int,
+    restart: int,
+) -> None:
+    image = drawn(mode, width, height, True)
+    data = jpeg(image, quality=quality, subsampling=sampling, restart_marker_blocks=restart)
+    found = decode(functions, "jpeg", data)
+    assert isinstance(found, np.ndarray), found
+    wanted = np.atleast_3d(np.asarray(Image.open(io.BytesIO(data)))).transpose(2, 0, 1)
+    # Pillow's transform rounds to integers on the way, and so do its colours between samples.
+    assert np.abs(255 * found - wanted).max() <= 3.01
+
+
+def test_a_photograph_in_jpeg(functions: ctypes.CDLL) -> None:
+    data = jpeg(Image.fromarray(skimage.data.astronaut()), quality=90)
+    found = decode(functions, "jpeg", data)
+    wanted = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
+    assert isinstance(found, np.ndarray)
+    assert np.abs(255 * found - wanted).mean() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: b"GIF89a", "no JPEG"),
+        (lambda data: data[:30], "cut short"),
+        (lambda data: data[:-40], "cut short"),
+        (lambda data: jpeg(drawn("RGB", 30, 20, True), progressive=True), "progressive"),
+        (lambda data: jpeg(drawn("RGB", 30, 20, True).convert("CMYK")), "gray and colour"),
+        (lambda data: data.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"), "8 bits"),
+        (lambda data: data.replace(b"\x00\x1f\x00\x00", b"\x00\x1f\x00\x07"), "damaged"),
+    ],
+)
+def test_jpeg_that_cannot_be_read(
+    functions: ctypes.CDLL, change: Callable[[bytes], bytes], message: str
+) -> None:
+    found = decode(functions, "jpeg", change(jpeg(drawn("RGB", 30, 20, True))))
+    assert isinstance(found, str)
+    assert message in found
+
+
+@given(data=st.data(), kind=st.sampled_from(["png", "jpeg"]))
+def test_flipped_bytes_do_no_harm(functions: ctypes.CDLL, data: st.DataObject, kind: str) -> None:
+    write = png if kind == "png" else jpeg
+    whole = bytearray(write(drawn("RGB", 20, 20, True)))
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    found = decode(functions, "png", bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+    found = decode(functions, kind, bytes(whole[: data.draw(st.integers(0, len(whole)))]))
     assert isinstance(found, (str, np.ndarray))
 
 

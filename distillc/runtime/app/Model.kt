@@ -1,12 +1,13 @@
 // A compiled network in an Android app. Build distillc_jni with CMakeLists.txt, and put the bundle's
-// lib*.so beside it, in src/main/jniLibs/arm64-v8a. One Model runs in one thread at a time.
+// lib*.so beside it, in src/main/jniLibs/arm64-v8a. One Model runs in one thread at a time. Where the
+// bundle has model.weights, `weights` is the path of that file on the phone.
 package distillc
 
 import android.graphics.Bitmap
 import java.nio.ByteBuffer
 
-class Model(threads: Int = 0) : AutoCloseable {
-    private var handle = create(threads)
+class Model(threads: Int = 0, weights: String? = null) : AutoCloseable {
+    private var handle = create(threads, weights)
 
     /** Restores a picture of any size; [image] is of configuration ARGB_8888. */
     fun restore(image: Bitmap): Bitmap {
@@ -28,7 +29,7 @@ class Model(threads: Int = 0) : AutoCloseable {
         handle = 0
     }
 
-    private external fun create(threads: Int): Long
+    private external fun create(threads: Int, weights: String?): Long
     private external fun scale(handle: Long): Int
     private external fun restore(
         handle: Long, source: ByteBuffer, sink: ByteBuffer, width: Int, height: Int

@@ -10,11 +10,15 @@ static void throw(JNIEnv *env, const char *what) {
 
 static distillc_model *model_of(jlong handle) { return (distillc_model *)(intptr_t)handle; }
 
-JNIEXPORT jlong JNICALL Java_distillc_Model_create(JNIEnv *env, jobject self, jint threads) {
+JNIEXPORT jlong JNICALL Java_distillc_Model_create(JNIEnv *env, jobject self, jint threads,
+                                                    jstring weights) {
   (void)self;
-  const distillc_options options = {threads};
+  const char *path = weights ? (*env)->GetStringUTFChars(env, weights, NULL) : NULL;
+  if (weights && !path) return 0;
+  const distillc_options options = {threads, path};
   distillc_model *model = NULL;
   if (distillc_model_create(&options, &model)) throw(env, distillc_last_error());
+  if (path) (*env)->ReleaseStringUTFChars(env, weights, path);
   return (jlong)(intptr_t)model;
 }
 

@@ -1,7 +1,7 @@
 /* Restores a binary PPM image with the network of a bundle, and says how long that took.
  *
  *   cc -O2 -I BUNDLE BUNDLE/restore.c BUNDLE/model.so -Wl,-rpath,BUNDLE -o restore
- *   ./restore input.ppm output.ppm
+ *   ./restore input.ppm output.ppm [BUNDLE/model.weights]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,10 +43,11 @@ static int write_ppm(const char *path, const uint8_t *pixels, int width, int hei
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) return fail(argv[0], "give an input and an output, both .ppm");
+  if (argc < 3) return fail(argv[0], "give an input and an output, both .ppm");
+  const distillc_options options = {.weights = argv[3]}; /* null behind the last argument */
   distillc_model *model;
   distillc_info info;
-  if (distillc_model_create(NULL, &model) || distillc_model_info(model, &info))
+  if (distillc_model_create(&options, &model) || distillc_model_info(model, &info))
     return fail("no model", distillc_last_error());
   int32_t width, height;
   uint8_t *in = read_ppm(argv[1], &width, &height);

@@ -16,11 +16,13 @@ FLAGS = ("-std=gnu11", "-O2", "-mcpu=baseline", "-pthread", f"-I{FOLDER}")
 
 KERNELS = ("pool", "cores")
 """Sources that kernels need."""
-MODEL = (*KERNELS, "model", "images", "tiles", "error")
+MODEL = (*KERNELS, "model", "weights", "images", "tiles", "error")
 """Sources of a network's library."""
 KERNEL_PROGRAM = (*KERNELS, "kernel_bench", "kernels", "race")
 """Sources of a program of single kernels."""
 RUNNER = ("runner", "kernels", "race")
 """Sources of the program that loads libraries here."""
-PROGRAM = (*MODEL, "bench", "pictures", "png", "inflate")
+PICTURES = ("pictures", "png", "inflate", "jpeg")
+"""Sources of the decoders."""
+PROGRAM = (*MODEL, "bench", *PICTURES)
 """Sources of a network's program."""

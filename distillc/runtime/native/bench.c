@@ -3,7 +3,7 @@
 //   NAME-bench [--threads N] [--warmup N] [--runs N] [--overlap N] [--picture IN OUT]
 //
 // Checks first, on an image made of numbers by rule, what torch made of it when the network was
-// compiled. Pictures are .png, or .npy (float32, C,H,W), of any size. Prints one JSON object:
+// compiled. Pictures are .png, .jpg (to read), or .npy (float32, C,H,W), of any size. Prints one JSON object:
 // milliseconds of creating the model, of every run and of every step, and memory. Exits with 1 where
 // something fails, 2 for wrong arguments, 3 where the check fails.
 #include <math.h>
@@ -136,7 +136,7 @@ static void restore(distillc_model *model, const distillc_info *info, const argu
 
 int main(int argc, char **argv) {
   const arguments given = parse(argc, argv);
-  const distillc_options options = {given.threads};
+  const distillc_options options = {.threads = given.threads};
   distillc_model *model;
   distillc_info info;
   const double start = dc_now_ms();

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define DISTILLC_API_VERSION 1
+#define DISTILLC_API_VERSION 2
 
 typedef struct distillc_model distillc_model;
 
@@ -29,7 +29,7 @@ typedef enum distillc_status {
   DISTILLC_NO_MEMORY = 2,
   DISTILLC_NO_THREADS = 3,  /* the system starts no further thread */
   DISTILLC_BUSY = 4,        /* another thread is inside this model */
-  DISTILLC_BAD_WEIGHTS = 5, /* the weights in the library are damaged */
+  DISTILLC_BAD_WEIGHTS = 5, /* the weights are damaged, or their file is another network's */
   DISTILLC_INTERNAL = 6     /* a kernel refused its operands: please report it */
 } distillc_status;
 
@@ -51,6 +51,7 @@ typedef struct distillc_image {
 
 typedef struct distillc_options {
   int32_t threads; /* the caller's own among them; 0: as many as the target has fast cores */
+  const char *weights; /* the file of the weights where the library has none, else null */
 } distillc_options;
 
 typedef struct distillc_info {
@@ -61,7 +62,7 @@ typedef struct distillc_info {
   int32_t output_width, output_height, output_channels;
   int32_t threads;      /* of this model */
   int32_t kernels;      /* steps of one run */
-  size_t weight_bytes;  /* in the library, shared by all models */
+  size_t weight_bytes;  /* in the library or the file, shared by all models */
   size_t planned_bytes; /* of this model: activations, by the static plan */
 } distillc_info;
 

@@ -10,32 +10,24 @@
 #include "model.h"
 #include "network.h"
 #include "pool.h"
+#include "weights.h"
 
 enum { MOST_THREADS = 64 };
 
 struct distillc_model {
   dc_pool *pool;
+  dc_weights weights;
   uint8_t *arena;
   dc_tensor *tensors;
   dc_value *arguments;  // of all calls, one after the other
   atomic_flag busy;
 };
 
-static uint64_t checksum(const uint8_t *bytes, uint64_t count) {
-  // Words times odd numbers: a bit that changes is seen wherever it is, and so are words that swap.
-  uint64_t sum = 0, word;
-  for (uint64_t i = 0; i < count / sizeof word; i++) {
-    memcpy(&word, bytes + i * sizeof word, sizeof word);
-    sum += word * (2 * i + 1);
-  }
-  return sum;
-}
-
 static void prepare(distillc_model *model) {
   const dc_network *net = &dc_the_network;
   for (int i = 0; i < net->operand_count; i++) {
     const dc_operand *operand = &net->operands[i];
-    uint8_t *base = operand->constant ? (uint8_t *)net->weights : model->arena;
+    uint8_t *base = operand->constant ? (uint8_t *)model->weights.bytes : model->arena;
     model->tensors[i] = (dc_tensor){base + operand->offset, DC_CPU,          0,
                                     operand->ndim,          operand->code,   operand->bits,
                                     1,                      operand->shape,  NULL,
@@ -57,12 +49,17 @@ distillc_status distillc_model_create(const distillc_options *options, distillc_
   if (threads < 1 || threads > MOST_THREADS)
     return dc_fail(DISTILLC_BAD_ARGUMENT, "%d threads asked for, 1 to %d are possible", threads,
                 MOST_THREADS);
-  if (checksum(net->weights, net->weight_bytes) != net->weight_checksum)
-    return dc_fail(DISTILLC_BAD_WEIGHTS, "the weights of %s are damaged: install it anew", net->name);
+  dc_weights weights;
+  const distillc_status status = dc_open_weights(options ? options->weights : NULL, &weights);
+  if (status) return status;
   size_t arguments = 0;
   for (int i = 0; i < net->call_count; i++) arguments += (size_t)net->calls[i].count;
   distillc_model *made = calloc(1, sizeof *made);
-  if (!made) return dc_fail(DISTILLC_NO_MEMORY, "no memory for a model");
+  if (!made) {
+    dc_close_weights(&weights);
+    return dc_fail(DISTILLC_NO_MEMORY, "no memory for a model");
+  }
+  made->weights = weights;
   atomic_flag_clear(&made->busy);
   void *arena = NULL;
   if (!posix_memalign(&arena, DC_ALIGNMENT, net->arena_bytes)) made->arena = arena;
@@ -91,6 +88,7 @@ void distillc_model_destroy(distillc_model *model) {
   free(model->arguments);
   free(model->tensors);
   free(model->arena);
+  dc_close_weights(&model->weights);
   free(model);
 }
 

@@ -54,11 +54,15 @@ typedef struct {
   int32_t operand_count, call_count;
   const dc_operand *operands;
   const dc_call *calls;
-  uint64_t arena_bytes, weight_bytes, weight_checksum;
-  const uint8_t *weights;
+  uint64_t arena_bytes;
+  uint64_t weight_bytes, weight_checksum;  // as they are stored
+  uint64_t halves;  // of the stored numbers, from the first on: float16 that stand for float32
 } dc_network;
 
 extern const dc_network dc_the_network;
+
+// Null where they are in a file of their own: such a library is linked without them.
+extern const uint8_t dc_the_weights[] __attribute__((weak, visibility("hidden")));
 
 // What torch makes of the image of `bench.c`: `count` values of the output, evenly spread.
 typedef struct {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jpeg.h"
 #include "png.h"
 
 static const char magic[] = "\x93NUMPY\x01";
@@ -85,8 +86,12 @@ static uint8_t *read_whole(FILE *file, size_t *size) {
 }
 
 const char *dc_read_picture(const char *path, dc_picture *picture) {
-  const int png = ends_with(path, ".png");
-  if (!png && !ends_with(path, ".npy")) return "only .png and .npy can be read: convert it";
+  const char *(*decode)(const uint8_t *, size_t, dc_picture *) =
+      ends_with(path, ".png")                               ? dc_decode_png
+      : ends_with(path, ".npy")                             ? dc_decode_npy
+      : ends_with(path, ".jpg") || ends_with(path, ".jpeg") ? dc_decode_jpeg
+                                                            : NULL;
+  if (!decode) return "only .png, .jpg, .jpeg and .npy can be read: convert it";
   FILE *file = fopen(path, "rb");
   if (!file) return "cannot be read";
   size_t size;
@@ -94,7 +99,7 @@ const char *dc_read_picture(const char *path, dc_picture *picture) {
   fclose(file);
   if (!data) return "no memory";
   picture->values = NULL;
-  const char *wrong = (png ? dc_decode_png : dc_decode_npy)(data, size, picture);
+  const char *wrong = decode(data, size, picture);
   free(data);
   return wrong;
 }

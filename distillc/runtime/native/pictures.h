@@ -1,11 +1,12 @@
-// Pictures in memory and in files: PNG, and arrays of NumPy for numbers that are not rounded.
+// Pictures in memory and in files: PNG, JPEG to read, and arrays of NumPy for numbers that are not
+// rounded.
 #ifndef DISTILLC_PICTURES_H
 #define DISTILLC_PICTURES_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-// Planes of float, in [0, 1] where they come from a PNG.
+// Planes of float, in [0, 1] where they come from a PNG or JPEG.
 typedef struct {
   int32_t channels, height, width;
   float *values;
@@ -22,7 +23,7 @@ const char *dc_new_picture(dc_picture *picture, int64_t channels, int64_t height
 const char *dc_decode_png(const uint8_t *data, size_t size, dc_picture *picture);
 const char *dc_decode_npy(const uint8_t *data, size_t size, dc_picture *picture);
 
-// Files whose names end with .png or .npy.
+// Files whose names end with .png or .npy, to read also .jpg and .jpeg.
 const char *dc_read_picture(const char *path, dc_picture *picture);
 const char *dc_write_picture(const char *path, const dc_picture *picture);
 

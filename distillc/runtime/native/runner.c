@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "distillc.h"
 #include "kernels.h"
@@ -65,6 +66,14 @@ static void run_network(void *context, int index) {
   if (net->restore(net->model, &net->input, &net->output, net->overlap)) FAIL("%s", net->last_error());
 }
 
+// Where the weights of MODEL.so are if they are in a file of their own, MODEL.weights; else null.
+static const char *weights_of(const char *path) {
+  static char name[4096];
+  const char *end = strrchr(path, '.');
+  snprintf(name, sizeof name, "%.*s.weights", end ? (int)(end - path) : 0, path);
+  return access(name, R_OK) ? NULL : name;
+}
+
 static network open_network(const char *path, distillc_image input, int32_t overlap) {
   void *library = load(path);
   network net = {.input = input, .overlap = overlap};
@@ -74,7 +83,7 @@ static network open_network(const char *path, distillc_image input, int32_t over
   *(void **)&describe = find(library, "distillc_model_info");
   *(void **)&net.restore = find(library, "distillc_model_restore");
   *(void **)&net.last_error = find(library, "distillc_last_error");
-  const distillc_options options = {threads()};
+  const distillc_options options = {threads(), weights_of(path)};
   distillc_info info;
   if (create(&options, &net.model) || describe(net.model, &info)) FAIL("%s", net.last_error());
   const int scale = info.output_height / info.input_height;
