@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from distillc.runtime.devices.base import Device
 from distillc.runtime.instruction_count import Instruction
 from distillc.runtime.kernels import count_kernels, time_kernels
 from distillc.targets.base import Target
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Measured:
                     threads=self.target.threads,
                     runs=rounds,
                 )
+                if runs.repeated:
+                    log.info("%s was slow for %d of %d rounds", self.device, runs.repeated, rounds)
                 found.append(Costs(tuple(median(each) for each in runs.ms), runs.errors))
         return found
 

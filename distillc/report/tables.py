@@ -47,6 +47,10 @@ def block_tree(net: Network) -> Tree:
     return root
 
 
+SLOWED = 1.1
+"""Slowdown during the runs that is worth a word."""
+
+
 def stats_table(stats: Stats) -> Table:
     """Return latency statistics."""
     table = Table("device", "threads", "median", "10 %", "90 %", "runs", "peak memory")
@@ -57,6 +61,11 @@ def stats_table(stats: Stats) -> Table:
         str(stats.runs),
         f"{stats.peak_bytes / 2**20:.0f} MiB",
     )
+    if stats.slowdown > SLOWED:
+        table.caption = (
+            f"The last third of the runs took {100 * (stats.slowdown - 1):.0f} % longer than the "
+            "first: the device slowed down."
+        )
     return table
 
 

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stats:
-    """Latency of a bundle: milliseconds over the timed runs, and peak memory of the process."""
+    """Latency of a bundle over the timed runs.
+
+    Attributes:
+        median_ms: Milliseconds of the median run.
+        p10_ms: Of the 10th percentile.
+        p90_ms: Of the 90th.
+        peak_bytes: Peak memory of the process.
+        runs: Timed runs.
+        threads: Threads.
+        device: Where.
+        slowdown: Median of the last third of the runs over that of the first: what a device that
+            gets warm loses.
+    """
 
     median_ms: float
     p10_ms: float
@@ -27,12 +39,15 @@ class Stats:
     runs: int
     threads: int
     device: str
+    slowdown: float
 
 
 def summarise(ms: tuple[float, ...], peak_bytes: int, threads: int, device: str) -> Stats:
     """Return the statistics of a list of times."""
     low, median, high = (float(each) for each in np.percentile(ms, (10, 50, 90)))
-    return Stats(median, low, high, peak_bytes, len(ms), threads, device)
+    third = max(1, len(ms) // 3)
+    slowdown = float(np.median(ms[-third:]) / np.median(ms[:third]))
+    return Stats(median, low, high, peak_bytes, len(ms), threads, device, slowdown)
 
 
 def compare(

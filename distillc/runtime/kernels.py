@@ -21,11 +21,13 @@ class KernelRuns:
 
     Attributes:
         ms: Milliseconds of each run of each kernel.
+        repeated: Rounds that were run again because the device was throttled or busy.
         errors: The largest difference of a kernel's outputs from the first one's, relative to the
             largest value; 1 where one is a number and the other is not.
     """
 
     ms: tuple[tuple[float, ...], ...]
+    repeated: int
     errors: tuple[float, ...]
 
 
@@ -93,4 +95,5 @@ def _words(names: Sequence[str], shapes: Shapes, outputs: int, warmup: int, runs
 
 
 def _runs(data: Mapping[str, Any]) -> KernelRuns:
-    return KernelRuns(tuple(tuple(each) for each in data["ms"]), tuple(data["errors"]))
+    ms = tuple(tuple(each) for each in data["ms"])
+    return KernelRuns(ms, data["repeated"], tuple(data["errors"]))

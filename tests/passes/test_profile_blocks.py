@@ -46,7 +46,7 @@ class Machine:
     def time(self, libraries: Sequence[Path], *_: object, **options: object) -> list[Stats]:
         self.runs.append(len(libraries))
         sizes = [float(path.read_text()) for path in libraries]
-        return [Stats(size, size, size, 1, 3, 1, "host") for size in sizes]
+        return [Stats(size, size, size, 1, 3, 1, "host", 1.0) for size in sizes]
 
 
 def network() -> Network:

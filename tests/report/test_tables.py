@@ -58,9 +58,12 @@ def test_tree_takes_any_name_and_no_costs() -> None:
 
 
 def test_statistics() -> None:
-    text = show(stats_table(Stats(12.345, 11.0, 14.0, 50 * 2**20, 20, 2, "host")))
+    stats = Stats(12.345, 11.0, 14.0, 50 * 2**20, 20, 2, "host", 1.05)
+    text = show(stats_table(stats))
     for word in ("12.35 ms" if "12.35" in text else "12.34 ms", "11.00 ms", "50 MiB", "host"):
         assert word in text
+    assert "slowed down" not in text
+    assert "20 % longer" in show(stats_table(replace(stats, slowdown=1.2)))
 
 
 def test_verification() -> None:

@@ -22,6 +22,8 @@ from distillc.workdir import file_digest, storage_errors
 
 SHORT_S = 60.0
 """Seconds for what moves no large file and computes nothing."""
+KEPT_DAYS = 7
+"""Programs that were not used for longer make room for others."""
 ROUNDS = 3
 """How often several programs take turns: a phone gets warm, and all of them must get it alike."""
 
@@ -64,7 +66,8 @@ def ask(command: Sequence[str], timeout_s: float, what: str, given: bytes | None
 class RemoteDevice(Device):
     """A machine that runs the programs of bundles, which need nothing there.
 
-    Files go to one folder, named by their content, so that none is sent twice.
+    Files go to one folder, named by their content, so that none is sent twice, and stay for some days
+    after they were used.
     """
 
     programs: ClassVar[bool] = True
@@ -187,8 +190,9 @@ class RemoteDevice(Device):
 
     def _send_program(self, program: Path) -> str:
         place = f"{self.folder}/{program.name}-{file_digest(program)[:16]}"
-        if self.shell(f"test -x {shlex.quote(place)}").code:
+        if self.shell(f"test -x {shlex.quote(place)} && touch {shlex.quote(place)}").code:
             self._checked(self.shell(f"mkdir -p {self.folder}"), self.folder)
+            self.shell(f"find {self.folder} -type f -mtime +{KEPT_DAYS} -exec rm -f {{}} +")
             self._send(program, f"{place}.part")
             moved = f"chmod 755 {shlex.quote(place)}.part && mv {shlex.quote(place)}.part "
             self._checked(self.shell(moved + shlex.quote(place)), place)

@@ -5,7 +5,7 @@
 
 #include "race.h"
 
-enum { MOST_OPERANDS = 64, MOST_DIMENSIONS = 8 };
+enum { MOST_OPERANDS = 64, MOST_DIMENSIONS = 8, MOST_REPEATS = 8 };
 
 typedef struct {
   dc_kernel **kernels;
@@ -78,7 +78,7 @@ void dc_race_kernels(int count, char **words, int threads, const dc_kernel_sourc
   if (!pool) FAIL("no memory or threads for %d threads", threads);
   source->enter(pool);
   printf("{");
-  dc_race(kernels, atoi(words[2]), atoi(words[3]), run_kernel, &run);
+  dc_race(kernels, atoi(words[2]), atoi(words[3]), MOST_REPEATS, run_kernel, &run);
   printf(", \"errors\": [");
   float *expected = dc_allocate(sizeof(float) * written);
   float *found = dc_allocate(sizeof(float) * written);

@@ -115,7 +115,7 @@ static int run_networks(int argc, char **argv) {
   network *networks = dc_allocate(sizeof *networks * (size_t)count);
   for (int i = 0; i < count; i++) networks[i] = open_network(argv[7 + i], input, atoi(argv[2]));
   printf("{");
-  dc_race(count, atoi(argv[5]), atoi(argv[6]), run_network, networks);
+  dc_race(count, atoi(argv[5]), atoi(argv[6]), 0, run_network, networks);
   do {
     run_network(networks, 0);
     const distillc_image *output = &networks[0].output;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,10 +55,30 @@ def test_programs_are_sent_once(verified: Bundle, start_sshd: StartSshd, tmp_pat
     device = start_sshd().name
     verified.run(X, device)
     (program,) = (tmp_path / "there").glob("*-bench-*")
-    before = program.stat().st_mtime_ns
+    before = program.stat().st_ino
     verified.run(X, device)
     assert [each.name for each in (tmp_path / "there").iterdir()] == [program.name]
-    assert program.stat().st_mtime_ns == before
+    assert program.stat().st_ino == before
+
+
+def test_programs_that_nobody_used_for_days_make_room(
+    verified: Bundle, start_sshd: StartSshd, tmp_path: Path
+) -> None:
+    device = start_sshd().name
+    there = tmp_path / "there"
+    there.mkdir(exist_ok=True)
+    for name, days in (("old", 9), ("young", 5)):
+        (there / name).touch()
+        age = time.time() - days * 86400
+        os.utime(there / name, (age, age))
+    verified.run(X, device)
+    names = {each.name.partition("-")[0] for each in there.iterdir()}
+    assert "young" in names
+    assert "old" not in names
+    (program,) = there.glob("*-bench-*")
+    os.utime(program, (0, 0))
+    verified.run(X, device)
+    assert program.stat().st_mtime > time.time() - 600
 
 
 def test_adb_computes_what_the_emulator_does(
