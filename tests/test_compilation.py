@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import DeformConv2d
 
 import distillc
 from distillc.errors import LoweringError, TraceError, UsageError
@@ -50,6 +51,31 @@ def test_decisions_are_applied_and_every_part_agrees(tmp_path: Path) -> None:
     hybrid.load_state_dict(read_tensors(tmp_path / "weights.safetensors"))
     reference = read_tensors(tmp_path / "reference.safetensors")
     torch.testing.assert_close(hybrid(reference["input"]).detach(), reference["output"])
+
+
+def test_reading_between_the_pixels(tmp_path: Path) -> None:
+    class Aligned(nn.Module):
+        """Deformed, then warped by a flow, as video and burst restoration do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.moves = nn.Conv2d(3, 18 + 2, 3, padding=1)
+            self.deformed = DeformConv2d(3, 3, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            moves, flow = self.moves(x).split([18, 2], 1)
+            grid = flow.permute(0, 2, 3, 1) / 4
+            y = self.deformed(x, moves)
+            return y + nn.functional.grid_sample(x, grid, "bilinear", "border", False)
+
+    torch.manual_seed(0)
+    module = Aligned().eval()
+    bundle = distillc.compile(module, "host", (16, 24), directory=tmp_path)
+    with torch.no_grad():
+        wanted = module(X).numpy()
+    np.testing.assert_allclose(bundle.run(X.numpy()), wanted, atol=1e-4)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    np.testing.assert_allclose(session.run(None, {"image": X.numpy()})[0], wanted, atol=1e-4)
 
 
 def test_every_form_sorts_alike_and_knows_masks(tmp_path: Path) -> None:

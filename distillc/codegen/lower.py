@@ -41,9 +41,13 @@ WRITE = "index_put.default"
 REDUCTIONS = {"amax.default": relax.op.max, "amin.default": relax.op.min}
 """What the importer lacks."""
 
+RECURRENT = {"lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input"}
+MOST_STEPS = 64
+
 EXTERNAL = {
     *("sort.default", "argsort.default", "topk.default", "median.default", "median.dim"),
     *("scatter.src", "scatter.value", "index.Tensor", "masked_select.default"),
+    "grid_sampler_2d.default",
 }
 """What the importer knows but no schedule rule: sorted, written or read at computed places."""
 
@@ -55,6 +59,7 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
         LoweringError: Some cannot; the message lists all of them with module path and source line.
     """
     _refuse_dynamic(program)
+    _refuse_recurrent(program)
     program = decompose(program)
     known = {*ExportedProgramImporter().convert_map, *REDUCTIONS, SORT, WRITE, SCAN} - EXTERNAL
     missing: dict[str, list[str]] = {}
@@ -83,6 +88,23 @@ def _refuse_dynamic(program: torch.export.ExportedProgram) -> None:
             "operators whose results depend in size on the values of the image:" + _listed(missing),
             hint="keep the size (`torch.where(mask, x, y)`): a masked read compiles where only "
             "elementwise operators stand between it and a write with the same mask",
+        )
+
+
+def _refuse_recurrent(program: torch.export.ExportedProgram) -> None:
+    """Refuse recurrent layers over long sequences: each step would be kernels of its own."""
+    found: dict[str, list[str]] = {}
+    for node in program.graph.nodes:
+        name = getattr(node.target, "__name__", "")
+        if name in RECURRENT:
+            x, *_, batch_first = node.args
+            if x.meta["val"].shape[1 if batch_first else 0] > MOST_STEPS:
+                found.setdefault(name, []).append(_place(node))
+    if found:
+        raise LoweringError(
+            f"recurrent layers over more than {MOST_STEPS} steps cannot be compiled:"
+            + _listed(found),
+            hint="`distillc_layers.selective_scan` computes a recurrence in one kernel",
         )
 
 

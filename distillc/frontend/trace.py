@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distillc.errors import TraceError
+from distillc.frontend.exportable import exportable
 from distillc.frontend.static_form import static_form
 from distillc.network import Network
 
@@ -97,7 +98,7 @@ def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.Ex
         TraceError: The message names the user's source line and what stands in the way.
     """
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), exportable():
             warnings.simplefilter("ignore")
             return static_form(torch.export.export(module.eval(), (torch.zeros(shape),)))
     except Exception as error:

@@ -65,6 +65,43 @@ def test_all_unsupported_operators_are_listed_with_module_and_line() -> None:
     assert "next:" in text
 
 
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (8, ""),
+        (65, r"more than 64 steps cannot be compiled:\n    (lstm|gru).input, used in layer "),
+    ],
+)
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_over_many_steps_are_refused(
+    kind: type[nn.LSTM | nn.GRU], steps: int, message: str
+) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = kind(8, 8, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.layer(x.reshape(1, -1, 8))[0].reshape(x.shape)
+
+    program = export_program(Recurrent(), (1, 1, steps, 8))
+    if not message:
+        audit(program)
+        return
+    with pytest.raises(LoweringError, match=message):
+        audit(program)
+
+
+def test_grids_of_cubic_interpolation_are_refused() -> None:
+    class Sampled(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            grid = x[:, :2].permute(0, 2, 3, 1)
+            return nn.functional.grid_sample(x, grid, "bicubic", align_corners=False)
+
+    with pytest.raises(LoweringError, match=r"grid_sampler_2d.default, used in the network"):
+        audit(export_program(Sampled(), SHAPE))
+
+
 def test_what_is_constant_may_be_unsupported() -> None:
     class Sorted(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

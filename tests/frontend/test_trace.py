@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision import transforms
 
 import distillc
 from distillc.errors import TraceError
@@ -58,6 +59,17 @@ def test_every_operator_knows_its_module(tiny_restormer: nn.Module) -> None:
         for path, _ in (node.meta.get("nn_module_stack") or {}).values()
     }
     assert "encoder_level1.0.attn" in paths
+
+
+def test_normalization_by_torchvision() -> None:
+    class Normalized(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return transforms.Normalize([0.5, 0.4, 0.3], [0.2, 0.3, 0.4])(image)
+
+    x, module = torch.rand(1, 3, 8, 8), Normalized()
+    assert torch.equal(export_program(module, x.shape).module()(x), module(x))
+    with pytest.raises(ValueError, match="std evaluated to zero"):  # as before, elsewhere
+        transforms.Normalize([0.5], [0.0])(x)
 
 
 def test_what_cannot_be_exported_names_the_line() -> None:

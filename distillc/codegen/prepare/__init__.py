@@ -7,6 +7,7 @@ import torch
 from distillc.codegen.prepare.complex_numbers import split_complex
 from distillc.codegen.prepare.decompositions import DECOMPOSITIONS
 from distillc.codegen.prepare.fold_constants import fold_constants
+from distillc.codegen.prepare.sampling import deform_conv2d
 
 Program = torch.export.ExportedProgram
 
@@ -14,6 +15,8 @@ Program = torch.export.ExportedProgram
 def decompose(program: Program) -> Program:
     """Return a program in core operators; lines and modules of its nodes are known still."""
     table = {**torch.export.default_decompositions(), **DECOMPOSITIONS}
+    if hasattr(torch.ops.torchvision, "deform_conv2d"):  # where torchvision was imported
+        table[torch.ops.torchvision.deform_conv2d.default] = deform_conv2d
     with torch.no_grad():
         return program.run_decompositions(table)
 

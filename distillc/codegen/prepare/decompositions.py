@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillc.codegen.prepare.sampling import col2im, grid_sampler
+
 aten = torch.ops.aten
 
 
@@ -166,24 +168,12 @@ def _topk(
     return values.narrow(dim, 0, k), order.narrow(dim, 0, k)
 
 
-def _col2im(
-    x: Tensor,
-    output_size: Sequence[int],
-    kernel: Sequence[int],
-    dilation: Sequence[int],
-    padding: Sequence[int],
-    stride: Sequence[int],
-) -> Tensor:
-    """Put patches side by side, where they do not overlap."""
-    rows, columns = (size // step for size, step in zip(output_size, stride, strict=True))
-    height, width = kernel
-    apart = tuple(stride) == (height, width) and not any(padding)
-    if not apart or (rows * height, columns * width) != tuple(output_size):
+def _adaptive_max_pool(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Find the largest pixel of each channel."""
+    if tuple(output_size) != (1, 1):
         return NotImplemented
-    batch = x.shape[:-2]
-    x = x.reshape(*batch, -1, height, width, rows, columns)
-    x = x.movedim((-2, -1), (-4, -2))  # (..., C, rows, height, columns, width)
-    return x.reshape(*batch, -1, *output_size)
+    largest, place = _max(x.flatten(-2), -1)
+    return largest[..., None, None], place[..., None, None]
 
 
 def _normalize(x: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -250,5 +240,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.topk.default: _topk,
     aten.native_group_norm.default: _group_norm,
     aten._native_batch_norm_legit.no_stats: _instance_norm,
-    aten.col2im.default: _col2im,
+    aten.adaptive_max_pool2d.default: _adaptive_max_pool,
+    aten.grid_sampler_2d.default: grid_sampler,
+    aten.col2im.default: col2im,
 }

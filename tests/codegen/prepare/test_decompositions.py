@@ -86,6 +86,14 @@ def test_lookups_along_axes_that_are_apart() -> None:
     assert "index" not in found
 
 
+def test_largest_pixels_of_channels() -> None:
+    def pooled(x: torch.Tensor) -> torch.Tensor:
+        values, places = nn.functional.adaptive_max_pool2d(x, 1, return_indices=True)
+        return values * 2 + places
+
+    assert "adaptive_max_pool2d" not in check_prepared(pooled, torch.randn(2, 3, 4, 5))
+
+
 def test_writes_of_one_number_where_a_mask_says_so() -> None:
     def clipped(x: torch.Tensor) -> torch.Tensor:
         y = x.clone()

@@ -1,0 +1,163 @@
+"""Reading between the pixels: grids and deformable convolutions as lookups of four neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_BILINEAR, _NEAREST = 0, 1
+_ZEROS, _BORDER, _REFLECTION = 0, 1, 2
+
+
+def grid_sampler(x: Tensor, grid: Tensor, mode: int, padding: int, align_corners: bool) -> Tensor:
+    """Read an image where a grid says, as `torch.nn.functional.grid_sample` does.
+
+    Args:
+        x: (N, C, H, W).
+        grid: (N, H', W', 2), columns and rows in [-1, 1].
+        mode: 0 bilinear, 1 nearest; bicubic stays as it is.
+        padding: 0 zeros, 1 border, 2 reflection.
+        align_corners: Whether -1 and 1 are the centres of the outer pixels, or else their edges.
+
+    Returns:
+        (N, C, H', W').
+    """
+    if mode not in (_BILINEAR, _NEAREST):
+        return NotImplemented
+    places = []
+    for each, extent in ((grid[..., 1], x.shape[2]), (grid[..., 0], x.shape[3])):
+        place = (
+            (each + 1) * ((extent - 1) / 2) if align_corners else (each + 1) * (extent / 2) - 0.5
+        )
+        if padding == _REFLECTION:
+            place = _reflect(place, extent, 0.0 if align_corners else 0.5)
+        places.append(place if padding == _ZEROS else place.clamp(0, extent - 1))
+    rows, columns = (each.flatten(1) for each in places)
+    found = (_between if mode == _BILINEAR else _nearest)(x, rows, columns)
+    return found.reshape(*x.shape[:2], *grid.shape[1:3])
+
+
+def deform_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    bias: Tensor,
+    *numbers: Any,
+) -> Tensor:
+    """Convolve with taps that are moved at every pixel (Zhu et al., Deformable ConvNets v2, 2019).
+
+    Args:
+        x: (N, C, H, W).
+        weight: (C', C / groups, K, L).
+        offset: (N, 2 G K L, H', W'), rows and columns in turn, G groups of channels.
+        mask: (N, G K L, H', W'); unused where the last of `numbers` is false.
+        bias: (C',).
+        numbers: Strides, paddings and dilations, each down and across; groups, G, and whether there
+            is a mask.
+
+    Returns:
+        (N, C', H', W').
+    """
+    strides, paddings, dilations = numbers[:2], numbers[2:4], numbers[4:6]
+    groups, parts, masked = numbers[6:]
+    batch, channels = x.shape[:2]
+    *size, taps = *offset.shape[2:], weight.shape[2] * weight.shape[3]
+    moved = offset.reshape(batch * parts, taps, 2, *size)
+    places = []
+    for axis in range(2):
+        starts = torch.arange(size[axis]) * strides[axis] - paddings[axis]
+        tap = torch.arange(weight.shape[2 + axis]) * dilations[axis]
+        still = tap.reshape((-1, 1) if axis == 0 else (1, -1)).expand(weight.shape[2:])
+        lines = starts.reshape((-1, 1) if axis == 0 else (1, -1))
+        places.append((moved[:, :, axis] + (still.reshape(-1, 1, 1) + lines)).flatten(1))
+    found = _between(x.reshape(batch * parts, -1, *x.shape[2:]), *places)
+    found = found.reshape(batch, parts, channels // parts, taps, -1)
+    if masked:
+        found = found * mask.reshape(batch, parts, 1, taps, -1)
+    found = found.reshape(batch, groups, channels // groups * taps, -1)
+    result = weight.reshape(1, groups, -1, found.shape[2]) @ found
+    return result.reshape(batch, -1, *size) + bias.reshape(-1, 1, 1)
+
+
+def _reflect(place: Tensor, extent: int, margin: float) -> Tensor:
+    """Mirror places at -margin and extent - 1 + margin, as often as need be."""
+    length = extent - 1 + 2 * margin
+    if not length:
+        return torch.zeros_like(place)
+    turned = (place + margin).abs()
+    rest = turned - 2 * length * (turned / (2 * length)).floor()
+    return torch.minimum(rest, 2 * length - rest) - margin
+
+
+def _between(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Read images (N, C, H, W) at places (N, P) between pixels, zeros around: (N, C, P)."""
+    top, left = rows.floor(), columns.floor()
+    found = None
+    for row, share in ((top, 1 - (rows - top)), (top + 1, rows - top)):
+        for column, other in ((left, 1 - (columns - left)), (left + 1, columns - left)):
+            term = _at(x, row, column, share * other)
+            found = term if found is None else found + term
+    assert found is not None
+    return found
+
+
+def _nearest(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return _at(x, rows.round(), columns.round(), torch.ones_like(rows))
+
+
+def _at(x: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> Tensor:
+    """Read pixels at whole places and weigh them; none are outside."""
+    batch, channels, height, width = x.shape
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    # Bounds that are whole numbers get lost in torch 2.14's export to ONNX.
+    place = rows.clamp(0.0, height - 1.0) * width + columns.clamp(0.0, width - 1.0)
+    first = (torch.arange(batch) * (height * width)).reshape(-1, 1)
+    pixels = x.transpose(0, 1).reshape(channels, -1)
+    found = torch.index_select(pixels, 1, (place.to(torch.int64) + first).reshape(-1))
+    found = found.reshape(channels, batch, -1).transpose(0, 1)
+    return found * torch.where(inside, share, 0.0).unsqueeze(1)
+
+
+def col2im(
+    x: Tensor,
+    output_size: Any,
+    kernel: Any,
+    dilation: Any,
+    padding: Any,
+    stride: Any,
+) -> Tensor:
+    """Add up patches (N, C K L, P) side by side, as `torch.nn.functional.fold` does.
+
+    Patches are cut into parts of the stride's size. The first parts of all patches cover an image
+    without overlap, so do the second, and so on: as many images as there are parts are added up.
+    """
+    if any(each != 1 for each in dilation):
+        return NotImplemented
+    batch = x.shape[:-2]
+    counts = [
+        (size + 2 * pad - own) // step + 1
+        for size, pad, own, step in zip(output_size, padding, kernel, stride, strict=True)
+    ]
+    parts = [-(-own // step) for own, step in zip(kernel, stride, strict=True)]
+    x = x.reshape(-1, *kernel, *counts)
+    missing = [n * step - own for n, step, own in zip(parts, stride, kernel, strict=True)]
+    if any(missing):
+        x = F.pad(x, (0, 0, 0, 0, 0, missing[1], 0, missing[0]))
+    x = x.reshape(-1, parts[0], stride[0], parts[1], stride[1], *counts)
+    total = None
+    for down in range(parts[0]):
+        for across in range(parts[1]):
+            part = x[:, down, :, across].permute(0, 3, 1, 4, 2)
+            part = part.reshape(-1, counts[0] * stride[0], counts[1] * stride[1])
+            edges = []
+            for axis, place in ((1, across), (0, down)):
+                first = place * stride[axis] - padding[axis]
+                edges += [first, output_size[axis] - first - part.shape[1 + axis]]
+            moved = F.pad(part, edges) if any(edges) else part  # a negative edge cuts
+            total = moved if total is None else total + moved
+    assert total is not None
+    return total.reshape(*batch, -1, *output_size)
