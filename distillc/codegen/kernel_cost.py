@@ -23,7 +23,6 @@ from distillc.runtime.instruction_count import Instruction
 from distillc.runtime.kernels import count_kernels, time_kernels
 from distillc.targets.base import Target
 
-
 log = logging.getLogger(__name__)
 
 

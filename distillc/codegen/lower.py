@@ -201,7 +201,7 @@ def fuse(mod: tvm.IRModule, precision: str = "fp32") -> tvm.IRModule:
             FoldLayouts(),
             transforms.FoldConstant(),
             *([HalfPrecision()] if precision == "fp16" else []),
-            transforms.LegalizeOps({"relax.take": _legalize_take}),
+            transforms.LegalizeOps(),
             transforms.AnnotateTIROpPattern(),
             transforms.FoldConstant(),
             transforms.FuseOps(),
@@ -228,6 +228,10 @@ def _legalize_take(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     if call.attrs.axis is None:
         return builder.call_te(topi.take, *call.args)
     return builder.call_te(take, *call.args, primfunc_name_hint="take")
+
+
+# For all passes, since constants are folded by it too; TVM's own has level 10.
+tvm.ir.register_op_attr("relax.take", "FLegalize", _legalize_take, level=11)
 
 
 def _convert_reduction(reduce: Any, node: fx.Node, importer: Any) -> relax.Var:

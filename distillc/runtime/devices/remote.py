@@ -66,8 +66,8 @@ def ask(command: Sequence[str], timeout_s: float, what: str, given: bytes | None
 class RemoteDevice(Device):
     """A machine that runs the programs of bundles, which need nothing there.
 
-    Files go to one folder, named by their content, so that none is sent twice, and stay for some days
-    after they were used.
+    Files go to one folder, named by their content, so that none is sent twice, and stay for some
+    days after they were used.
     """
 
     programs: ClassVar[bool] = True
