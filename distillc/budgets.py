@@ -79,7 +79,7 @@ _QUICK = Budget(
 _FULL = replace(
     _QUICK,
     name="full",
-    families=("conv", "conv:width=50", "conv:width=200", "scan1", "scan2"),
+    families=("conv", "conv:width=50", "conv:width=200", "scan1", "scan2", "skip"),
     distill_steps=600,
     hybrid_steps=1500,
     trials=200,

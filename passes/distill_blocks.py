@@ -70,8 +70,9 @@ class DistillBlocks(Distillation):
             losses = []
             for pupil in pupils:
                 loss = pupil.loss(calls)
-                loss.backward()
-                clip_gradient(pupil.module, _CLIP)
+                if loss.requires_grad:  # what leaves its block out has nothing to learn
+                    loss.backward()
+                    clip_gradient(pupil.module, _CLIP)
                 losses.append(loss.detach())
             return _worst(pupils, losses)
 

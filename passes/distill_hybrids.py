@@ -72,8 +72,9 @@ class DistillHybrids(Distillation):
                 with torch.no_grad():
                     wanted = teacher(degraded)
                 loss = imitation_loss(hybrid(chosen, degraded), clean, wanted)
-            loss.backward()
-            clip_gradient(pupils.modules, _CLIP)
+            if loss.requires_grad:
+                loss.backward()
+                clip_gradient(pupils.modules, _CLIP)
             return f"{len(chosen)} of {hybrid.blocks} replaced loss {loss.item():.4f}"
 
         parts = {"modules": pupils.modules}

@@ -18,6 +18,7 @@ from distillc.frontend.attention_graph import (
     find_sites,
     is_residual,
     modules,
+    operator,
     shape,
 )
 from distillc.frontend.axes import channel_axis, counts_channels, follow_axes
@@ -37,8 +38,8 @@ class FindAttention(Pass):
        A softmax over anything else (a gate, a pooling) is none.
     2. A surrogate can stand in for a module that, in each of its calls, takes one activation and
        returns one of equal shape and layout, (B, C, H, W), (B, H, W, C), (B, H W, C) or
-       (H W, B, C). A module with a residual connection may take further ones (the keys of a cross
-       attention, a guide), after the one that the residual begins with: surrogates do not see them.
+       (H W, B, C). A module that adds to one of them, at its end or inside, may take further ones
+       (the keys of a cross attention, a guide): surrogates see the one that is added to.
     3. An attention's block is the innermost such module around it with a residual connection (the
        input reaches the output through additions and norms); the innermost such module where none
        has one.
@@ -189,7 +190,16 @@ class _Modules:
         if len(entering) == 1:
             return entering[0]
         added = [each for each in entering if is_residual(each, leaving[0], nodes)]
+        if not added:
+            sums = [node for node in nodes if self._is_sum(node)]
+            added = [
+                each for each in entering if any(is_residual(each, node, nodes) for node in sums)
+            ]
         return added[0] if len(added) == 1 else None
+
+    def _is_sum(self, node: Node) -> bool:
+        terms = [each for each in node.all_input_nodes if each in self.live]
+        return operator(node) == "add" and len(terms) > 1
 
     def _layout(self, node: Node) -> Layout | None:
         extents = shape(node)

@@ -27,6 +27,8 @@ from distillc.workdir import digest, write_json
 
 Modules = Mapping[str, tuple[nn.Module, tuple[int, ...]]]
 
+_IDLE = nn.Identity()
+
 _PLAIN = (bool, int, float, str, tuple)  # attributes that decide what a module computes
 
 
@@ -38,9 +40,11 @@ class ProfileBlocks(Pass):
     2. All are compiled before any is timed. Each round then runs every one of every shape in turn,
        one process a shape, and the median over the rounds counts: so other load on the machine
        changes all prices or none.
-    3. The whole network is timed too; what is not in its blocks is the rest.
-    4. Libraries and rounds that are finished are kept, libraries until the last round.
-    5. The times are those of `device`: this machine, or a phone on a cable.
+    3. A block by itself is handed a whole image of features, which it is not inside the network.
+       What that takes is the time of a network that does nothing, and is taken off.
+    4. The whole network is timed too; what is not in its blocks is the rest.
+    5. Libraries and rounds that are finished are kept, libraries until the last round.
+    6. The times are those of `device`: this machine, or a phone on a cable.
 
     Given:   Block("latent.0", latency_ms=None)
     Result:  Block("latent.0", latency_ms=3.1), candidates with latencies, metrics["profile"]
@@ -126,7 +130,8 @@ class ProfileBlocks(Pass):
         groups: dict[str, dict[str, tuple[nn.Module, tuple[int, ...]]]] = {}
 
         def add(module: nn.Module, shape: tuple[int, ...]) -> None:
-            groups.setdefault(str(shape), {})[_structure(module, shape)] = (module, shape)
+            for each in (_IDLE, module):
+                groups.setdefault(str(shape), {})[_structure(each, shape)] = (each, shape)
 
         for block in net.blocks:
             add(bound[block.name], block.shape)
@@ -156,12 +161,12 @@ class ProfileBlocks(Pass):
     def _result(
         self, net: Network, bound: Mapping[str, nn.Module], times: Mapping[str, float]
     ) -> PassResult:
+
+        def price(module: nn.Module, shape: tuple[int, ...]) -> float:  # rule 3
+            return max(0.0, times[_structure(module, shape)] - times[_structure(_IDLE, shape)])
+
         blocks = tuple(
-            replace(
-                block,
-                latency_ms=times.get(_structure(bound[block.name], block.shape)),
-            )
-            for block in net.blocks
+            replace(block, latency_ms=price(bound[block.name], block.shape)) for block in net.blocks
         )
         whole = {block.name: block.latency_ms or 0.0 for block in blocks}
         candidates = {}
@@ -169,13 +174,13 @@ class ProfileBlocks(Pass):
             block = net.block(name)
             timed = []
             for each in found:
-                own = times[_structure(*self._candidate(net, each))]
+                own = price(*self._candidate(net, each))
                 if each.scope == "attention":  # the block's other parts stay
                     share = 1 - block.attention_cost.macs / max(1, block.cost.macs)
                     own += whole[name] * share
                 timed.append(replace(each, latency_ms=own))
             candidates[name] = tuple(timed)
-        total = times[_structure(net.module, net.input_shape)]
+        total = price(net.module, net.input_shape)
         profile = {
             "device": self.device,
             "threads": self.threads,

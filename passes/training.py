@@ -246,6 +246,8 @@ class TrainingPass(Pass):
             ctx: The context of the pass.
             average: Follows the weights of `module`.
         """
+        if not any(True for _ in module.parameters()):
+            return
         optimizer = torch.optim.AdamW(
             module.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
         )

@@ -10,9 +10,9 @@ from tests.benchmarks.zoo import run_one
 
 ARCHITECTURES = "spandrel.architectures"
 NETWORKS: dict[str, dict[str, Any]] = {
-    "2 frequency TransformerBlock": {
+    "1 frequency TransformerBlock": {
         "cls": f"{ARCHITECTURES}.FFTformer.__arch.fftformer_arch:FFTformer",
-        "kwargs": {"dim": 8, "num_blocks": [0, 0, 1], "num_refinement_blocks": 1},
+        "kwargs": {"dim": 8, "num_blocks": [0, 0, 1], "num_refinement_blocks": 0},
         "input_size": 32,
     },
     "1 global TransformerEncoderLayer, 1 global TransformerDecoderLayer": {

@@ -16,6 +16,7 @@ from distillc.errors import UsageError
 from distillc.network import Scope
 from distillc.surrogates.conv import ConvSurrogate
 from distillc.surrogates.scan import ScanSurrogate
+from distillc.surrogates.skip import SkipSurrogate
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,13 @@ FAMILIES = {
             {"width": 400},
             lambda channels, whole, options: ConvSurrogate(channels, whole, options["width"]),
             ConvSurrogate.start_from,
+        ),
+        Family(
+            "skip",
+            "nothing: the block is left out, and the others make up for it",
+            {},
+            {},
+            lambda channels, whole, options: SkipSurrogate(whole),
         ),
         Family(
             "scan1",

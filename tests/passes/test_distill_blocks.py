@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from distillc.errors import PassError
+from distillc.network import Surrogate
 from distillc.passes.distill_blocks import DistillBlocks
+from distillc.passes.distill_hybrids import DistillHybrids
+from distillc.surrogates.registry import build_surrogate
 from distillc.workdir import weights_digest
 
-from .toy import Recorder, toy_network, weights
+from .toy import COST, Recorder, toy_network, weights
 
 DISTILL = DistillBlocks(steps=12, batch=2, patch=16, lr=1e-2)
 
@@ -39,6 +42,24 @@ def test_fidelity_of_an_untrained_candidate_is_one() -> None:
     result = DistillBlocks(steps=0, batch=2, patch=16)(toy_network())
     for candidates in result.candidates.values():
         assert [each.fidelity for each in candidates] == [pytest.approx(1), pytest.approx(1)]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_leaves_its_block_out_has_nothing_to_learn(alone: bool) -> None:
+    net = toy_network()
+    skip = {
+        name: (Surrogate(name, "skip", "block", build_surrogate("skip", 6), COST),)
+        for name in net.candidates
+    }
+    others = {} if alone else net.candidates
+    net = net.with_(candidates={name: skip[name] + others.get(name, ()) for name in skip})
+    result = DISTILL(net)
+    for pass_ in (DISTILL, DistillHybrids(steps=3, batch=1, patch=16)):
+        result = pass_(result)
+        for name, (left_out, *_) in result.candidates.items():
+            assert left_out.fidelity == pytest.approx(1.0)
+            x = torch.rand(1, 6, 8, 8)
+            assert torch.equal(result.hybrid({name: "skip"}).get_submodule(name)(x), x)
 
 
 def test_progress_names_block_loss_and_time_left() -> None:

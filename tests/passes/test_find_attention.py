@@ -311,6 +311,40 @@ def test_a_block_with_two_inputs_adds_to_one_of_them() -> None:
     )
 
 
+class CrossAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 16, 1)
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        q = self.q(x).flatten(2)
+        k, v = self.kv(guide).flatten(2).chunk(2, 1)
+        return ((q @ k.mT).softmax(-1) @ v).reshape(x.shape)
+
+
+class AddsInside(nn.Module):
+    """Adds to its first input, or to its second, and ends with something else."""
+
+    def __init__(self, second: bool) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, 8)
+        self.attention = CrossAttention()
+        self.last = nn.Conv2d(8, 8, 1)
+        self.second = second
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        main, other = (guide, x) if self.second else (x, guide)
+        return self.last(main + self.attention(self.norm(main), self.norm(other)))
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_a_block_with_two_inputs_that_adds_inside(second: bool) -> None:
+    net = Guided()
+    net.block = AddsInside(second)  # type: ignore[assignment]
+    (block,) = find(net).blocks
+    assert (block.name, block.kind, block.shape) == ("block", "channel", (1, 8, 32, 32))
+
+
 class LinearAttention(nn.Module):
     """q (kT v): over all pixels where `heads` attend, keys normalised or not."""
 

@@ -109,9 +109,9 @@ def test_a_block_that_is_given_more_is_timed_as_it_is_called(
 def test_equal_structures_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     PROFILE(network())
-    # The network, one block of two, and one of two candidates of each scope.
-    assert len(machine.built) == 4
-    assert machine.runs in ([1, 3] * 3, [3, 1] * 3)  # every round runs every shape
+    # The network, one block of two, one of two candidates of each scope; for each shape nothing.
+    assert len(machine.built) == 6
+    assert machine.runs in ([2, 4] * 3, [4, 2] * 3)  # every round runs every shape
 
 
 def test_modules_that_differ_without_weights_are_built_each(
@@ -126,6 +126,23 @@ def test_modules_that_differ_without_weights_are_built_each(
     )
     PROFILE(net.with_(candidates={"blocks.0": pools}))
     assert sum("avg_pool2d" in program.graph_module.code for program in machine.built) == 2
+
+
+def test_what_handing_over_an_image_takes_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Machine):
+        def time(self, libraries: Sequence[Path], *rest: object, **options: object) -> list[Stats]:
+            stats = super().time(libraries, *rest, **options)
+            return [replace(each, median_ms=each.median_ms + 7) for each in stats]
+
+    Machine(monkeypatch)
+    wanted = PROFILE(network())
+    Slow(monkeypatch)
+    found = PROFILE(network())
+    assert found.blocks == wanted.blocks
+    assert found.metrics == wanted.metrics
+    left_out = [replace(each, module=nn.Identity()) for each in network().candidates["blocks.0"]]
+    net = PROFILE(network().with_(candidates={"blocks.0": (left_out[0],)}))
+    assert net.candidates["blocks.0"][0].latency_ms == 0
 
 
 def test_other_weights_are_not_timed_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -157,7 +174,7 @@ def test_killed_build_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, a
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
-    assert (len(machine.built), len(machine.runs)) == (4, 6)
+    assert (len(machine.built), len(machine.runs)) == (6, 6)
 
 
 def test_killed_round_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -173,7 +190,7 @@ def test_killed_round_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
-    assert (len(machine.built), len(machine.runs)) == (4, 6)
+    assert (len(machine.built), len(machine.runs)) == (6, 6)
     assert not list(tmp_path.glob("*/*.so"))
 
 
@@ -196,7 +213,7 @@ def test_other_code_generator_is_timed_anew(
     PROFILE(network(), ctx)
     monkeypatch.setattr(profile_blocks, "generator_digest", lambda: "other")
     PROFILE(network(), ctx)
-    assert len(machine.built) == 8
+    assert len(machine.built) == 12
 
 
 def test_real_times() -> None:

@@ -114,7 +114,7 @@ def test_a_convolution_reaches_its_window() -> None:
     assert torch.equal(hit, window)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - {"skip"}))
 def test_a_whole_block_normalises_and_adds_its_input(name: str) -> None:
     """It is the attention's surrogate on the normalised input, beside the residual."""
     block = shaken(build_surrogate(name, 4, "block"))
