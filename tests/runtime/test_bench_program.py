@@ -102,9 +102,14 @@ def test_gray_for_a_network_of_colour(made: tuple[Path, Path], tmp_path: Path) -
     gray = np.arange(16 * 24, dtype=np.uint8).reshape(16, 24)
     Image.fromarray(gray).save(tmp_path / "gray.png")
     Image.fromarray(np.stack([gray] * 3, -1)).save(tmp_path / "colour.png")
-    for name in ("gray", "colour"):
-        words = ["--runs", "0", "--picture", f"{name}.png", f"{name}-out.png"]
+    Image.fromarray(gray).save(tmp_path / "photo.jpg", quality=100)
+    for name in ("gray.png", "colour.png", "photo.jpg"):
+        words = ["--runs", "0", "--picture", name, f"{Path(name).stem}-out.png"]
         report(made[1], tmp_path, *words)
+    photo, exact = (
+        np.asarray(Image.open(tmp_path / f"{each}-out.png")) for each in ("photo", "gray")
+    )
+    assert np.abs(photo.astype(int) - exact).max() <= 8
     assert (tmp_path / "gray-out.png").read_bytes() == (tmp_path / "colour-out.png").read_bytes()
 
 
@@ -117,7 +122,7 @@ def test_gray_for_a_network_of_colour(made: tuple[Path, Path], tmp_path: Path) -
         (["--picture", "in.png"], 2, "--picture: unknown, or its value is missing"),
         (["--threads", "65"], 1, "65 threads asked for, 1 to 64 are possible"),
         (["--runs", "0", "--picture", "in.png", "out.png"], 1, "in.png: cannot be read"),
-        (["--runs", "0", "--picture", "in.jpg", "out.png"], 1, "only .png and .npy can be read"),
+        (["--runs", "0", "--picture", "in.gif", "out.png"], 1, "only .png, .jpg, .jpeg and .npy"),
         (["--runs", "0", "--picture", "cut.png", "out.png"], 1, "cut.png: the PNG is cut short"),
         (["--runs", "0", "--picture", "ok.png", "no/out.png"], 1, "no/out.png: cannot be written"),
         (["--runs", "0", "--overlap", "9", "--picture", "ok.png", "o.png"], 1, "cannot overlap"),

@@ -46,7 +46,7 @@ def fold_constants(program: torch.export.ExportedProgram) -> torch.export.Export
         spec = InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(constant.name), name)
         program.graph_signature.input_specs.insert(position, spec)
         position += 1
-        program.constants[name] = values[node].contiguous()
+        program.constants[name] = values[node].detach().contiguous()
     for node in graph.nodes:
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
             graph.erase_node(node)  # true of every image, and would keep alive what it looks at
