@@ -13,7 +13,7 @@ from distillc.frontend.calls import record_calls
 from distillc.network import Network
 from distillc.passes.pupils import Distillation, Pupils
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
-from distillc.passes.training import RunState, clip_gradient
+from distillc.passes.training import RunState, clipped_backward
 from distillc.pipeline import Context
 
 _CLIP = 0.2  # gradient norm of one surrogate: the first steps are the roughest
@@ -70,9 +70,7 @@ class DistillBlocks(Distillation):
             losses = []
             for pupil in pupils:
                 loss = pupil.loss(calls)
-                if loss.requires_grad:  # what leaves its block out has nothing to learn
-                    loss.backward()
-                    clip_gradient(pupil.module, _CLIP)
+                clipped_backward(loss, pupil.module, _CLIP)
                 losses.append(loss.detach())
             return _worst(pupils, losses)
 

@@ -14,7 +14,7 @@ from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.pupils import Distillation, Pupil, Pupils
 from distillc.passes.training import (
     RunState,
-    clip_gradient,
+    clipped_backward,
     imitation_loss,
     mixed_precision,
 )
@@ -72,9 +72,7 @@ class DistillHybrids(Distillation):
                 with torch.no_grad():
                     wanted = teacher(degraded)
                 loss = imitation_loss(hybrid(chosen, degraded), clean, wanted)
-            if loss.requires_grad:
-                loss.backward()
-                clip_gradient(pupils.modules, _CLIP)
+            clipped_backward(loss, pupils.modules, _CLIP)
             return f"{len(chosen)} of {hybrid.blocks} replaced loss {loss.item():.4f}"
 
         parts = {"modules": pupils.modules}

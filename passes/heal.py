@@ -17,7 +17,7 @@ from distillc.passes.training import (
     Average,
     RunState,
     TrainingPass,
-    clip_gradient,
+    clipped_backward,
     imitation_loss,
     judging_edge,
     mean_psnr,
@@ -167,8 +167,7 @@ class Heal(TrainingPass):
                 with torch.no_grad():
                     wanted = teacher(degraded)
                 loss = imitation_loss(hybrid(degraded), clean, wanted, self.teacher_weight)
-            loss.backward()
-            clip_gradient(hybrid, _CLIP)
+            clipped_backward(loss, hybrid, _CLIP)
             return f"loss {loss.item():.4f}"
 
         parts = {"hybrid": hybrid, "average": average.module}

@@ -47,6 +47,16 @@ def clip_gradient(module: nn.Module, largest: float) -> None:
         module.zero_grad()
 
 
+def clipped_backward(loss: torch.Tensor, module: nn.Module, largest: float) -> None:
+    """Leave the gradient of a loss in a module, clipped; a loss that no weight decides leaves none.
+
+    What leaves its block out has no weights.
+    """
+    if loss.requires_grad:
+        loss.backward()
+        clip_gradient(module, largest)
+
+
 def mixed_precision(device: str) -> AbstractContextManager[Any]:
     """bfloat16 for convolutions and products where the machine has it, float32 for the rest."""
     has = torch.cuda.is_bf16_supported() if device.startswith("cuda") else _cpu_multiplies_bf16()

@@ -43,7 +43,7 @@ static int write_ppm(const char *path, const uint8_t *pixels, int width, int hei
 }
 
 int main(int argc, char **argv) {
-  if (argc < 3) return fail(argv[0], "give an input and an output, both .ppm");
+  if (argc < 3 || argc > 4) return fail(argv[0], "give an input and an output, both .ppm");
   const distillc_options options = {.weights = argv[3]}; /* null behind the last argument */
   distillc_model *model;
   distillc_info info;

@@ -21,7 +21,8 @@ typedef struct {
   int table;             // of quantisation
   int dc, ac;            // Huffman tables of this scan
   int last;              // DC value of the block before
-  int columns, rows;     // blocks that hold pixels
+  int width, height;     // pixels
+  int columns, rows;     // blocks that hold them
   int stride;            // bytes a row, whole MCUs
   uint8_t *plane;
   int seen;
@@ -209,10 +210,10 @@ static const char *read_frame(decoder *in, const uint8_t *segment, size_t length
   for (int i = 0; i < used; i++) {
     component *own = &in->components[i];
     const int wide = 8 * in->across, high = 8 * in->down;
-    const int width = (in->width * own->across + in->across - 1) / in->across;
-    const int height = (in->height * own->down + in->down - 1) / in->down;
-    own->columns = (width + 7) / 8;
-    own->rows = (height + 7) / 8;
+    own->width = (in->width * own->across + in->across - 1) / in->across;
+    own->height = (in->height * own->down + in->down - 1) / in->down;
+    own->columns = (own->width + 7) / 8;
+    own->rows = (own->height + 7) / 8;
     own->stride = (in->width + wide - 1) / wide * own->across * 8;
     own->plane = calloc((size_t)own->stride, (size_t)((in->height + high - 1) / high * own->down * 8));
     if (!own->plane) return "no memory";
@@ -294,8 +295,6 @@ static const char *read_segments(decoder *in) {
 static float at(const decoder *in, const component *own, int x, int y) {
   if (own->across == in->across && own->down == in->down)
     return own->plane[(size_t)y * (size_t)own->stride + (size_t)x];
-  const int width = (in->width * own->across + in->across - 1) / in->across;
-  const int height = (in->height * own->down + in->down - 1) / in->down;
   const float column = ((float)x + 0.5f) * (float)own->across / (float)in->across - 0.5f;
   const float row = ((float)y + 0.5f) * (float)own->down / (float)in->down - 0.5f;
   const int left = (int)floorf(column), top = (int)floorf(row);
@@ -303,8 +302,8 @@ static float at(const decoder *in, const component *own, int x, int y) {
   for (int i = 0; i < 4; i++) {
     const int near_x = left + (i & 1), near_y = top + (i >> 1);
     const float share = (1 - fabsf(column - (float)near_x)) * (1 - fabsf(row - (float)near_y));
-    const int inside_x = near_x < 0 ? 0 : near_x < width ? near_x : width - 1;
-    const int inside_y = near_y < 0 ? 0 : near_y < height ? near_y : height - 1;
+    const int inside_x = near_x < 0 ? 0 : near_x < own->width ? near_x : own->width - 1;
+    const int inside_y = near_y < 0 ? 0 : near_y < own->height ? near_y : own->height - 1;
     sum += share * own->plane[(size_t)inside_y * (size_t)own->stride + (size_t)inside_x];
   }
   return sum;
