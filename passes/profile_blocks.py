@@ -29,6 +29,8 @@ Modules = Mapping[str, tuple[nn.Module, tuple[int, ...]]]
 
 _IDLE = nn.Identity()
 
+_SCALES = (0.5, 2.0)  # what is beyond is noise: networks of microseconds
+
 _PLAIN = (bool, int, float, str, tuple)  # attributes that decide what a module computes
 
 
@@ -42,7 +44,9 @@ class ProfileBlocks(Pass):
        changes all prices or none.
     3. A block by itself is handed a whole image of features, which it is not inside the network.
        What that takes is the time of a network that does nothing, and is taken off.
-    4. The whole network is timed too; what is not in its blocks is the rest.
+    4. The whole network is timed too, and the network with its blocks left out: the rest. All
+       prices are scaled so that blocks and rest sum to the whole: by itself, a block is slower or
+       faster than between its neighbours.
     5. Libraries and rounds that are finished are kept, libraries until the last round.
     6. The times are those of `device`: this machine, or a phone on a cable.
 
@@ -73,8 +77,8 @@ class ProfileBlocks(Pass):
         require(bool(net.blocks), "no blocks are known", "FindAttention")
 
     def run(self, net: Network, ctx: Context) -> PassResult:
-        bound = _bound_blocks(net)
-        groups = self._groups(net, bound)
+        bound, bare = _bound_blocks(net), _bare(net, ctx)
+        groups = self._groups(net, bound, bare)
         key = {
             "groups": sorted(groups),
             "network": _structure(net.module, net.input_shape),
@@ -91,7 +95,7 @@ class ProfileBlocks(Pass):
             nullcontext(stage) if stage else tempfile.TemporaryDirectory() as folder,
             ctx.task("profile blocks", total) as shown,
         ):
-            return self._result(net, bound, self._measure(groups, Path(folder), shown))
+            return self._result(net, bound, bare, self._measure(groups, Path(folder), shown))
 
     def _measure(
         self, groups: Mapping[str, Modules], folder: Path, shown: Task
@@ -125,7 +129,9 @@ class ProfileBlocks(Pass):
     def _meter(self) -> Meter:
         return Meter(self.device, self.target)
 
-    def _groups(self, net: Network, bound: Mapping[str, nn.Module]) -> dict[str, Modules]:
+    def _groups(
+        self, net: Network, bound: Mapping[str, nn.Module], bare: nn.Module
+    ) -> dict[str, Modules]:
         """Return what is timed together: shape -> structure -> module and input shape."""
         groups: dict[str, dict[str, tuple[nn.Module, tuple[int, ...]]]] = {}
 
@@ -137,7 +143,8 @@ class ProfileBlocks(Pass):
             add(bound[block.name], block.shape)
             for each in net.candidates.get(block.name, ()):
                 add(*self._candidate(net, each))
-        add(net.module, net.input_shape)
+        for module in (net.module, bare):
+            add(module, net.input_shape)
         return {shape: dict(modules) for shape, modules in groups.items()}
 
     def _candidate(self, net: Network, each: Any) -> tuple[nn.Module, tuple[int, ...]]:
@@ -159,16 +166,26 @@ class ProfileBlocks(Pass):
         return {name: each.median_ms for name, each in zip(modules, stats, strict=True)}
 
     def _result(
-        self, net: Network, bound: Mapping[str, nn.Module], times: Mapping[str, float]
+        self,
+        net: Network,
+        bound: Mapping[str, nn.Module],
+        bare: nn.Module,
+        times: Mapping[str, float],
     ) -> PassResult:
 
         def price(module: nn.Module, shape: tuple[int, ...]) -> float:  # rule 3
             return max(0.0, times[_structure(module, shape)] - times[_structure(_IDLE, shape)])
 
+        alone = {block.name: price(bound[block.name], block.shape) for block in net.blocks}
+        total = price(net.module, net.input_shape)
+        replaceable = sum(alone[name] for name in net.candidates)
+        scale = 1.0
+        if replaceable:  # rule 4
+            inside = total - price(bare, net.input_shape)
+            scale = min(max(inside / replaceable, _SCALES[0]), _SCALES[1])
         blocks = tuple(
-            replace(block, latency_ms=price(bound[block.name], block.shape)) for block in net.blocks
+            replace(block, latency_ms=scale * alone[block.name]) for block in net.blocks
         )
-        whole = {block.name: block.latency_ms or 0.0 for block in blocks}
         candidates = {}
         for name, found in net.candidates.items():
             block = net.block(name)
@@ -177,25 +194,33 @@ class ProfileBlocks(Pass):
                 own = price(*self._candidate(net, each))
                 if each.scope == "attention":  # the block's other parts stay
                     share = 1 - block.attention_cost.macs / max(1, block.cost.macs)
-                    own += whole[name] * share
-                timed.append(replace(each, latency_ms=own))
+                    own += alone[name] * share
+                timed.append(replace(each, latency_ms=scale * own))
             candidates[name] = tuple(timed)
-        total = price(net.module, net.input_shape)
+        within = scale * sum(alone.values())
         profile = {
             "device": self.device,
             "threads": self.threads,
             "network_ms": total,
-            # Blocks timed apart may sum to more than the network: then the rest is nothing.
-            "rest_ms": max(0.0, total - sum(whole.values())),
+            "rest_ms": max(0.0, total - within),
+            "scale": scale,
         }
         note = (
             f"timed on {self.device}, {self.threads} threads: network {total:.1f} ms, of which "
-            f"blocks {sum(whole.values()):.1f} ms"
+            f"blocks {within:.1f} ms ({scale:.2f} of what they take by themselves)"
         )
         changed = net.with_(
             blocks=blocks, candidates=candidates, metrics={**net.metrics, "profile": profile}
         )
         return PassResult(changed, True, (note,))
+
+
+def _bare(net: Network, ctx: Context) -> nn.Module:
+    """Return the network without the blocks that can be replaced."""
+    if not net.candidates:
+        return net.module
+    without = SynthesizeSurrogates(["skip"]).run(net, ctx).network
+    return without.hybrid(dict.fromkeys(net.candidates, "skip"))
 
 
 def _bound_blocks(net: Network) -> dict[str, nn.Module]:

@@ -109,9 +109,10 @@ def test_a_block_that_is_given_more_is_timed_as_it_is_called(
 def test_equal_structures_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     PROFILE(network())
-    # The network, one block of two, one of two candidates of each scope; for each shape nothing.
-    assert len(machine.built) == 6
-    assert machine.runs in ([2, 4] * 3, [4, 2] * 3)  # every round runs every shape
+    # The network with and without blocks, one block of two, one of two candidates of each scope;
+    # for each shape nothing.
+    assert len(machine.built) == 7
+    assert machine.runs in ([3, 4] * 3, [4, 3] * 3)  # every round runs every shape
 
 
 def test_modules_that_differ_without_weights_are_built_each(
@@ -126,6 +127,31 @@ def test_modules_that_differ_without_weights_are_built_each(
     )
     PROFILE(net.with_(candidates={"blocks.0": pools}))
     assert sum("avg_pool2d" in program.graph_module.code for program in machine.built) == 2
+
+
+def test_blocks_and_rest_sum_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolution = 6 * 6 * 9 + 6
+
+    class Fusing(Machine):
+        """Two blocks take a quarter less between their neighbours."""
+
+        def build(self, program: ExportedProgram, _: Target, path: Path, *rest: object) -> Any:
+            built = super().build(program, _, path, *rest)
+            if "blocks.0.attn.weight" in program.state_dict:
+                path.write_text(str(float(path.read_text()) - convolution / 2))
+            return built
+
+    Fusing(monkeypatch)
+    result = PROFILE(network())
+    profile = result.metrics["profile"]
+    assert profile["scale"] == 0.75
+    assert profile["rest_ms"] == sum(
+        each.numel() for name, each in network().module.named_parameters() if "blocks" not in name
+    )
+    assert profile["network_ms"] == profile["rest_ms"] + 2 * 0.75 * convolution
+    prices = [block.latency_ms for block in result.blocks]
+    prices += [found[0].latency_ms for found in result.candidates.values()]
+    assert prices == [0.75 * convolution] * 4
 
 
 def test_what_handing_over_an_image_takes_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +200,7 @@ def test_killed_build_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, a
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
-    assert (len(machine.built), len(machine.runs)) == (6, 6)
+    assert (len(machine.built), len(machine.runs)) == (7, 6)
 
 
 def test_killed_round_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -190,7 +216,7 @@ def test_killed_round_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
-    assert (len(machine.built), len(machine.runs)) == (6, 6)
+    assert (len(machine.built), len(machine.runs)) == (7, 6)
     assert not list(tmp_path.glob("*/*.so"))
 
 
@@ -213,7 +239,7 @@ def test_other_code_generator_is_timed_anew(
     PROFILE(network(), ctx)
     monkeypatch.setattr(profile_blocks, "generator_digest", lambda: "other")
     PROFILE(network(), ctx)
-    assert len(machine.built) == 12
+    assert len(machine.built) == 14
 
 
 def test_real_times() -> None:
