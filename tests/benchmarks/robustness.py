@@ -3,7 +3,8 @@
     python -m tests.benchmarks.robustness --runs 10000 --inputs 1000000
 
 Builds the small Restormer of `examples/checkpoints` for this machine: its kernels as they are, the
-code around them with ThreadSanitizer and for valgrind. Feeds the decoders of pictures by libFuzzer
+code around them with ThreadSanitizer and for valgrind; once with its weights inside and once with
+them in a file, stored as float16. Feeds the decoders of pictures by libFuzzer
 (Debian: clang-19, libclang-rt-19-dev), the reader of manifests by random changes. Runs the aarch64
 program of the same network on photographs.
 """
@@ -17,8 +18,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +46,35 @@ PHOTOGRAPHS = {"astronaut": (128, 128), "coffee": (120, 96), "chelsea": (77, 128
 COLUMNS = {"check": "check", "result": "result"}
 
 
-def build(folder: Path, target: Target, size: tuple[int, int] = (64, 64)) -> list[Path]:
-    """Return kernels, weights and plan of the network, to be linked."""
+@dataclass(frozen=True)
+class Parts:
+    """What `stress.c` is linked with, and the file of weights that it is given, if any."""
+
+    files: tuple[Path, ...]
+    weights: Path | None
+
+
+def build(folder: Path, target: Target, beside: bool, size: tuple[int, int] = (64, 64)) -> Parts:
+    """Compile the network for `stress.c`, its weights inside, or as float16 in a file."""
+    folder.mkdir()
     net = distillc.load(TEACHER).at(size)
-    parts = build_parts(export_program(net.module, net.input_shape), target, folder)
-    return [*parts.files, emit_weights(folder)]
+    precision = "fp16-weights" if beside else "fp32"
+    program = export_program(net.module, net.input_shape)
+    parts = build_parts(program, target, folder, precision=precision)
+    if beside:
+        return Parts(parts.files, parts.weights)
+    return Parts((*parts.files, emit_weights(folder)), None)
 
 
-def build_stress(parts: list[Path], path: Path, *options: str) -> Path:
-    """Link `stress.c` with the network."""
+def stress(
+    parts: Parts, path: Path, threads: int, runs: int, before: Sequence[str] = (), *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Link `stress.c` with the network and run it, by the command `before` if there is one."""
     sources = [HERE / "stress.c", *(FOLDER / f"{name}.c" for name in MODEL)]
-    reason = run_zig("cc", *FLAGS, "-g", *options, "-o", path, *sources, *parts)
+    reason = run_zig("cc", *FLAGS, "-g", *options, "-o", path, *sources, *parts.files)
     if reason:
         raise RuntimeError(reason)
-    return path
+    return run(*before, path, threads, runs, *filter(None, [parts.weights]))
 
 
 def run(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -65,34 +82,29 @@ def run(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(word) for word in words], capture_output=True, text=True, **options)
 
 
-def many_runs(parts: list[Path], folder: Path, runs: int) -> str:
+def many_runs(parts: Parts, folder: Path, runs: int) -> str:
     """Memory that grows, numbers that change."""
-    done = run(build_stress(parts, folder / "stress"), 8, runs)
-    found = json.loads(done.stdout)
+    found = json.loads(stress(parts, folder / "stress", 8, runs).stdout)
     grown = found["after_kib"] - found["before_kib"]
     right = "all outputs equal" if not found["wrong"] else "OUTPUTS DIFFER"
     return f"{runs} runs in 8 threads on 2 models: {right}, memory grew by {grown} KiB"
 
 
-def thread_sanitizer(parts: list[Path], folder: Path, runs: int) -> str:
+def thread_sanitizer(parts: Parts, folder: Path, runs: int) -> str:
     """Races of the code around the kernels, which are not instrumented."""
-    stress = build_stress(parts, folder / "tsan", "-fsanitize=thread", "-fPIE")
-    done = run(stress, 8, min(runs, 200))
+    done = stress(parts, folder / "tsan", 8, runs, (), "-fsanitize=thread", "-fPIE")
     reports = done.stderr.count("WARNING: ThreadSanitizer")
-    return (
-        f"{min(runs, 200)} runs in 8 threads on 2 models: {reports} reports, exit {done.returncode}"
-    )
+    return f"{runs} runs in 8 threads on 2 models: {reports} reports, exit {done.returncode}"
 
 
-def valgrind(parts: list[Path], folder: Path) -> str:
+def valgrind(folder: Path, beside: bool) -> str:
     """Memory errors and leaks; baseline kernels, for valgrind knows no AVX-512."""
     if not shutil.which("valgrind"):
         return "skipped: valgrind is missing"
-    own = folder / "baseline"
-    own.mkdir()
     old = replace(get_target("host"), cpu="x86-64-v3", vector_bits=256, registers=16, half=False)
-    stress = build_stress(build(own, old, (32, 32)), folder / "valgrind", "-gdwarf-4")
-    done = run("valgrind", "--leak-check=full", "--error-exitcode=9", stress, 3, 4)
+    parts = build(folder / "baseline", old, beside, (32, 32))
+    words = ("valgrind", "--leak-check=full", "--error-exitcode=9")
+    done = stress(parts, folder / "valgrind", 3, 4, words, "-gdwarf-4")
     lines = [line.partition("== ")[2] for line in done.stderr.splitlines()]
     said = [line for line in lines if "ERROR SUMMARY" in line or "no leaks" in line]
     return f"4 runs in 3 threads: {'; '.join(said) or done.stderr[-300:]}, exit {done.returncode}"
@@ -132,8 +144,9 @@ def fuzz_manifests(folder: Path, inputs: int) -> str:
     """Errors of another family when a bundle with a changed manifest is opened."""
     bundle = folder / "bundle"
     bundle.mkdir()
-    module = distillc.load(TEACHER).at((16, 16))
-    distillc.compile(module, target="host", size=(16, 16), directory=bundle)
+    module = torch.nn.Conv2d(3, 3, 3, padding=1).eval()  # small: every opening hashes its files
+    net = distillc.trace(module, torch.zeros(1, 3, 16, 16))
+    distillc.compile(net, target="host", size=(16, 16), directory=bundle)
     whole = (bundle / MANIFEST).read_bytes()
     source, refused, others = random.Random(0), 0, []
     for _ in range(inputs):
@@ -190,14 +203,19 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="robustness-") as name:
         folder = Path(name)
-        parts = build(folder, get_target("host"))
-        checks: dict[str, Callable[[], str]] = {
-            "many runs": lambda: many_runs(parts, folder, given.runs),
-            "ThreadSanitizer": lambda: thread_sanitizer(parts, folder, given.runs),
-            "valgrind": lambda: valgrind(parts, folder),
-            "pictures, libFuzzer": lambda: fuzz_pictures(folder, given.inputs),
-            "photographs, aarch64": lambda: photographs(folder),
-            "manifests": lambda: fuzz_manifests(folder, given.inputs),
+        checks: dict[str, Callable[[], str]] = {}
+        for beside, storage in ((False, "weights inside"), (True, "weights in a file, float16")):
+            own = folder / storage
+            parts = build(own, get_target("host"), beside)
+            checks |= {
+                f"many runs, {storage}": partial(many_runs, parts, own, given.runs),
+                f"ThreadSanitizer, {storage}": partial(thread_sanitizer, parts, own, 200),
+                f"valgrind, {storage}": partial(valgrind, own, beside),
+            }
+        checks |= {
+            "pictures, libFuzzer": partial(fuzz_pictures, folder, given.inputs),
+            "photographs, aarch64": partial(photographs, folder),
+            "manifests": partial(fuzz_manifests, folder, given.inputs),
         }
         rows = []
         for check, work in checks.items():

@@ -1,7 +1,7 @@
 // Runs a network again and again: two models that some threads share, both of which must go on
 // giving what the first run gave, in memory that does not grow.
 //
-//   stress THREADS RUNS
+//   stress THREADS RUNS [WEIGHTS]
 //
 // Prints one JSON object: runs, and resident KiB after a tenth of them and at the end.
 #include <pthread.h>
@@ -61,9 +61,9 @@ static long resident_kib(void) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) return 2;
+  if (argc != 3 && argc != 4) return 2;
   const int threads = atoi(argv[1]), runs = atoi(argv[2]);
-  const distillc_options options = {.threads = 2};
+  const distillc_options options = {.threads = 2, .weights = argc == 4 ? argv[3] : NULL};
   for (int i = 0; i < MODELS; i++)
     if (distillc_model_create(&options, &models[i])) return 1;
   distillc_model_info(models[0], &info);
