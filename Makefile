@@ -12,7 +12,7 @@ demo: setup
 		--work-dir results/work --out $(DEMO) --overwrite
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 import distillc
-from distillc.errors import DistillcError
+from distillc.errors import DistillcError, PassError
 from distillc.network import Network
 from distillc.passes import (
     ApplyReplacements,
@@ -46,6 +46,42 @@ TIMEOUT_S = 5400
 
 STAGES = ("trace", "audit", "find", "surrogates", "distil", "host", "aarch64")
 
+EXPECTED = {
+    "Restormer": "8 channel TransformerBlock",
+    "SwinIR": "4 window SwinTransformerBlock",
+    "SwinIR-light-x2": "4 window SwinTransformerBlock",
+    "Uformer": "6 window LeWinTransformerBlock, 3 global LeWinTransformerBlock",
+    "Uformer-128": "8 window LeWinTransformerBlock, 1 global LeWinTransformerBlock",
+    "DAT": "1 window DATB, 1 channel DATB",
+    "HAT": "2 window HAB, 1 window OCAB",
+    "SCUNet": "6 window Block, 1 global Block",
+    "HVICIDNet": "5 channel I_LCA, 6 channel HV_LCA",
+    "CRAFT": "4 window SRWAB, 2 channel HFB",
+    "ATD": "1 window BasicBlock",
+    "RGT": "2 window Block, 2 global Block",
+    "IPT": "1 global TransformerEncoderLayer, 1 global TransformerDecoderLayer",
+    "RestoreFormer": "5 global MultiHeadAttnBlock",
+    "FFTformer": "4 frequency TransformerBlock",
+    "FeMaSR": "24 window SwinTransformerBlock",
+    "AdaCode": "48 window SwinTransformerBlock",
+    "CodeFormer": "6 global AttnBlock, 1 global TransformerSALayer",
+    "SRFormer": "2 window PSA_Block",
+    "GRL": "2 window EfficientMixAttnTransformerBlock",
+    "Swin2SR": "4 window SwinTransformerBlock",
+    "DRCT": "5 window SwinTransformerBlock",
+    "DITN": "1 channel ITL",
+    "M3SNet": "1 channel Attention",
+    "FDAT": "1 window SimplifiedDATBlock, 1 channel SimplifiedDATBlock",
+    "OmniSR": "1 window Sequential",
+    "DCTLSA": "24 linear WindowAttention",
+    "RetinexFormer": "5 channel IGAB",
+    "KBNet_l": "8 channel KBBlock_l",
+}
+"""What the sources of these networks and the depths in their configurations say there is. Three
+need a word: ATD's two layers return an image and a dictionary, so their group is the block; the
+window, grid and channel attention of OmniSR run on other layouts inside one branch, which is the
+block; the output of a sixth I_LCA of HVICIDNet is never used."""
+
 DOCS = """\
 # Networks
 
@@ -54,7 +90,8 @@ spandrel_extra_arches, each in a tiny configuration with random weights at 64x64
 
 - `trace`: scale and size multiple that were found by trying.
 - `audit`: whether every operator can be compiled.
-- `find`: the attention blocks, by kind and class of the module that a surrogate would replace.
+- `find`: the attention blocks, by kind and class of the module that a surrogate would replace;
+  other ones than the sources say (`EXPECTED` in `tests/benchmarks/zoo.py`) would fail here.
 - `surrogates`, `distil`: how many blocks took surrogates, were distilled for four steps, replaced.
 - `host`, `aarch64`: the largest difference of the compiled code from torch, teacher and hybrid; the
   latter under qemu-aarch64.
@@ -120,7 +157,11 @@ class Road:
             f"{block.kind} {type(self.net.module.get_submodule(block.name)).__name__}"
             for block in self.net.blocks
         )
-        return ", ".join(f"{count} {block}" for block, count in found.items())
+        said = ", ".join(f"{count} {block}" for block, count in found.items())
+        wanted = EXPECTED.get(self.model["id"], said)
+        if sorted(said.split(", ")) != sorted(wanted.split(", ")):
+            raise PassError(f"found {said}, expected {wanted}")
+        return said
 
     def surrogates(self) -> str:
         self.net = SynthesizeSurrogates(("conv", "scan1"))(self.net)
