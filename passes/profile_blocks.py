@@ -183,9 +183,7 @@ class ProfileBlocks(Pass):
         if replaceable:  # rule 4
             inside = total - price(bare, net.input_shape)
             scale = min(max(inside / replaceable, _SCALES[0]), _SCALES[1])
-        blocks = tuple(
-            replace(block, latency_ms=scale * alone[block.name]) for block in net.blocks
-        )
+        blocks = tuple(replace(block, latency_ms=scale * alone[block.name]) for block in net.blocks)
         candidates = {}
         for name, found in net.candidates.items():
             block = net.block(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 
+from torch import nn
+
 from distillc.errors import PassError
 from distillc.frontend.calls import Call, record_calls
 from distillc.frontend.cost import count_cost, on_meta
@@ -13,6 +15,7 @@ from distillc.passes.find_attention import FindAttention
 from distillc.pipeline import Context, Pass, PassResult, require
 from distillc.surrogates.layouts import OnLayout, find_grid
 from distillc.surrogates.registry import build_surrogate, parse_label
+from distillc.surrogates.stand_in import StandIn
 
 
 class SynthesizeSurrogates(Pass):
@@ -70,7 +73,8 @@ class SynthesizeSurrogates(Pass):
                     notes.append(f"{block.name}: no @attention, {why}")
             if choices:
                 candidates[block.name] = tuple(  # rule 1
-                    self._build(net, block, calls, spec, scope, ctx.seed) for spec, scope in choices
+                    self._build(net, twin, block, calls, spec, scope, ctx.seed)
+                    for spec, scope in choices
                 )
         if not candidates:
             raise PassError(
@@ -85,6 +89,7 @@ class SynthesizeSurrogates(Pass):
     def _build(
         self,
         net: Network,
+        twin: nn.Module,
         block: Block,
         calls: Mapping[str, Call],
         spec: str,
@@ -99,12 +104,15 @@ class SynthesizeSurrogates(Pass):
         # A seed of its own, so that a candidate does not depend on which others are built.
         own = zlib.crc32(f"{seed}/{block.name}/{spec}@{scope}".encode())
         source = net.module.get_submodule(block.name)
-        module = build_surrogate(spec, channels, scope, own, source)
-        call = calls[block.name if whole else block.attention]
+        module: StandIn = build_surrogate(spec, channels, scope, own, source)
+        path = block.name if whole else block.attention
+        call = calls[path]
         if layout != "image" or call.has_more:
             grid = find_grid(shape, layout, net.size)
             assert grid is not None
-            module = OnLayout(module, layout, grid).eval()
+            module = OnLayout(module, layout, grid)
+        module.stand_in_for(twin.get_submodule(path))
+        module.eval()
         return Surrogate(block.name, spec, scope, module, count_cost(module, shape))
 
 

@@ -11,10 +11,11 @@ from typing import Any, cast
 import torch
 import tvm
 from torch import fx
-from tvm import relax, te, topi
+from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from distillc.codegen import legalize
 from distillc.codegen.prepare import decompose, prepare
 from distillc.codegen.prepare.complex_numbers import is_split, lacks_form
 from distillc.codegen.prepare.fold_constants import constant_values
@@ -33,6 +34,8 @@ from distillc.errors import DistillcError, LoweringError, reason
 from distillc.frontend.attention_graph import activations
 from distillc.frontend.static_form import is_dynamic
 from distillc.targets.base import Target
+
+legalize.register()
 
 SCAN = "selective_scan.default"
 SORT = "sort.stable"
@@ -212,26 +215,6 @@ def fuse(mod: tvm.IRModule, precision: str = "fp32") -> tvm.IRModule:
             transforms.DeadCodeElimination(),
         ]
     )(mod)
-
-
-def _legalize_take(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """Lower `take` to plain loads: TVM's own form does the same and warns at every one."""
-
-    def take(data: te.Tensor, places: te.Tensor) -> te.Tensor:
-        axis = int(call.attrs.axis) % len(data.shape)
-        end = axis + len(places.shape)
-        shape = (*data.shape[:axis], *places.shape, *data.shape[axis + 1 :])
-        return te.compute(
-            shape, lambda *i: data(*i[:axis], places(*i[axis:end]), *i[end:]), name="take"
-        )
-
-    if call.attrs.axis is None:
-        return builder.call_te(topi.take, *call.args)
-    return builder.call_te(take, *call.args, primfunc_name_hint="take")
-
-
-# For all passes, since constants are folded by it too; TVM's own has level 10.
-tvm.ir.register_op_attr("relax.take", "FLegalize", _legalize_take, level=11)
 
 
 def _convert_reduction(reduce: Any, node: fx.Node, importer: Any) -> relax.Var:

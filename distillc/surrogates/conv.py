@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from distillc.frontend.restormer import LayerNorm
 from distillc.surrogates.feed_forward import find_feed_forward
+from distillc.surrogates.stand_in import StandIn
 
 
-class ConvSurrogate(nn.Module):
+class ConvSurrogate(StandIn):
     """A gated depthwise convolution: x + W_out (gelu(a) * b),  a, b = dw3x3(W_in norm(x)).
 
     Args:

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from distillc.network import Layout
+from distillc.surrogates.stand_in import StandIn
 
 
-class OnLayout(nn.Module):
+class OnLayout(StandIn):
     """A surrogate of (B, C, H, W) in the place of a block of another layout or more arguments.
 
     Whatever the block is given besides its input is left unused, but for a pair of sizes whose

@@ -17,6 +17,7 @@ from distillc.network import Scope
 from distillc.surrogates.conv import ConvSurrogate
 from distillc.surrogates.scan import ScanSurrogate
 from distillc.surrogates.skip import SkipSurrogate
+from distillc.surrogates.stand_in import StandIn
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Family:
     does: str
     defaults: Mapping[str, int]
     limits: Mapping[str, int]
-    build: Callable[[int, bool, Mapping[str, int]], nn.Module]
+    build: Callable[[int, bool, Mapping[str, int]], StandIn]
     start: Callable[[Any, nn.Module], None] | None = None
 
 
 def _scan(directions: int) -> Callable[[int, bool, Mapping[str, int]], nn.Module]:
-    def build(channels: int, whole_block: bool, options: Mapping[str, int]) -> nn.Module:
+    def build(channels: int, whole_block: bool, options: Mapping[str, int]) -> StandIn:
         return ScanSurrogate(
             channels, whole_block, directions, options["state"], options["expansion"]
         )
@@ -49,7 +50,7 @@ def _scan(directions: int) -> Callable[[int, bool, Mapping[str, int]], nn.Module
     return build
 
 
-def _ssd(channels: int, whole_block: bool, options: Mapping[str, int]) -> nn.Module:
+def _ssd(channels: int, whole_block: bool, options: Mapping[str, int]) -> StandIn:
     inner = channels * options["expansion"]
     head = next(size for size in range(min(16, inner), 0, -1) if inner % size == 0)
     return ScanSurrogate(
@@ -161,7 +162,7 @@ def parse_label(label: str) -> tuple[str, Scope]:
 
 def build_surrogate(
     spec: str, channels: int, scope: Scope = "block", seed: int = 0, block: nn.Module | None = None
-) -> nn.Module:
+) -> StandIn:
     """Build a surrogate (B, channels, H, W) -> the same, float32, in eval mode.
 
     A new one returns its input (scope `"block"`) or zero (scope `"attention"`): training starts

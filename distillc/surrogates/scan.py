@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distillc.frontend.restormer import LayerNorm
 from distillc.surrogates.selective_scan import selective_scan
+from distillc.surrogates.stand_in import StandIn
 
 
 class ScanDirection(nn.Module):
@@ -81,7 +82,7 @@ class ScanDirection(nn.Module):
         return y.transpose(2, 3) if self.columns else y
 
 
-class ScanSurrogate(nn.Module):
+class ScanSurrogate(StandIn):
     """x + W_out (silu(z) * sum of scans of silu(dw3x3(u))),  u, z = W_in norm(x).
 
     Args:

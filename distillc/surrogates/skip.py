@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from distillc.surrogates.stand_in import StandIn
 
 
-class SkipSurrogate(nn.Module):
+class SkipSurrogate(StandIn):
     """Leaves a block out: x, or 0 for an attention whose sum stands outside.
 
     It has nothing to train. The blocks around it make up for it when surrogates are trained in
