@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.fx.experimental import _config
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from distillc.network import Cost
@@ -71,12 +72,17 @@ def on_meta(
 
 
 class _Guesses(TorchDispatchMode):
-    """Within it, tensors without values answer for them."""
+    """Within it, tensors without values answer for them, and others meet them without theirs."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return 1.0 if args[0].is_floating_point() else 1
+        inputs = (args, dict(kwargs or {}))
+        if any(isinstance(each, torch.Tensor) and each.is_meta for each in tree_leaves(inputs)):
+            # Networks that make grids or masks as they run make them on the CPU.
+            inputs = tree_map_only(torch.Tensor, lambda each: each.to("meta"), inputs)
+        args, kwargs = inputs
         with _config.patch(meta_nonzero_assume_all_nonzero=True):  # type: ignore[attr-defined]
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)

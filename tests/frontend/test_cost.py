@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from distillc.frontend.cost import count_cost, count_costs, output_shape
 from distillc.frontend.restormer import Restormer
@@ -54,3 +55,16 @@ def test_values_are_guessed() -> None:
 
     assert count_cost(Gated(), (1, 3, 4, 4)).macs == 3 * 4 * 4 * 4
     assert output_shape(Gated(), (2, 3, 4, 4)) == (2, 3, 4, 4)
+
+
+class Grid(nn.Module):
+    """Makes a grid on the CPU, as it runs, and values of it by name."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = torch.linspace(-1, 1, x.shape[2])
+        seen = torch.nonzero(rows > 0)  # known: only the image has no values
+        return F.pad(x * rows[:, None], (0, 0, 0, len(seen)))
+
+
+def test_what_a_network_makes_on_the_cpu() -> None:
+    assert output_shape(Grid(), (1, 3, 6, 5)) == (1, 3, 9, 5)

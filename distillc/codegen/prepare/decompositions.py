@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from distillc.codegen.prepare.sampling import col2im, grid_sampler
 
@@ -168,6 +169,30 @@ def _topk(
     return values.narrow(dim, 0, k), order.narrow(dim, 0, k)
 
 
+def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Sum runs by a product with a triangle of ones, then the runs before each, the same way."""
+    whole = not (x.is_floating_point() or x.is_complex())
+    kind = dtype or (torch.int64 if whole else x.dtype)
+    if x.dim() == 0:
+        return x.to(kind)
+    rows = x.to(kind).movedim(dim, -1)
+    count = rows.shape[-1]
+    runs = -(-count // _RUN)
+    rows = F.pad(rows, (0, runs * _RUN - count)).unflatten(-1, (runs, _RUN))
+    if kind.is_floating_point:
+        sums = rows @ torch.ones(_RUN, _RUN, dtype=kind).triu()
+    else:  # whole numbers have no matrix product
+        triangle = torch.ones(_RUN, _RUN, dtype=torch.bool).tril()
+        sums = torch.where(triangle, rows[..., None, :], 0).sum(-1, dtype=kind)
+    if runs > 1:
+        totals = _cumsum(sums[..., :-1, -1], -1)
+        sums = sums + F.pad(totals, (1, 0))[..., None]
+    return sums.flatten(-2)[..., :count].movedim(-1, dim)
+
+
+_RUN = 32
+
+
 def _adaptive_max_pool(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Find the largest pixel of each channel."""
     if tuple(output_size) != (1, 1):
@@ -238,6 +263,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.scatter.src: _scatter,
     aten.sort.stable: _sort,
     aten.topk.default: _topk,
+    aten.cumsum.default: _cumsum,
     aten.native_group_norm.default: _group_norm,
     aten._native_batch_norm_legit.no_stats: _instance_norm,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,

@@ -180,3 +180,21 @@ def test_patches_that_do_not_overlap() -> None:
 def test_norms_of_groups_and_of_every_channel(norm: nn.Module) -> None:
     found = check_prepared(norm, 3 + torch.randn(2, 6, 4, 5))
     assert not {"native_group_norm", "_native_batch_norm_legit"} & set(found)
+
+
+@given(
+    st.lists(st.integers(1, 4), max_size=2),
+    st.integers(1, 70),
+    st.integers(0, 2),
+    st.sampled_from([torch.float32, torch.int64, torch.bool]),
+)
+@settings(max_examples=20, deadline=None)
+def test_running_sums(others: list[int], count: int, axis: int, dtype: torch.dtype) -> None:
+    axis = min(axis, len(others))
+    shape = [*others[:axis], count, *others[axis:]]
+    kept = torch.randint(0, 2, shape).to(dtype)
+
+    def summed(x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(axis) + (kept * (x > 0)).to(dtype).cumsum(axis)
+
+    assert "cumsum" not in check_prepared(summed, torch.randn(shape))
