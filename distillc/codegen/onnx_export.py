@@ -19,6 +19,7 @@ import onnxscript
 import torch
 from onnx import inliner, parser
 from onnxscript import opset18 as op
+from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
@@ -94,11 +95,16 @@ def _convert(program: ExportedProgram) -> onnx.ModelProto:
                     torch.ops.aten.sort.stable: _translate_sort,
                 },
                 verbose=False,
+                optimize=False,
             )
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
     assert exported is not None
+    # What the exporter itself would do, but for its rules: one drops sums with less than 1e-8,
+    # which keep quotients finite.
+    optimizer.inline(exported.model)
+    optimizer.fold_constants(exported.model)
     model = inliner.inline_local_functions(_define_scans(exported.model_proto))
     graph = gs.import_onnx(model)
     graph.cleanup().toposort()
@@ -121,7 +127,10 @@ def _translate(
     reverse: bool = False,
 ) -> Any:
     """Emit a placeholder for the scan, that `_define_scans` gives a body."""
-    zeros = op.Constant(value_floats=[0.0] * int(u.shape[1]))
+    channels = int(u.shape[1])
+    zeros = op.Constant(
+        value=onnx.helper.make_tensor("", onnx.TensorProto.FLOAT, [channels], [0.0] * channels)
+    )
     skip = zeros if D is None else D
     bias = zeros if delta_bias is None else delta_bias
     groups = int(B.shape[1]) if len(B.shape) == 4 else 1

@@ -149,3 +149,12 @@ def test_operator_without_onnx_form(tmp_path: Path) -> None:
         export_onnx(export_program(Spectrum(), (1, 3, 4, 4)), tmp_path / "model.onnx")
     assert "histc" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_small_numbers_stay(tmp_path: Path) -> None:
+    class Ratio(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x.clamp(min=0)
+            return x / (x + 1e-15)
+
+    check(Ratio(), (1, 3, 6, 10), tmp_path / "model.onnx")
