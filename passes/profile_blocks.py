@@ -80,8 +80,7 @@ class ProfileBlocks(Pass):
         bound, bare = _bound_blocks(net), _bare(net, ctx)
         groups = self._groups(net, bound, bare)
         key = {
-            "groups": sorted(groups),
-            "network": _structure(net.module, net.input_shape),
+            "groups": {shape: sorted(modules) for shape, modules in groups.items()},
             "device": self.device,
             "target": str(get_target(self.target)),
             "versions": {name: version(name) for name in ("distillc", "apache-tvm")},

@@ -186,6 +186,16 @@ def test_other_weights_are_not_timed_again(monkeypatch: pytest.MonkeyPatch, tmp_
     assert len(machine.built) == 2 * count
 
 
+def test_other_candidates_are_timed_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Machine(monkeypatch)
+    ctx, net = Context(WorkDir(tmp_path)), network()
+    PROFILE(net, ctx)
+    (first, *_) = net.candidates["blocks.0"]
+    other = replace(first, module=nn.Conv2d(6, 6, 1))
+    result = PROFILE(net.with_(candidates={"blocks.0": (other,)}), ctx)
+    assert result.candidates["blocks.0"][0].latency_ms == 6 * 6 + 6
+
+
 @pytest.mark.parametrize("at", range(4))
 def test_killed_build_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: int) -> None:
     machine, ctx = Machine(monkeypatch), Context(WorkDir(tmp_path))
