@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 import onnxscript
 import torch
 from onnx import inliner, parser
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from onnxscript import opset18 as op
 from onnxscript import optimizer
 from torch.export import ExportedProgram
@@ -97,14 +98,16 @@ def _convert(program: ExportedProgram) -> onnx.ModelProto:
                 verbose=False,
                 optimize=False,
             )
+            assert exported is not None
+            # What the exporter itself would do, but for its rules: one drops sums with less than
+            # 1e-8, which keep quotients finite.
+            optimizer.inline(exported.model)
+            optimizer.fold_constants(exported.model)
+            # GraphSurgeon reads floats that are listed in a node as double.
+            LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(exported.model)
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-    assert exported is not None
-    # What the exporter itself would do, but for its rules: one drops sums with less than 1e-8,
-    # which keep quotients finite.
-    optimizer.inline(exported.model)
-    optimizer.fold_constants(exported.model)
     model = inliner.inline_local_functions(_define_scans(exported.model_proto))
     graph = gs.import_onnx(model)
     graph.cleanup().toposort()
@@ -127,10 +130,7 @@ def _translate(
     reverse: bool = False,
 ) -> Any:
     """Emit a placeholder for the scan, that `_define_scans` gives a body."""
-    channels = int(u.shape[1])
-    zeros = op.Constant(
-        value=onnx.helper.make_tensor("", onnx.TensorProto.FLOAT, [channels], [0.0] * channels)
-    )
+    zeros = op.Constant(value_floats=[0.0] * int(u.shape[1]))
     skip = zeros if D is None else D
     bias = zeros if delta_bias is None else delta_bias
     groups = int(B.shape[1]) if len(B.shape) == 4 else 1

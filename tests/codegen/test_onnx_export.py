@@ -158,3 +158,13 @@ def test_small_numbers_stay(tmp_path: Path) -> None:
             return x / (x + 1e-15)
 
     check(Ratio(), (1, 3, 6, 10), tmp_path / "model.onnx")
+
+
+def test_resizing_by_a_fraction(tmp_path: Path) -> None:
+    class Resized(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.interpolate(
+                x, scale_factor=1.5, mode="bilinear", align_corners=True
+            )
+
+    check(Resized(), (1, 3, 6, 10), tmp_path / "model.onnx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,6 +150,30 @@ def _scatter(x: Tensor, dim: int, index: Tensor, values: Tensor | float) -> Tens
 _MOST_CHOICES = 16
 
 
+def _slice_scatter(
+    x: Tensor,
+    values: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Tensor:
+    """Write some rows: TVM's importer writes every second or third at wrong places."""
+    axis, extent = dim % x.dim(), x.shape[dim]
+    first, last, _ = slice(start, end).indices(extent)
+    if not values.shape[axis]:
+        return x
+    if step == 1:
+        parts = [x.narrow(axis, 0, first), values, x.narrow(axis, last, extent - last)]
+        parts = [each for each in parts if each.shape[axis]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+    rows = torch.arange(extent)
+    taken = (rows >= first) & (rows < last) & ((rows - first) % step == 0)
+    source = ((rows - first) // step).clamp(0, values.shape[axis] - 1)
+    spread = torch.index_select(values, axis, source)
+    return torch.where(taken.reshape(-1, *[1] * (x.dim() - 1 - axis)), spread, x)
+
+
 def _sort(
     x: Tensor, *, stable: bool | None = False, dim: int = -1, descending: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -199,6 +224,23 @@ def _adaptive_max_pool(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, T
         return NotImplemented
     largest, place = _max(x.flatten(-2), -1)
     return largest[..., None, None], place[..., None, None]
+
+
+def _var_mean(
+    x: Tensor,
+    dim: list[int] | None = None,
+    *,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Two passes."""
+    axes = list(range(x.dim())) if dim is None else dim
+    mean = x.mean(axes, keepdim=True)
+    left = max(
+        math.prod(x.shape[axis] for axis in axes) - (1 if correction is None else correction), 0
+    )
+    squares = ((x - mean) * (x - mean)).sum(axes, keepdim=keepdim)
+    return squares / left, mean if keepdim else x.mean(axes)
 
 
 def _normalize(x: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -264,6 +306,8 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.sort.stable: _sort,
     aten.topk.default: _topk,
     aten.cumsum.default: _cumsum,
+    aten.slice_scatter.default: _slice_scatter,
+    aten.var_mean.correction: _var_mean,
     aten.native_group_norm.default: _group_norm,
     aten._native_batch_norm_legit.no_stats: _instance_norm,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,

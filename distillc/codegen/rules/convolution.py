@@ -1,8 +1,8 @@
-"""Dense and depthwise k x k convolutions with zero padding, NCHW.
+"""Dense and depthwise k x k convolutions, NCHW, with zero padding or without any.
 
-Given:   P = pad(X); Y[co, y, x] += P[ci, y + ry, x + rx] * W[co, ci, ry, rx]; Y' = epilogue(Y)
+Given:   P = pad(X) or X; Y[co, y, x] += P[ci, y + ry, x + rx] * W[co, ci, ry, rx]; Y' = epilogue(Y)
 Result:  for each tile of rows (depthwise: each channel and tile of rows) in parallel:
-           P for this tile only: zeros, then rows copied in vectors
+           P = pad(X) for this tile only: zeros, then rows copied in vectors
            for each block of co, each row, each run of x:
              acc[co, x] in registers; for ci, ry, rx: acc += broadcast(W) * P vectors
              epilogue on the way to memory
@@ -13,10 +13,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tvm import s_tir, tirx
+from tvm.ir import TensorLoad
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.rules.base import (
+    Block,
     Iter,
     copy_tile,
     divisors,
@@ -41,23 +43,24 @@ def schedule_convolution(
     """Schedule pad, convolution and at most one elementwise epilogue."""
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
-    if not 2 <= len(blocks) <= 3 or not is_padding(blocks[0]):
+    pad = blocks.pop(0) if is_padding(blocks[0]) else None
+    if not 1 <= len(blocks) <= 2:
         return None
-    pad, conv = blocks[:2]
+    conv = blocks[0]
     operands = product_operands(conv)
-    if operands is None or (len(blocks) == 3 and blocks[2].reduction):
+    if operands is None or (len(blocks) == 2 and blocks[1].reduction):
         return None
-    image = next((op for op in operands if op.source.same_as(pad.output)), None)
     spatial = [it for it in conv.iters if it.loop is not None and not it.reduction]
     sums = [it for it in conv.iters if it.loop is not None and it.reduction]
-    if image is None or len(spatial) < 3 or not sums:
+    if len(spatial) < 3 or not sums:
         return None
     if not all(isinstance(index, tirx.Var | tirx.IntImm) for index in conv.stmt.body.indices):
         return None
     channel, row, column = spatial[-3:]
-    if column.var not in variables(image.indices[-1]):
+    image = next((each for each in operands if _is_image(each, column, pad)), None)
+    if image is None:
         return None
-    epilogue = take_epilogue(sch, conv, blocks[2:], target)
+    epilogue = take_epilogue(sch, conv, blocks[1:], target)
     batch = [it.loop for it in spatial[:-3]]
     axes = channel, row, column
     if channel.var in variables(image.indices):
@@ -72,9 +75,17 @@ def schedule_convolution(
     for loop in tiles.unrolled:
         sch.unroll(loop)
     unroll_init(sch, sch.decompose_reduction(conv.rv, tiles.sum))
-    # Decomposing the padding replaces the loops below `shared`.
-    place_padding(sch, pad.rv, tiles.shared, target.lanes)
+    if pad:  # decomposing it replaces the loops below `shared`
+        place_padding(sch, pad.rv, tiles.shared, target.lanes)
     return add_in_single(sch, tiles.chunks) if tiles.chunks else sch
+
+
+def _is_image(operand: TensorLoad, column: Iter, pad: Block | None) -> bool:
+    """Whether an operand is what a window moves over: what was padded, or read between pixels."""
+    place = operand.indices[-1]
+    if column.var not in variables(place):
+        return False
+    return operand.source.same_as(pad.output) if pad else not isinstance(place, tirx.Var)
 
 
 class Tiles(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -198,3 +200,30 @@ def test_running_sums(others: list[int], count: int, axis: int, dtype: torch.dty
         return x.cumsum(axis) + (kept * (x > 0)).to(dtype).cumsum(axis)
 
     assert "cumsum" not in check_prepared(summed, torch.randn(shape))
+
+
+@given(st.integers(1, 9), st.integers(-3, 9), st.integers(-3, 12), st.integers(1, 3), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_some_rows_are_written(rows: int, start: int, end: int, step: int, last: bool) -> None:
+    def written(x: torch.Tensor) -> torch.Tensor:
+        y = x.exp()
+        if last:
+            y[..., start:end:step] = x[..., start:end:step] + 1
+        else:
+            y[:, start:end:step] = x[:, start:end:step] + 1
+        return y
+
+    shape = (2, 3, rows) if last else (2, rows, 3)
+    found = check_prepared(written, torch.rand(shape))
+    assert "slice_scatter" not in found
+
+
+@pytest.mark.parametrize("keepdim", [True, False])
+@pytest.mark.parametrize("dim", [1, (0, -1), None])
+@pytest.mark.parametrize("correction", [0, 1])
+def test_variance_with_its_mean(dim: Any, keepdim: bool, correction: int) -> None:
+    def moments(x: torch.Tensor) -> torch.Tensor:
+        variance, mean = torch.var_mean(x, dim, correction=correction, keepdim=keepdim)
+        return variance + 2 * mean
+
+    assert "var_mean" not in check_prepared(moments, torch.rand(2, 3, 4))

@@ -59,6 +59,20 @@ def test_depthwise_convolution(size, kernel) -> None:
     check(conv, random(1, 6, *size), rule="schedule_convolution")
 
 
+@pytest.mark.parametrize("groups", [1, 6])
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "zeros"])
+@pytest.mark.parametrize("size", SIZES)
+def test_convolution_of_what_is_there(size, mode, groups) -> None:
+    padding = 0 if mode == "zeros" else 1
+    conv = nn.Conv2d(6, 6, 3, padding=padding, padding_mode=mode, groups=groups)
+    image = random(1, 6, size[0] + 2, size[1] + 2)
+    check(Function(lambda x: F.relu(conv(x))), image, rule="schedule_convolution")
+
+
+def test_patches() -> None:
+    check(nn.Conv2d(3, 8, 4, 4), random(1, 3, 32, 48), rule="schedule_convolution")
+
+
 def test_padding_is_copied_without_a_condition() -> None:
     conv = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
     assert "if_then_else" not in script(conv, random(1, 6, 32, 32))
