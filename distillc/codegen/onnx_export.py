@@ -78,7 +78,7 @@ def _export(program: ExportedProgram, path: Path) -> None:
 
 
 def _convert(program: ExportedProgram) -> onnx.ModelProto:
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

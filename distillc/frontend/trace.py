@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 
@@ -55,6 +56,14 @@ def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Networ
 
 
 def _run(module: nn.Module, example: Tensor) -> object:
+    try:
+        inspect.signature(module.forward).bind(example)
+    except TypeError as error:
+        raise TraceError(
+            f"{type(module).__name__}.forward must take an image alone: {error}",
+            hint="wrap it in a module that gives it the rest: "
+            "def forward(self, image): return self.network(image, ...)",
+        ) from error
     try:
         with torch.no_grad():
             return module(example)

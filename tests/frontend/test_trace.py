@@ -42,6 +42,15 @@ def test_a_network_that_returns_no_image() -> None:
         distillc.trace(nn.Flatten(), torch.rand(1, 3, 8, 8))
 
 
+def test_a_network_that_takes_more_than_an_image() -> None:
+    class Level(nn.Module):
+        def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+            return x * sigma
+
+    with pytest.raises(TraceError, match=r"Level.forward must take an image alone.*'sigma'"):
+        distillc.trace(Level(), torch.zeros(1, 3, 8, 8))
+
+
 def test_a_wrong_size_of_a_network_that_returns_no_image() -> None:
     class Pair(nn.Module):
         def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -194,6 +194,17 @@ def _topk(
     return values.narrow(dim, 0, k), order.narrow(dim, 0, k)
 
 
+def _unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
+    """Windows along an axis: a view where they stand side by side, else rows read several times."""
+    axis, count = dim % x.dim(), (x.shape[dim] - size) // step + 1
+    if step == size:
+        rows = x.narrow(axis, 0, count * size)
+    else:
+        places = step * torch.arange(count)[:, None] + torch.arange(size)
+        rows = torch.index_select(x, axis, places.reshape(-1))
+    return rows.unflatten(axis, (count, size)).movedim(axis + 1, -1)
+
+
 def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """Sum runs by a product with a triangle of ones, then the runs before each, the same way."""
     whole = not (x.is_floating_point() or x.is_complex())
@@ -306,6 +317,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.sort.stable: _sort,
     aten.topk.default: _topk,
     aten.cumsum.default: _cumsum,
+    aten.unfold.default: _unfold,
     aten.slice_scatter.default: _slice_scatter,
     aten.var_mean.correction: _var_mean,
     aten.native_group_norm.default: _group_norm,

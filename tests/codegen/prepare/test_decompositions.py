@@ -227,3 +227,12 @@ def test_variance_with_its_mean(dim: Any, keepdim: bool, correction: int) -> Non
         return variance + 2 * mean
 
     assert "var_mean" not in check_prepared(moments, torch.rand(2, 3, 4))
+
+
+@given(st.integers(1, 7), st.integers(1, 4), st.integers(1, 4), st.integers(-3, 2))
+@settings(max_examples=20, deadline=None)
+def test_windows_along_an_axis(more: int, size: int, step: int, axis: int) -> None:
+    shape = [2, 3, 4]
+    shape[axis] = size + more - 1
+    found = check_prepared(lambda x: x.exp().unfold(axis, size, step) + 1, torch.rand(shape))
+    assert "unfold" not in found
