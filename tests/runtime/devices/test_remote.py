@@ -106,7 +106,7 @@ def test_kernels_are_tuned_there(start_sshd: StartSshd, tmp_path: Path) -> None:
     device = start_sshd().name
     records = tmp_path / "records.jsonl"
     result = tune(
-        [nn.Conv2d(3, 8, 3, padding=1)], "host", [(16, 16)], 0.3, device=device, records=records
+        [nn.Conv2d(3, 8, 3, padding=1)], "host", [(16, 16)], 0.5, device=device, records=records
     )
     assert (result.unit, len(result.records)) == ("ms", 1)
     assert 0 < result.records[0].cost <= result.records[0].default
