@@ -41,7 +41,7 @@ class Family:
     start: Callable[[Any, nn.Module], None] | None = None
 
 
-def _scan(directions: int) -> Callable[[int, bool, Mapping[str, int]], nn.Module]:
+def _scan(directions: int) -> Callable[[int, bool, Mapping[str, int]], StandIn]:
     def build(channels: int, whole_block: bool, options: Mapping[str, int]) -> StandIn:
         return ScanSurrogate(
             channels, whole_block, directions, options["state"], options["expansion"]
