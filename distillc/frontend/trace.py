@@ -57,17 +57,15 @@ def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Networ
 
 def _run(module: nn.Module, example: Tensor) -> object:
     try:
-        inspect.signature(module.forward).bind(example)
-    except TypeError as error:
-        raise TraceError(
-            f"{type(module).__name__}.forward must take an image alone: {error}",
-            hint="wrap it in a module that gives it the rest: "
-            "def forward(self, image): return self.network(image, ...)",
-        ) from error
-    try:
         with torch.no_grad():
             return module(example)
     except Exception as error:
+        if why := _why_not_image_alone(module, example):
+            raise TraceError(
+                f"{type(module).__name__}.forward must take an image alone: {why}",
+                hint="wrap it in a module that gives it the rest: "
+                "def forward(self, image): return self.network(image, ...)",
+            ) from error
         multiple = _find_multiple(module, example[:, :, :1, :1].expand(-1, -1, 128, 128))
         height, width = example.shape[2:]
         if multiple and (height % multiple or width % multiple):
@@ -80,6 +78,17 @@ def _run(module: nn.Module, example: Tensor) -> object:
             f"the network does not run on {tuple(example.shape)}: {error}",
             hint="check the number of channels and the size",
         ) from error
+
+
+def _why_not_image_alone(module: nn.Module, example: Tensor) -> str:
+    """Say why a module cannot be called with one tensor, `""` where it can or nobody knows."""
+    try:
+        inspect.signature(module.forward).bind(example)
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # what TorchScript traced has no signature
+        return ""
+    return ""
 
 
 def _find_multiple(module: nn.Module, example: Tensor) -> int | None:

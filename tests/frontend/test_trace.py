@@ -51,6 +51,13 @@ def test_a_network_that_takes_more_than_an_image() -> None:
         distillc.trace(Level(), torch.zeros(1, 3, 8, 8))
 
 
+def test_a_network_without_a_signature() -> None:
+    traced = torch.jit.trace(nn.Conv2d(3, 3, 3, padding=1).eval(), torch.rand(1, 3, 8, 8))
+    assert distillc.trace(traced, torch.rand(1, 3, 8, 8)).scale == 1
+    with pytest.raises(TraceError, match="does not run"):
+        distillc.trace(traced, torch.rand(1, 4, 8, 8))
+
+
 def test_a_wrong_size_of_a_network_that_returns_no_image() -> None:
     class Pair(nn.Module):
         def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
