@@ -28,9 +28,9 @@ def _normalize(
     std: Sequence[float] | Tensor,
     inplace: bool = False,
 ) -> Tensor:
-    """Subtract a mean from each channel and divide by a deviation; `inplace` means nothing here."""
+    """Subtract a mean from each channel and divide by a deviation."""
     shift, scale = (
         torch.as_tensor(each, dtype=tensor.dtype, device=tensor.device).reshape(-1, 1, 1)
         for each in (mean, std)
     )
-    return (tensor - shift) / scale
+    return tensor.sub_(shift).div_(scale) if inplace else (tensor - shift) / scale

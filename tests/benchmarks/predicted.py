@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 import distillc
+from distillc.budgets import get_budget
 from distillc.codegen.measure import time_modules
 from distillc.network import KEEP, Network
 from distillc.passes import FindAttention, ProfileBlocks, SynthesizeSurrogates, Trace
@@ -46,9 +47,10 @@ def profile(
     net = distillc.Pipeline([Trace(), FindAttention(), SynthesizeSurrogates(labels)]).run(net)
     for found in net.candidates.values():
         for each in found:
-            projection = each.module.get_submodule("project_out")
-            assert isinstance(projection, nn.Conv2d)
-            nn.init.kaiming_uniform_(projection.weight, a=math.sqrt(5))
+            if each.spec != "skip":  # which has no weights
+                projection = each.module.get_submodule("project_out")
+                assert isinstance(projection, nn.Conv2d)
+                nn.init.kaiming_uniform_(projection.weight, a=math.sqrt(5))
     return ProfileBlocks(threads=threads)(net)
 
 
@@ -106,7 +108,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"))
     parser.add_argument("--hybrids", type=int, default=12)
-    parser.add_argument("--labels", nargs="+", default=["conv", "scan1", "scan2"])
+    parser.add_argument("--labels", nargs="+", default=get_budget("full").families)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)

@@ -77,10 +77,13 @@ def test_every_operator_knows_its_module(tiny_restormer: nn.Module) -> None:
     assert "encoder_level1.0.attn" in paths
 
 
-def test_normalization_by_torchvision() -> None:
+@pytest.mark.parametrize("inplace", [False, True])
+def test_normalization_by_torchvision(inplace: bool) -> None:
     class Normalized(nn.Module):
         def forward(self, image: Tensor) -> Tensor:
-            return transforms.Normalize([0.5, 0.4, 0.3], [0.2, 0.3, 0.4])(image)
+            features = image.clone()
+            result = transforms.Normalize([0.5, 0.4, 0.3], [0.2, 0.3, 0.4], inplace)(features)
+            return features + result
 
     x, module = torch.rand(1, 3, 8, 8), Normalized()
     assert torch.equal(export_program(module, x.shape).module()(x), module(x))
