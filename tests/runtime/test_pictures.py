@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from distillc.runtime.native import FLAGS, FOLDER, PICTURES
 from distillc.zig import run_zig
@@ -157,6 +157,38 @@ def test_a_photograph_in_jpeg(functions: ctypes.CDLL) -> None:
     wanted = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
     assert isinstance(found, np.ndarray)
     assert np.abs(255 * found - wanted).mean() < 0.3
+
+
+def exif(turn: int, big_endian: bool) -> bytes:
+    notes = Image.Exif()
+    notes.endian = ">" if big_endian else "<"
+    notes[ExifTags.Base.Make] = "A camera"
+    notes[ExifTags.Base.Orientation] = turn
+    return notes.tobytes()
+
+
+@given(turn=st.integers(0, 9), big_endian=st.booleans(), width=st.integers(1, 40))
+def test_jpeg_is_turned_as_the_camera_notes(
+    functions: ctypes.CDLL, turn: int, big_endian: bool, width: int
+) -> None:
+    data = jpeg(drawn("RGB", width, 20, True), subsampling=0, exif=exif(turn, big_endian))
+    found = decode(functions, "jpeg", data)
+    assert isinstance(found, np.ndarray), found
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    wanted = np.asarray(turned).transpose(2, 0, 1)
+    assert found.shape == wanted.shape
+    assert np.abs(255 * found - wanted).max() <= 3.01
+
+
+@given(places=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=4))
+def test_damaged_notes_do_no_harm(functions: ctypes.CDLL, places: list[tuple[int, int]]) -> None:
+    data = bytearray(jpeg(drawn("RGB", 8, 20, True), exif=exif(6, True)))
+    start = data.index(b"Exif")
+    for place, value in places:
+        data[min(start + place, data.index(b"\xff\xdb") - 1)] = value
+    found = decode(functions, "jpeg", bytes(data))
+    assert isinstance(found, np.ndarray)
+    assert found.shape in ((3, 20, 8), (3, 8, 20))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ KERNEL_PROGRAM = (*KERNELS, "kernel_bench", "kernels", "race")
 """Sources of a program of single kernels."""
 RUNNER = ("runner", "kernels", "race")
 """Sources of the program that loads libraries here."""
-PICTURES = ("pictures", "png", "inflate", "jpeg")
+PICTURES = ("pictures", "png", "inflate", "jpeg", "exif")
 """Sources of the decoders."""
 PROGRAM = (*MODEL, "bench", *PICTURES)
 """Sources of a network's program."""

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bytes.h"
+#include "exif.h"
 
 enum { MOST_COMPONENTS = 3, MOST_TABLES = 4, MOST_SAMPLING = 4 };
 
@@ -41,6 +42,7 @@ typedef struct {
   int width, height, across, down;  // the largest sampling factors
   int restart;                      // MCUs between restart markers, 0: none
   int plain;                        // components are red, green, blue
+  int turn;                         // as Exif counts them
   float cosines[8][8];
 } decoder;
 
@@ -281,6 +283,8 @@ static const char *read_segments(decoder *in) {
       wrong = length == 4 ? (in->restart = sixteen(segment), NULL) : damaged;
     else if (marker == 0xee && length == 14 && !memcmp(segment, "Adobe", 5))
       in->plain = !segment[11];
+    else if (marker == 0xe1 && in->turn == 1)
+      in->turn = dc_exif_turn(segment, length - 2);
     else if (marker == 0xda && !(wrong = read_scan(in, segment, length - 2))) {
       int missing = 0;
       for (int i = 0; i < in->used; i++) missing += !in->components[i].seen;
@@ -309,10 +313,18 @@ static float at(const decoder *in, const component *own, int x, int y) {
   return sum;
 }
 
+static int on_its_side(const decoder *in) { return in->turn > 4; }
+
 static void write_pixels(const decoder *in, dc_picture *picture) {
+  const int turn = in->turn, upwards = turn == 3 || turn == 4 || turn == 6 || turn == 7;
+  const int leftwards = turn == 2 || turn == 3 || turn == 7 || turn == 8;
   const size_t pixels = (size_t)in->width * (size_t)in->height;
   for (size_t place = 0; place < pixels; place++) {
-    const int x = (int)(place % (size_t)in->width), y = (int)(place / (size_t)in->width);
+    const int column = (int)(place % (size_t)picture->width);
+    const int row = (int)(place / (size_t)picture->width);
+    int x = on_its_side(in) ? row : column, y = on_its_side(in) ? column : row;
+    if (leftwards) x = in->width - 1 - x;
+    if (upwards) y = in->height - 1 - y;
     float values[MOST_COMPONENTS];
     for (int i = 0; i < in->used; i++) values[i] = at(in, &in->components[i], x, y);
     if (in->used == MOST_COMPONENTS && !in->plain) {
@@ -333,12 +345,15 @@ const char *dc_decode_jpeg(const uint8_t *data, size_t size, dc_picture *picture
   in->data = data;
   in->size = size;
   in->place = 2;
+  in->turn = 1;
   for (int u = 0; u < 8; u++)
     for (int x = 0; x < 8; x++)
       in->cosines[u][x] =
           (float)(cos((2 * x + 1) * u * 3.14159265358979323846 / 16) * (u ? 0.5 : sqrt(0.125)));
   const char *wrong = read_segments(in);
-  if (!wrong) wrong = dc_new_picture(picture, in->used, in->height, in->width);
+  const int height = on_its_side(in) ? in->width : in->height;
+  const int width = on_its_side(in) ? in->height : in->width;
+  if (!wrong) wrong = dc_new_picture(picture, in->used, height, width);
   if (!wrong) write_pixels(in, picture);
   for (int i = 0; i < MOST_COMPONENTS; i++) free(in->components[i].plane);
   free(in);

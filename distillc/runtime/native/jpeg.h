@@ -5,8 +5,8 @@
 #include "pictures.h"
 
 // Of ITU-T T.81: sequential, Huffman-coded, 8 bits, gray or three components of any sampling; colour
-// as JFIF (ITU-T T.871) has it, or RGB where Adobe's marker says so. The rest is refused. The turn
-// that a camera notes is not applied.
+// as JFIF (ITU-T T.871) has it, or RGB where Adobe's marker says so; turned as the camera notes. The
+// rest is refused.
 const char *dc_decode_jpeg(const uint8_t *data, size_t size, dc_picture *picture);
 
 #endif
