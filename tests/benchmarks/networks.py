@@ -90,12 +90,16 @@ def replace_blocks(module: nn.Module, decisions: Mapping[str, str]) -> nn.Module
         block = module.get_submodule(name)
         assert isinstance(block, TransformerBlock)
         surrogate = build_surrogate(spec, block.attn.project_out.out_channels, scope, seed)
-        # A new surrogate's last projection is zero: a compiler may then drop the rest.
-        projection = surrogate.get_submodule("project_out")
-        assert isinstance(projection, nn.Conv2d)
-        nn.init.kaiming_uniform_(projection.weight, a=math.sqrt(5))
+        wake(surrogate)
         module.set_submodule(name if scope == "block" else f"{name}.attn", surrogate)
     return module.eval()
+
+
+def wake(surrogate: nn.Module) -> None:
+    """Make a new surrogate's last projection random: at zero, a compiler may drop the rest."""
+    for name, projection in surrogate.named_children():
+        if name == "project_out":
+            nn.init.kaiming_uniform_(projection.get_parameter("weight"), a=math.sqrt(5))
 
 
 @dataclass(frozen=True)

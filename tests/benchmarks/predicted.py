@@ -10,7 +10,6 @@ their last projections are random, lest a compiler drop what is multiplied by ze
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 import distillc
 from distillc.budgets import get_budget
@@ -27,6 +25,7 @@ from distillc.network import KEEP, Network
 from distillc.passes import FindAttention, ProfileBlocks, SynthesizeSurrogates, Trace
 from distillc.search.space import search_space
 from distillc.workdir import write_json
+from tests.benchmarks.networks import wake
 from tests.benchmarks.static_cost import spearman
 
 
@@ -47,10 +46,7 @@ def profile(
     net = distillc.Pipeline([Trace(), FindAttention(), SynthesizeSurrogates(labels)]).run(net)
     for found in net.candidates.values():
         for each in found:
-            if each.spec != "skip":  # which has no weights
-                projection = each.module.get_submodule("project_out")
-                assert isinstance(projection, nn.Conv2d)
-                nn.init.kaiming_uniform_(projection.weight, a=math.sqrt(5))
+            wake(each.module)
     return ProfileBlocks(threads=threads)(net)
 
 
