@@ -22,28 +22,26 @@ class Form(Enum):
     PROGRAM = "program without dependencies, for any Linux kernel"
 
 
-BIONIC = (
-    *("atoi", "calloc", "clock_gettime", "close", "free", "lseek", "malloc", "memcpy", "memmove"),
-    *(
-        "memset",
-        "mmap",
-        "munmap",
-        "open",
-        "posix_memalign",
-        "read",
-        "sched_yield",
-        "strcpy",
-        "strlen",
-        "syscall",
-        "vsnprintf",
-    ),
-    *("pthread_attr_destroy", "pthread_attr_init", "pthread_attr_setstacksize"),
-    *("pthread_cond_broadcast", "pthread_cond_destroy", "pthread_cond_init", "pthread_cond_wait"),
-    *("pthread_create", "pthread_join", "pthread_mutex_destroy", "pthread_mutex_init"),
-    *("pthread_mutex_lock", "pthread_mutex_unlock"),
-)
-"""What a library for Android may call: Android's `libc.so` has it all since API 21. Thread-local
-variables by TLS descriptors it has since API 29 (bionic, `docs/elf-tls.md`)."""
+_LIBC = """
+atoi calloc clock_gettime close free lseek malloc memcpy memmove memset mmap munmap open
+posix_memalign pthread_attr_destroy pthread_attr_init pthread_attr_setstacksize
+pthread_cond_broadcast pthread_cond_destroy pthread_cond_init pthread_cond_wait pthread_create
+pthread_join pthread_mutex_destroy pthread_mutex_init pthread_mutex_lock pthread_mutex_unlock
+read sched_yield strcpy strlen syscall vsnprintf
+"""
+_LIBM = """
+acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf exp exp2 expm1 fabs floor
+fma fmax fmin fmod hypot log log10 log1p log2 nearbyint pow remainder rint round scalbn sin
+sincos sinh sqrt tan tanh trunc
+"""
+
+BIONIC = {
+    "libc.so": tuple(_LIBC.split()),
+    "libm.so": tuple(name + kind for name in _LIBM.split() for kind in ("", "f")),
+}
+"""What a library for Android may call: Android's libraries have it all since API 21 (bionic,
+`libc/libc.map.txt`, `libm/libm.map.txt`), of the functions of numbers in double and single
+precision. Thread-local variables by TLS descriptors they have since API 29 (`docs/elf-tls.md`)."""
 
 ANDROID_PAGE = 16384
 """Bytes of a memory page that libraries must bear from Android 15 on."""
@@ -93,7 +91,7 @@ def link(
             elif form is Form.ANDROID:
                 linked = _android_parts(zig, target, sources, folder)
                 pages = f"-Wl,-z,max-page-size={ANDROID_PAGE}"
-                shared += ["-nostdlib", "-Wl,-z,defs", pages]
+                shared += ["-nostdlib", "-Wl,-z,defs", "-Wl,--as-needed", pages]
                 zig("-target", target.static, *shared, "-o", temporary, *linked)
             else:
                 system = ["-target", target.link] if target.link else []
@@ -108,12 +106,15 @@ def _android_parts(
     """Compile sources for bionic with no NDK; return what a library for Android is linked from.
 
     They are compiled by musl's headers, whose types of threads are as large as bionic's, and linked
-    with an empty `libc.so` that has the names in `BIONIC`: a call of anything else is an error.
+    with empty libraries that have the names in `BIONIC`: a call of anything else is an error.
     """
-    stub, parts = folder / "libc.c", [folder / "libc.so"]
-    stub.write_text("\n".join(f"void {name}(void) {{}}" for name in BIONIC))
-    plain = ["-shared", "-nostdlib", "-fno-builtin", "-w", "-Wl,-soname,libc.so"]
-    zig("-target", target.static, *plain, stub, "-o", parts[0])
+    parts = []
+    for library, names in BIONIC.items():
+        stub = folder / f"{library}.c"
+        stub.write_text("\n".join(f"void {name}(void) {{}}" for name in names))
+        plain = ["-shared", "-nostdlib", "-fno-builtin", "-w", f"-Wl,-soname,{library}"]
+        parts.append(folder / library)
+        zig("-target", target.static, *plain, stub, "-o", parts[-1])
     for number, source in enumerate(sources):
         if source.suffix == ".o":
             parts.append(source)

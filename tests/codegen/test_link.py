@@ -75,11 +75,21 @@ def test_android_library_needs_bionic_alone(tmp_path: Path) -> None:
         line.split() for line in read_elf(path, "--dyn-syms").splitlines() if "GLOBAL" in line
     ]
     wanted = {each[-1] for each in symbols if each[-2] == "UND"}
-    assert {"pthread_create", "malloc"} <= wanted <= set(BIONIC)
+    assert {"pthread_create", "malloc"} <= wanted <= set(BIONIC["libc.so"])
     assert {each[-1] for each in symbols if each[-2] != "UND"} == {"answer", "dc_pool_create"}
     loads = [line.split() for line in read_elf(path, "--segments").splitlines() if " LOAD " in line]
     assert {each[-1] for each in loads} == {hex(ANDROID_PAGE)}
     assert all(int(each[1], 16) % ANDROID_PAGE == int(each[2], 16) % ANDROID_PAGE for each in loads)
+
+
+@pytest.mark.skipif(not shutil.which("readelf"), reason="readelf (Debian: binutils) is missing")
+def test_android_library_may_call_bionics_mathematics(tmp_path: Path) -> None:
+    source, path = tmp_path / "sum.c", tmp_path / "libsum.so"
+    source.write_text(
+        "#include <math.h>\nfloat sum(float x) { return atan2f(x, 2) + powf(x, 3) + logf(x); }\n"
+    )
+    link(path, get_target("snapdragon8elite"), [source], (), "*", Form.ANDROID)
+    assert re.findall(r"\(NEEDED\).*\[(.*)\]", read_elf(path, "--dynamic")) == ["libm.so"]
 
 
 def test_android_library_cannot_call_what_bionic_lacks(tmp_path: Path) -> None:
@@ -88,7 +98,7 @@ def test_android_library_cannot_call_what_bionic_lacks(tmp_path: Path) -> None:
         "int strverscmp(const char *, const char *);\nint answer(void) "
         '{ return strverscmp("a", "b"); }\n'
     )
-    with pytest.raises(LoweringError, match="strverscmp"):
+    with pytest.raises(LoweringError, match="undefined symbol: strverscmp"):
         link(tmp_path / "out.so", get_target("snapdragon8elite"), [source], (), "*", Form.ANDROID)
 
 
