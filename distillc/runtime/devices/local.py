@@ -24,6 +24,8 @@ SET_UP = "run `python -m distillc.runtime.setup_emulator` once"
 class LocalDevice(Device):
     """What loads libraries by the runner, here."""
 
+    timeout_s: ClassVar[float] = TIMEOUT_S
+
     @abstractmethod
     def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
         """Return the command that starts the runner, and its environment.
@@ -53,7 +55,7 @@ class LocalDevice(Device):
             output_shape,
             warmup=warmup,
             runs=runs,
-            timeout_s=TIMEOUT_S,
+            timeout_s=self.timeout_s,
             overlap=overlap,
         )
 
@@ -99,6 +101,7 @@ class Emulator(LocalDevice):
 
     name = "emulator"
     clock: ClassVar[bool] = False
+    timeout_s: ClassVar[float] = 8 * TIMEOUT_S  # a network of hundreds of GMACs takes an hour
 
     def launcher(self, threads: int) -> tuple[list[str], dict[str, str]]:
         """See `LocalDevice.launcher`."""
