@@ -223,7 +223,8 @@ def main() -> None:
     def trained(**options: Any) -> Callable[[], Network]:
         return lambda: bench.blocks(steps, **options)
 
-    blocks = [bench.row("norm over the change's norm (ours)", steps, trained())]
+    ours = "norm over the change's norm (ours)"
+    blocks = [bench.row(ours, steps, trained())]
     for name, loss in BLOCK_LOSSES.items():
         with block_loss(loss):
             blocks.append(bench.row(name, steps, trained()))
@@ -231,11 +232,12 @@ def main() -> None:
         idle = Pipeline([SynthesizeSurrogates(FAMILIES)]).run(bench.net, Context())
     blocks.append(bench.row("ours, every surrogate starts idle", steps, trained(net=idle)))
     for more in (steps // 2, steps * 2):
-        blocks.append(bench.row("ours", more, lambda more=more: bench.blocks(more)))
+        blocks.append(bench.row(ours, more, lambda more=more: bench.blocks(more)))
 
     start = bench.blocks(steps)
+    ours = "clean + teacher, L1 (ours)"
     recipes: dict[str, Any] = {
-        "clean + teacher, L1 (ours)": nullcontext,
+        ours: nullcontext,
         "teacher, L1": lambda: output_loss(teacher_only),
         "clean, L1": lambda: output_loss(clean_only),
         "features of hybrids alone": lambda: feature_loss(1.0, 0.0),
@@ -246,7 +248,7 @@ def main() -> None:
     for name, recipe in recipes.items():
         with recipe():
             together.append(bench.row(name, steps, lambda: bench.hybrids(start, steps)))
-    together.append(bench.row("ours", 2 * steps, lambda: bench.hybrids(start, 2 * steps)))
+    together.append(bench.row(ours, 2 * steps, lambda: bench.hybrids(start, 2 * steps)))
     with block_loss(frequency):
         spectral = trained()
         name = "ours, from blocks by norm + L1 of the spectrum"
