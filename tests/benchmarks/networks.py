@@ -28,6 +28,7 @@ from distillc.frontend.restormer import Restormer, TransformerBlock
 from distillc.frontend.trace import export_program
 from distillc.network import KEEP
 from distillc.surrogates.registry import build_surrogate, parse_label
+from distillc.surrogates.skip import SkipSurrogate
 from distillc.targets.base import get_target
 from distillc.workdir import WorkDir, write_json
 from tests.benchmarks.engines import random_input
@@ -97,9 +98,11 @@ def replace_blocks(module: nn.Module, decisions: Mapping[str, str]) -> nn.Module
 
 def wake(surrogate: nn.Module) -> None:
     """Make a new surrogate's last projection random: at zero, a compiler may drop the rest."""
-    for name, projection in surrogate.named_children():
-        if name == "project_out":
-            nn.init.kaiming_uniform_(projection.get_parameter("weight"), a=math.sqrt(5))
+    if isinstance(surrogate, SkipSurrogate):  # which has no weights
+        return
+    projection = surrogate.get_submodule("project_out")
+    assert isinstance(projection, nn.Conv2d)
+    nn.init.kaiming_uniform_(projection.weight, a=math.sqrt(5))
 
 
 @dataclass(frozen=True)

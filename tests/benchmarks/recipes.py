@@ -250,9 +250,8 @@ def main() -> None:
             together.append(bench.row(name, steps, lambda: bench.hybrids(start, steps)))
     together.append(bench.row(ours, 2 * steps, lambda: bench.hybrids(start, 2 * steps)))
     with block_loss(frequency):
-        spectral = trained()
         name = "ours, from blocks by norm + L1 of the spectrum"
-        together.append(bench.row(name, steps, lambda: bench.hybrids(spectral(), steps)))
+        together.append(bench.row(name, steps, lambda: bench.hybrids(bench.blocks(steps), steps)))
 
     kinds = (f"{kind} {family}" for kind in ("fidelity", "all") for family in FAMILIES)
     keys = [*kinds, "random"]

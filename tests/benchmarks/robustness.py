@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import skimage.data
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import distillc
 from distillc.codegen.compile import build_parts
@@ -127,9 +127,11 @@ def fuzz_pictures(folder: Path, inputs: int) -> str:
         path = folder / f"{mode}.png"
         Image.fromarray(pixels, "RGBA").convert("RGB").convert(mode).save(path)
         (corpus / mode).write_bytes(b"\1" + path.read_bytes())
+    notes = Image.Exif()
+    notes[ExifTags.Base.Orientation] = 6
     for sampling in (0, 2):
         path = folder / f"{sampling}.jpg"
-        options = {"subsampling": sampling, "restart_marker_blocks": sampling}
+        options = {"subsampling": sampling, "restart_marker_blocks": sampling, "exif": notes}
         Image.fromarray(pixels, "RGBA").convert("RGB").save(path, **options)
         (corpus / path.name).write_bytes(b"\2" + path.read_bytes())
     np.save(folder / "x.npy", np.zeros((3, 4, 5), np.float32))

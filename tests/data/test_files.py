@@ -15,16 +15,14 @@ from distillc.data.files import image_size, read_image
 from distillc.errors import DataError
 
 
-def photograph(path: Path, turn: int) -> Image.Image:
+def photograph(path: Path, turn: int) -> None:
     """Write a JPEG of 24x16 pixels, bright at its top left, with an Exif of some entries."""
     pixels = np.zeros((16, 24, 3), np.uint8)
     pixels[:8, :8] = 255
     notes = Image.Exif()
     notes[ExifTags.Base.Make] = "A camera"
     notes[ExifTags.Base.Orientation] = turn
-    image = Image.fromarray(pixels)
-    image.save(path, exif=notes.tobytes(), quality=95)
-    return image
+    Image.fromarray(pixels).save(path, exif=notes.tobytes(), quality=95)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
