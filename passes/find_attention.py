@@ -32,8 +32,9 @@ class FindAttention(Pass):
     """Find the residual blocks that hold attention, from the graph alone.
 
     1. An attention is a product of two activations, normalised by a softmax (scales, biases, masks
-       and reshapes may stand between), multiplied with a third activation; or a fused operator. So
-       is a linear one, the product of an activation with that of two others, and one in
+       and reshapes may stand between, or other products be joined to it), multiplied with a third
+       activation; or a fused operator. A sum over products of elements is a product too, as where
+       pixels attend to a neighbourhood. So is a linear one, the product of an activation with that of two others, and one in
        frequencies, the inverse Fourier transform of the product of two transformed activations.
        A softmax over anything else (a gate, a pooling) is none.
     2. A surrogate can stand in for a module that, in each of its calls, takes one activation and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 PRODUCTS = {"matmul", "bmm", "einsum", "baddbmm", "mm"}
+SUMS = {"sum", "mean"}
 SOFTMAXES = {"softmax", "_softmax", "_safe_softmax"}
 FUSED = {
     "scaled_dot_product_attention",
@@ -21,7 +22,8 @@ THROUGH = {
     "add", "sub", "rsub", "mul", "div", "masked_fill", "where", "clamp", "clamp_min", "neg",
     # shape
     "reshape", "view", "_unsafe_view", "permute", "transpose", "expand", "unsqueeze", "squeeze",
-    "flatten", "unflatten", "contiguous", "clone", "slice", "select", "t", "movedim", "roll", "mT",
+    "flatten", "unflatten", "contiguous", "clone", "slice", "select", "chunk", "split", "unbind",
+    "split_with_sizes", "t", "movedim", "roll", "mT",
     # dtype and dropout
     "to", "_to_copy", "dropout", "native_dropout", "type_as", "getitem", "alias", "detach",
 }  # fmt: skip
@@ -111,7 +113,10 @@ def find_sites(
             matrix = (*shape(q)[:-1], shape(k)[-2])
             sites.append(AttentionSite("softmax", (node,), matrix, (q, -1)))
         elif name in SOFTMAXES and node in live:
-            scores = _before(node.all_input_nodes, live, lambda each: _is_product(each, live))
+            # Queries may meet several sets of keys, row and column, that one softmax weighs.
+            scores = _before(
+                node.all_input_nodes, live, lambda each: _is_similarity(each, live), _JOINED
+            )
             if scores is None:
                 refused.append((node, "its input is no product of two activations"))
                 continue
@@ -139,7 +144,29 @@ def _is_product(node: Node, live: set[Node]) -> bool:
     return operator(node) in PRODUCTS and len(operands) >= 2
 
 
-def _before(nodes: Iterable[Node], live: set[Node], wanted: Callable[[Node], bool]) -> Node | None:
+def _is_similarity(node: Node, live: set[Node]) -> bool:
+    """Whether a node is a product, or a sum of the products of elements of two activations."""
+    return _is_product(node, live) or _factors(node, live) is not None
+
+
+def _factors(node: Node, live: set[Node]) -> tuple[Node, Node] | None:
+    """Return what a sum of elementwise products multiplies, as in attention to a neighbourhood."""
+    source = node.args[0] if operator(node) in SUMS else None
+    if not isinstance(source, Node) or operator(source) != "mul":
+        return None
+    factors = [each for each in source.all_input_nodes if each in live]
+    return (factors[0], factors[1]) if len(factors) == 2 else None
+
+
+_JOINED = THROUGH | {"cat", "concat", "stack"}
+
+
+def _before(
+    nodes: Iterable[Node],
+    live: set[Node],
+    wanted: Callable[[Node], bool],
+    through: Set[str] = THROUGH,
+) -> Node | None:
     """Walk back from some nodes, through what leaves an attention one, to the first wanted."""
     frontier, seen = list(nodes), set()
     while frontier:
@@ -149,7 +176,7 @@ def _before(nodes: Iterable[Node], live: set[Node], wanted: Callable[[Node], boo
         seen.add(node)
         if wanted(node):
             return node
-        if operator(node) in THROUGH:
+        if operator(node) in through:
             frontier.extend(node.all_input_nodes)
     return None
 
@@ -162,7 +189,7 @@ def _mixed(softmax: Node, live: set[Node]) -> Node | None:
         if node in seen:
             continue
         seen.add(node)
-        if _is_product(node, live):
+        if _is_similarity(node, live):
             return node
         if operator(node) in THROUGH:
             frontier.extend(node.users)
@@ -215,6 +242,13 @@ def operands(product: Node) -> tuple[Node, Node]:
 
 
 def _contracted(product: Node) -> tuple[Node, int]:
+    if operator(product) in SUMS:
+        source, *dims = product.args[:2]
+        assert isinstance(source, Node)
+        axis = dims[0][-1] if dims and isinstance(dims[0], list | tuple) and dims[0] else -1
+        assert isinstance(axis, int)
+        rank = len(shape(source))
+        return source.all_input_nodes[0], axis % rank - rank
     first = operands(product)[0]
     if operator(product) != "einsum":
         return first, -1

@@ -60,7 +60,8 @@ def on_meta(
 
     Where a number is asked for, it is one, and masks are true everywhere.
     """
-    twin = copy.deepcopy(module).to("meta").eval()
+    # The counter asks what requires a gradient for its function, which views of weights lack here.
+    twin = copy.deepcopy(module).to("meta").eval().requires_grad_(False)
     forward = twin.forward
 
     def guessing(*args: Any, **kwargs: Any) -> Any:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
+import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +37,13 @@ def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Networ
         TraceError: It does not run on the example, or gives no image.
     """
     module = module.eval()
-    if example.dim() != 4:
-        raise TraceError(f"the example must be an image (1, C, H, W), not {tuple(example.shape)}")
+    if not isinstance(example, Tensor) or example.dim() != 4:
+        raise TraceError(f"the example must be an image (1, C, H, W), not {_what(example)}")
     output = _run(module, example)
     height, width = example.shape[2:]
     if not isinstance(output, Tensor) or output.dim() != 4 or output.shape[2] % height:
-        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise TraceError(
-            f"the network must return an image (1, C, H, W), not {got}",
+            f"the network must return an image (1, C, H, W), not {_what(output)}",
             hint="wrap it in a module that returns the restored image",
         )
     multiple = _find_multiple(module, example)
@@ -53,6 +56,10 @@ def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Networ
         multiple=multiple or 1,
         fixed_size=multiple is None,
     )
+
+
+def _what(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _run(module: nn.Module, example: Tensor) -> object:
@@ -76,7 +83,9 @@ def _run(module: nn.Module, example: Tensor) -> object:
             ) from error
         raise TraceError(
             f"the network does not run on {tuple(example.shape)}: {error}",
-            hint="check the number of channels and the size",
+            where=_user_line(error),
+            hint="check the number of channels, the size, and that it is float32 and on the CPU: "
+            "module.float().cpu()",
         ) from error
 
 
@@ -116,8 +125,7 @@ def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.Ex
         TraceError: The message names the user's source line and what stands in the way.
     """
     try:
-        with warnings.catch_warnings(), torch.no_grad(), exportable():
-            warnings.simplefilter("ignore")
+        with _silent(), torch.no_grad(), exportable():
             return static_form(torch.export.export(module.eval(), (torch.zeros(shape),)))
     except Exception as error:
         raise TraceError(
@@ -126,6 +134,19 @@ def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.Ex
             hint="avoid Python that depends on tensor values (if x.sum() > 0, .item(), lists of "
             "sizes); `torch.export.export(module, (image,))` shows the whole error",
         ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Within it, torch keeps its warnings, and the graph so far where export fails, to itself."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def image_shapes(

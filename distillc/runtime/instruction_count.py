@@ -24,7 +24,6 @@ import numpy as np
 from distillc.errors import DeviceError
 from distillc.runtime.aarch64_classes import by_class
 from distillc.runtime.devices import get_local_device
-from distillc.runtime.devices.base import TIMEOUT_S
 from distillc.runtime.elf import function_at, read_functions
 from distillc.runtime.runner import build_runner, run_models
 from distillc.workdir import cached_file
@@ -127,7 +126,7 @@ def count_instructions(
                 output_shape,
                 warmup=inferences - 1,
                 runs=0,
-                timeout_s=TIMEOUT_S,
+                timeout_s=get_local_device("emulator").timeout_s,
             ),
         )
 

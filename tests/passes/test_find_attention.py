@@ -384,6 +384,82 @@ def test_pooling_is_no_attention() -> None:
         find(around(Pooling(8)))
 
 
+class Neighbourhood(nn.Module):
+    """Every pixel attends to those around it: sums of products of elements (Ramachandran et al.,
+    Stand-Alone Self-Attention, section 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, 1)
+        k, v = (F.unfold(each, 3, padding=1).view(1, -1, 9, *x.shape[2:]) for each in (k, v))
+        weights = ((q.unsqueeze(2) * k).sum(1, keepdim=True) * 0.3).softmax(2)
+        return (weights * v).sum(2)
+
+
+class CrissCross(nn.Module):
+    """One softmax over a row and a column (Huang et al., CCNet, section 3.2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, 1)
+        column = torch.einsum("bchw,bcgw->bhwg", q, k)
+        row = torch.einsum("bchw,bchg->bhwg", q, k)
+        column, row = torch.cat([column, row], -1).softmax(-1).chunk(2, -1)
+        return torch.einsum("bhwg,bcgw->bchw", column, v) + torch.einsum("bhwg,bchg->bchw", row, v)
+
+
+@pytest.mark.parametrize("attention", [Neighbourhood, CrissCross])
+def test_attention_to_some_pixels(attention: type[nn.Module]) -> None:
+    (block,) = find(around(Residual(attention(8)))).blocks
+    assert (block.name, block.attention, block.kind) == ("1", "1.inner", "window")
+
+
+class SelectiveKernels(nn.Module):
+    """Branches weighed by a softmax over what is pooled from their product: no attention."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branches = nn.Conv2d(channels, 2 * channels, 3, padding=1)
+        self.weigh = nn.Conv2d(channels, 2 * channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = torch.stack(self.branches(x).chunk(2, 1), 1)
+        pooled = (branches[:, 0] * branches[:, 1]).sum((2, 3), keepdim=True)
+        weights = torch.stack(self.weigh(pooled).chunk(2, 1), 1).softmax(1)
+        return x + (weights * branches).sum(1)
+
+
+def test_weighed_branches_are_no_attention() -> None:
+    with pytest.raises(PassError, match="its input is no product of two activations"):
+        find(around(SelectiveKernels(8)))
+
+
+class LearnedQueries(nn.Module):
+    """Queries that are weights gather from all pixels, and all pixels from them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(1, 5, channels))
+        self.gather = nn.MultiheadAttention(channels, 2, batch_first=True)
+        self.spread = nn.MultiheadAttention(channels, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.flatten(2).mT
+        gathered, _ = self.gather(self.queries.expand(1, -1, -1), pixels, pixels)
+        return self.spread(pixels, gathered, gathered)[0].mT.reshape(x.shape)
+
+
+def test_queries_that_are_weights() -> None:
+    (block,) = find(around(Residual(LearnedQueries(8)))).blocks
+    assert (block.name, block.attention) == ("1", "1.inner")
+
+
 class FrequencyAttention(nn.Module):
     """The product of two spectra, and a gate."""
 

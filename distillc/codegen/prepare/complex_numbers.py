@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ def split_complex(program: torch.export.ExportedProgram) -> torch.export.Exporte
 
 def lacks_form(node: fx.Node) -> bool:
     """Whether an operator on complex numbers, in a decomposed program, has no form on pairs."""
-    return is_split(node) and node.target not in OPERATORS.keys() | LAYOUTS
+    return is_split(node) and node.target not in OPERATORS.keys() | LAYOUTS | {operator.getitem}
 
 
 def is_split(node: fx.Node) -> bool:
@@ -65,18 +66,41 @@ class _Real(nn.Module):
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__()
         self.graph_module = graph
+        # Buffers of the graph would be exported with it as they are, used or not.
+        self.stored = [name for name, value in graph.state_dict().items() if value.is_complex()]
+        for index, name in enumerate(self.stored):
+            path, _, leaf = name.rpartition(".")
+            owner = graph.get_submodule(path)
+            value = getattr(owner, leaf).detach()
+            delattr(owner, leaf)
+            self.register_buffer(f"real_{index}", value.real.clone())
+            self.register_buffer(f"imag_{index}", value.imag.clone())
+
+    def pairs(self) -> dict[str, Pair]:
+        """Return the graph's complex weights, by name."""
+        return {
+            name: Pair(*(self.get_buffer(f"{part}_{index}") for part in ("real", "imag")))
+            for index, name in enumerate(self.stored)
+        }
 
     def forward(self, image: Tensor) -> Any:
-        return _Interpreter(self.graph_module).run(image)
+        return _Interpreter(self.graph_module, self.pairs()).run(image)
 
 
 class _Interpreter(fx.Interpreter):
+    def __init__(self, graph: fx.GraphModule, weights: Mapping[str, Pair]) -> None:
+        super().__init__(graph)
+        self.weights = weights
+
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if target in self.weights:
+            return self.weights[target]
         value = super().get_attr(target, args, kwargs)
         complex_ = isinstance(value, Tensor) and value.is_complex()
         return Pair(value.real.contiguous(), value.imag.contiguous()) if complex_ else value
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        args = pytree.tree_map_only(complex, _pair, args)
         leaves = pytree.tree_leaves((args, kwargs), is_leaf=lambda each: isinstance(each, Pair))
         pairs = any(isinstance(each, Pair) for each in leaves)
         if target in OPERATORS and (pairs or target in MAKERS):
@@ -84,10 +108,14 @@ class _Interpreter(fx.Interpreter):
         if not pairs:
             return super().call_function(target, args, kwargs)
         if target in LAYOUTS:
-            parts = (
+            real, imag = (
                 target(*(_part(each, name) for each in args), **kwargs) for name in ("real", "imag")
             )
-            return Pair(*parts)
+            if isinstance(real, Tensor):
+                return Pair(real, imag)
+            return [Pair(*parts) for parts in zip(real, imag, strict=True)]
+        if target is operator.getitem:
+            return args[0][args[1]]
         raise NotImplementedError(f"{target} of complex numbers")
 
 
@@ -104,6 +132,7 @@ LAYOUTS = {
     *(aten.slice.Tensor, aten.select.int, aten.cat.default, aten.clone.default, aten.neg.default),
     *(aten.index.Tensor, aten.flip.default, aten.roll.default, aten.constant_pad_nd.default),
     *(aten.sum.dim_IntList, aten.mean.dim, aten.alias.default, aten.detach.default),
+    aten.split_with_sizes.default,
 }
 """What may be done to both parts separately."""
 
@@ -140,6 +169,16 @@ def _div(a: Any, b: Any) -> Pair:
         return _mul(_pair(a), Pair(b.real / square, -b.imag / square))
     quotient: Pair = a.map(lambda part: part / b)
     return quotient
+
+
+def _where(condition: Tensor, a: Any, b: Any) -> Pair:
+    first, second = _pair(a), _pair(b)
+    real, imag = (first.real, second.real), (first.imag, second.imag)
+    return Pair(torch.where(condition, *real), torch.where(condition, *imag))
+
+
+def _product(a: Pair, b: Pair) -> Pair:
+    return Pair(a.real @ b.real - a.imag @ b.imag, a.real @ b.imag + a.imag @ b.real)
 
 
 def _abs(x: Pair) -> Tensor:
@@ -217,6 +256,7 @@ MAKERS: dict[Any, Callable[..., Any]] = {
     aten._fft_c2r.default: _fft_c2r,
     aten._to_copy.default: _to_copy,
     aten.complex.default: Pair,
+    aten.polar.default: lambda size, angle: Pair(size * angle.cos(), size * angle.sin()),
     aten.view_as_complex.default: lambda x: Pair(x[..., 0], x[..., 1]),
 }
 """Operators whose inputs may be real."""
@@ -230,6 +270,10 @@ OPERATORS: dict[Any, Callable[..., Any]] = {
     aten._conj.default: lambda x: Pair(x.real, -x.imag),
     aten.angle.default: lambda x: torch.atan2(x.imag, x.real),
     aten.abs.default: _abs,
+    aten.exp.default: lambda x: Pair(x.real.exp() * x.imag.cos(), x.real.exp() * x.imag.sin()),
+    aten.where.self: _where,
+    aten.mm.default: _product,
+    aten.bmm.default: _product,
     aten.add.Tensor: _add,
     aten.sub.Tensor: _sub,
     aten.mul.Tensor: _mul,

@@ -19,10 +19,13 @@ from distillc.codegen.rules.base import (
 def pixel_axis(block: Block) -> Iter | None:
     """Return the iteration along the last axis of a block's output and of all its inputs."""
     axes = {it.var: it for it in block.iters if not it.reduction}
-    inner = axes.get(block.stmt.body.indices[-1])
+    place = block.stmt.body.indices
+    inner = axes.get(place[-1]) if place else None
     if inner is None or inner.loop is None:
         return None
     for load in loads(block.stmt.body.value):
+        if not load.indices:  # one number for all
+            continue
         vector = load.indices[-1].same_as(inner.var)
         constant = not any(load.indices[-1].same_as(var) for var in axes)
         if not vector and not (constant and isinstance(load.indices[-1], tirx.IntImm)):

@@ -49,6 +49,32 @@ def test_a_filter_of_complex_weights() -> None:
     check_prepared(Filter(), torch.randn(1, 3, 8, 8))
 
 
+def test_angles_of_positions_kept_as_complex_numbers() -> None:
+    """Rotary positions (Su et al., RoFormer, section 3.4) as a buffer, and a complex weight."""
+
+    class Rotated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("turns", torch.polar(torch.ones(6, 4), torch.randn(6, 4)))
+            self.weight = nn.Parameter(torch.randn(4, 4, dtype=torch.complex64))
+            self.never_used = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pairs = torch.view_as_complex(x.reshape(2, 6, 4, 2)) * self.turns
+            return torch.view_as_real(pairs @ self.weight).flatten(-2)
+
+    check_prepared(Rotated(), torch.randn(2, 6, 8))
+
+
+def test_turns_made_from_the_image() -> None:
+    def turned(x: torch.Tensor) -> torch.Tensor:
+        first, second = (torch.polar(x, 2 * x) * torch.exp(1j * x)).chunk(2, -1)
+        kept = torch.where(x[..., :4] > 0, first, second @ second.transpose(-1, -2) @ first)
+        return torch.cat([kept.real, kept.imag], -1)
+
+    check_prepared(turned, torch.randn(3, 4, 8))
+
+
 def test_amplitude_and_phase() -> None:
     def restored(x: torch.Tensor) -> torch.Tensor:
         spectrum = torch.fft.fft2(x)
@@ -67,7 +93,7 @@ def test_a_real_program_is_left_alone() -> None:
 def test_what_has_no_form_on_pairs() -> None:
     class Power(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.fft.fft(x).exp().real
+            return torch.fft.fft(x).sqrt().real
 
-    with pytest.raises(NotImplementedError, match="exp"):
+    with pytest.raises(NotImplementedError, match="sqrt"):
         split_complex(decompose(torch.export.export(Power(), (torch.zeros(4),))))

@@ -139,6 +139,13 @@ def test_global_average() -> None:
     check(nn.AdaptiveAvgPool2d(1), random(1, 5, 16, 24))
 
 
+def test_numbers_without_axes() -> None:
+    def scaled(x: torch.Tensor) -> torch.Tensor:
+        return x / (x.abs().sum(-1).max() * x.abs().sum(-2).max()) * x.mean()
+
+    check(Function(scaled), torch.rand(1, 16, 24))
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_gelu_gate(size) -> None:
     def gate(x):
