@@ -31,12 +31,13 @@ from distillc.pipeline import Context, Pass, PassResult, require
 class FindAttention(Pass):
     """Find the residual blocks that hold attention, from the graph alone.
 
-    1. An attention is a product of two activations, normalised by a softmax (scales, biases, masks
-       and reshapes may stand between, or other products be joined to it), multiplied with a third
-       activation; or a fused operator. A sum over products of elements is a product too, as where
-       pixels attend to a neighbourhood. So is a linear one, the product of an activation with that of two others, and one in
-       frequencies, the inverse Fourier transform of the product of two transformed activations.
-       A softmax over anything else (a gate, a pooling) is none.
+    1. An attention is a product of two activations, normalised by a softmax, multiplied with a
+       third activation; or a fused operator. Scales, biases, masks and reshapes may stand between,
+       heads be mixed, the best keys be chosen, and other products be joined. A sum over products of
+       elements is a product too, as where pixels attend to a neighbourhood. So is a linear one, the
+       product of an activation with that of two others, and one in frequencies, the inverse
+       Fourier transform of the product of two transformed activations. A softmax over anything
+       else (a gate, a pooling) is none.
     2. A surrogate can stand in for a module that, in each of its calls, takes one activation and
        returns one of equal shape and layout, (B, C, H, W), (B, H, W, C), (B, H W, C) or
        (H W, B, C). A module that adds to one of them, at its end or inside, may take further ones

@@ -113,10 +113,7 @@ def find_sites(
             matrix = (*shape(q)[:-1], shape(k)[-2])
             sites.append(AttentionSite("softmax", (node,), matrix, (q, -1)))
         elif name in SOFTMAXES and node in live:
-            # Queries may meet several sets of keys, row and column, that one softmax weighs.
-            scores = _before(
-                node.all_input_nodes, live, lambda each: _is_similarity(each, live), _JOINED
-            )
+            scores = _scores(node, live)
             if scores is None:
                 refused.append((node, "its input is no product of two activations"))
                 continue
@@ -158,7 +155,8 @@ def _factors(node: Node, live: set[Node]) -> tuple[Node, Node] | None:
     return (factors[0], factors[1]) if len(factors) == 2 else None
 
 
-_JOINED = THROUGH | {"cat", "concat", "stack"}
+_CHOSEN = THROUGH | {"cat", "concat", "stack", "topk", "sort", "gather"}
+_MIXED = _CHOSEN | {"linear", "conv2d", "batch_norm"}
 
 
 def _before(
@@ -181,17 +179,45 @@ def _before(
     return None
 
 
+def _scores(softmax: Node, live: set[Node]) -> Node | None:
+    """Walk back from a softmax to the product of q and k.
+
+    Several products may be joined under it (row and column), the best keys be chosen before it, and
+    heads be mixed: a layer that leaves the matrix of each head its shape.
+    """
+
+    def of_heads(node: Node) -> bool:
+        return _is_product(node, live) and shape(node)[-2:] == shape(softmax)[-2:]
+
+    inputs = softmax.all_input_nodes
+    plain = _before(inputs, live, lambda each: _is_similarity(each, live), _CHOSEN)
+    return plain or _before(inputs, live, of_heads, _MIXED)
+
+
 def _mixed(softmax: Node, live: set[Node]) -> Node | None:
-    """Walk on from a softmax to the product with v."""
-    frontier, seen = list(softmax.users), set()
+    """Walk on from a softmax to the product with v; heads may be mixed on the way."""
+
+    def of_heads(node: Node) -> bool:
+        # Which of its two operands is v is not known.
+        return _is_product(node, live) and any(
+            shape(each)[-2:] == shape(softmax)[-2:] for each in operands(node)
+        )
+
+    plain = _after(softmax, lambda each: _is_similarity(each, live), THROUGH)
+    return plain or _after(softmax, of_heads, _MIXED)
+
+
+def _after(node: Node, wanted: Callable[[Node], bool], through: Set[str]) -> Node | None:
+    """Walk on from a node to the first wanted."""
+    frontier, seen = list(node.users), set()
     while frontier:
         node = frontier.pop(0)
         if node in seen:
             continue
         seen.add(node)
-        if _is_similarity(node, live):
+        if wanted(node):
             return node
-        if operator(node) in THROUGH:
+        if operator(node) in through:
             frontier.extend(node.users)
     return None
 

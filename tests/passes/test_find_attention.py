@@ -414,7 +414,40 @@ class CrissCross(nn.Module):
         return torch.einsum("bhwg,bcgw->bchw", column, v) + torch.einsum("bhwg,bchg->bchw", row, v)
 
 
-@pytest.mark.parametrize("attention", [Neighbourhood, CrissCross])
+class TalkingHeads(nn.Module):
+    """Heads are mixed before and after the softmax (Shazeer et al., Talking-Heads Attention)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.before = nn.Linear(2, 2)
+        self.after = nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.qkv(x).permute(0, 2, 3, 1).reshape(32, 32, 3, 2, -1)
+        q, k, v = rows.permute(2, 0, 3, 1, 4).unbind(0)
+        scores = self.before((q @ k.mT).movedim(1, -1)).movedim(-1, 1)
+        mixed = self.after(scores.softmax(-1)) @ v
+        return mixed.transpose(1, 2).reshape(1, 32, 32, -1).permute(0, 3, 1, 2)
+
+
+class Strongest(nn.Module):
+    """Each pixel of a row attends to the four that fit best."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).permute(0, 2, 3, 1).squeeze(0).chunk(3, -1)
+        scores, places = (q @ k.mT).topk(4, -1)
+        values = torch.gather(
+            v.unsqueeze(1).expand(-1, 32, -1, -1), 2, places.unsqueeze(-1).expand(-1, -1, -1, 8)
+        )
+        return (scores.softmax(-1).unsqueeze(-1) * values).sum(2).permute(2, 0, 1).unsqueeze(0)
+
+
+@pytest.mark.parametrize("attention", [Neighbourhood, CrissCross, TalkingHeads, Strongest])
 def test_attention_to_some_pixels(attention: type[nn.Module]) -> None:
     (block,) = find(around(Residual(attention(8)))).blocks
     assert (block.name, block.attention, block.kind) == ("1", "1.inner", "window")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillc.codegen.prepare.pooling import adaptive_avg_pool
 from distillc.codegen.prepare.sampling import col2im, grid_sampler
 
 aten = torch.ops.aten
@@ -322,6 +323,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.var_mean.correction: _var_mean,
     aten.native_group_norm.default: _group_norm,
     aten._native_batch_norm_legit.no_stats: _instance_norm,
+    aten._adaptive_avg_pool2d.default: adaptive_avg_pool,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,
     aten.grid_sampler_2d.default: grid_sampler,
     aten.col2im.default: col2im,
