@@ -77,10 +77,13 @@ class SynthesizeSurrogates(Pass):
                     for spec, scope in choices
                 )
         if not candidates:
+            parts_only = all(scope == "attention" for _, scope in self.choices)
             raise PassError(
                 "no block can take a surrogate: " + "; ".join(notes),
                 where=net.name,
-                hint="labels without @attention replace a whole block",
+                hint="labels without @attention replace a whole block"
+                if parts_only
+                else "there is nothing to replace; `distillc.compile` compiles it as it is",
             )
         count = sum(map(len, candidates.values()))
         notes.append(f"{count} candidates for {len(candidates)} blocks")

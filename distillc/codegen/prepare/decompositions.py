@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distillc.codegen.prepare.pooling import adaptive_avg_pool
+from distillc.codegen.prepare.resizing import (
+    adaptive_avg_pool,
+    upsample_bicubic_aa,
+    upsample_bilinear_aa,
+)
 from distillc.codegen.prepare.sampling import col2im, grid_sampler
 
 aten = torch.ops.aten
@@ -195,6 +199,15 @@ def _topk(
     return values.narrow(dim, 0, k), order.narrow(dim, 0, k)
 
 
+def _median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Sort all, take the lower of the two in the middle."""
+    values, order = torch.sort(x, stable=True, dim=dim)
+    middle = (x.shape[dim] - 1) // 2
+    found = (each.narrow(dim, middle, 1) for each in (values, order))
+    value, place = (each if keepdim else each.squeeze(dim) for each in found)
+    return value, place
+
+
 def _unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
     """Windows along an axis: a view where they stand side by side, else rows read several times."""
     axis, count = dim % x.dim(), (x.shape[dim] - size) // step + 1
@@ -317,6 +330,8 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.scatter.src: _scatter,
     aten.sort.stable: _sort,
     aten.topk.default: _topk,
+    aten.median.dim: _median,
+    aten.median.default: lambda x: _median(x.flatten(), 0)[0],
     aten.cumsum.default: _cumsum,
     aten.unfold.default: _unfold,
     aten.slice_scatter.default: _slice_scatter,
@@ -324,6 +339,8 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.native_group_norm.default: _group_norm,
     aten._native_batch_norm_legit.no_stats: _instance_norm,
     aten._adaptive_avg_pool2d.default: adaptive_avg_pool,
+    aten._upsample_bilinear2d_aa.default: upsample_bilinear_aa,
+    aten._upsample_bicubic2d_aa.default: upsample_bicubic_aa,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,
     aten.grid_sampler_2d.default: grid_sampler,
     aten.col2im.default: col2im,

@@ -28,6 +28,15 @@ def test_extremes_and_their_places(name: str, dim: int, keepdim: bool) -> None:
     assert not {"max", "min", "argmax", "argmin"} & set(found)
 
 
+@pytest.mark.parametrize(("dim", "keepdim"), [(0, True), (1, False), (-1, True)])
+def test_medians(dim: int, keepdim: bool) -> None:
+    def middle(x: torch.Tensor) -> torch.Tensor:
+        values, places = x.median(dim, keepdim)
+        return values + places + x.median()
+
+    assert not {"median"} & set(check_prepared(middle, torch.randn(3, 4, 5)))
+
+
 def test_place_of_the_largest_of_all() -> None:
     check_prepared(lambda x: x + x.argmax() + x.argmin(), torch.randn(3, 4))
 
