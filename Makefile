@@ -36,7 +36,7 @@ results: setup
 	$(BIN)/python -m tests.benchmarks.results --bundles results --test $(DATA)/CBSD68 \
 		--train $(DATA)/BSDS500 --plots docs
 
-# docs/networks.md: every stage of every network of zoo.json, an hour; goes on where it was stopped.
+# docs/networks.md: every stage of every network of zoo.json, three hours; goes on where it was stopped.
 ZOO ?= ../shared/zoo.json
 zoo: setup
 	$(BIN)/python -m tests.benchmarks.zoo $(ZOO) --json results/zoo.json --docs docs/networks.md
