@@ -65,7 +65,12 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(loading=loading, **rest)
 
     options = [
-        click.option("--arch", metavar="PACKAGE.MODULE:CLASS", help="Your own network's class."),
+        click.option(
+            "--arch",
+            metavar="MODULE:CLASS",
+            help="Your own network's class: package.module:Class, found in the current folder or "
+            "installed, or file.py:Class.",
+        ),
         click.option("--arch-args", metavar="JSON", help="Its keyword arguments, as JSON."),
         click.option(
             "--trust-pickle",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 from torch import Tensor, nn
 
-from distillc.errors import CheckpointError, UsageError
+from distillc.errors import CheckpointError, TraceError, UsageError
 from distillc.frontend.formats import is_onnx, read_checkpoint
 from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
 from distillc.frontend.trace import trace
+from distillc.frontend.user_code import import_class, importing_from
 from distillc.network import Network
 from distillc.workdir import file_digest
 
@@ -42,7 +42,7 @@ def load(
 
     Args:
         path: `.pth`, `.pt`, `.safetensors`, `.pt2` or `.onnx`.
-        arch: `package.module:Class`, importable from here.
+        arch: `package.module:Class`, found in the current folder or installed, or `file.py:Class`.
         arch_args: Keyword arguments of that class.
         trust_pickle: Accept a pickled module, and a `.pt2` file that holds more than a graph and
             tensors. Loading one can run any code.
@@ -62,7 +62,8 @@ def load(
     elif path.suffix == ".pt2" and path.exists():
         net, name = _load_program(path, trust_pickle), "exported program"  # rule 2
     else:
-        content = read_checkpoint(path, trust_pickle)
+        with importing_from(Path()):  # a pickled module names its class
+            content = read_checkpoint(path, trust_pickle)
         if isinstance(content, nn.Module):  # rule 4
             net, name = _wrap(content), type(content).__name__
         elif arch:  # rule 1
@@ -81,10 +82,16 @@ def load(
 
 
 def _wrap(module: nn.Module) -> Network:
-    """Learn scale and size multiple by trying."""
+    """Learn channels, scale and size multiple by trying."""
     first = next((each for each in module.modules() if isinstance(each, nn.Conv2d)), None)
-    channels = first.in_channels if first else 3
-    return trace(module, torch.zeros(1, channels, *SIZE))
+    errors = []
+    # The first convolution may see pixels rearranged, or the image and what was made of it.
+    for channels in dict.fromkeys((first.in_channels if first else 3, 3, 1)):
+        try:
+            return trace(module, torch.zeros(1, channels, *SIZE))
+        except TraceError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _load_program(path: Path, trust: bool) -> Network:
@@ -104,15 +111,13 @@ def _load_program(path: Path, trust: bool) -> Network:
 def _load_own(
     arch: str, arguments: Mapping[str, Any], state: dict[str, Tensor], path: Path
 ) -> nn.Module:
-    module_name, _, class_name = arch.partition(":")
     try:
-        cls = getattr(importlib.import_module(module_name), class_name)
-        module = cls(**arguments)
+        module = import_class(arch)(**arguments)
     except Exception as error:  # the user's code may raise anything
         raise UsageError(
             f"--arch {arch} cannot be built: {type(error).__name__}: {error}",
-            hint="write package.module:Class, importable from here, and its keyword arguments "
-            "as --arch-args JSON",
+            hint="write package.module:Class or file.py:Class, and its keyword arguments as "
+            "--arch-args JSON",
         ) from error
     _fill(module, state, path, arch)
     return module.eval()

@@ -108,8 +108,8 @@ codes of RestoreFormer, CodeFormer, FeMaSR and AdaCode could flip likewise; one 
 CodeFormer takes 512x512 alone, and its widths are fixed in its code: 399 GMACs, an inference
 under qemu takes about 50 minutes of processor time. Its teacher and hybrid ran side by side.
 
-Real weights: `distillc convert craft_x4.pth --task sr:scale=4 --size 64 --budget smoke` (CRAFT, MIT,
-Amazingren/NTIRE2024_ESR) and `dctlsa_x2.pt` with `sr:scale=2` (DCTLSA, zengkun301/DCTLSA) go
+Real weights: `distillc convert craft_x4.pth --task sr:scale=4 --size 64 --budget smoke` (CRAFT,
+MIT, Amazingren/NTIRE2024_ESR) and `dctlsa_x2.pt` with `sr:scale=2` (DCTLSA, zengkun301/DCTLSA) go
 through to verified bundles, largest differences from torch 5.7e-07 and 7.2e-07 under qemu-aarch64;
 after the ten training steps of `smoke` the hybrids are no faster than the networks.
 """
