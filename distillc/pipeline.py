@@ -35,6 +35,12 @@ class Task:
         if self._progress and self._id is not None:
             self._progress.update(self._id, completed=completed, detail=detail)
 
+    def end(self) -> None:
+        """Show that no step is left, also where fewer were needed than thought."""
+        if self._progress and self._id is not None:
+            task = next(each for each in self._progress.tasks if each.id == self._id)
+            self._progress.update(self._id, total=task.completed)
+
 
 @dataclass
 class Context:
@@ -54,8 +60,10 @@ class Context:
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
-        """Show a line of progress for the duration of the block."""
-        yield Task(self.progress, description, total)
+        """Show a line of progress for the duration of the block; it stays as it ended."""
+        task = Task(self.progress, description, total)
+        yield task
+        task.end()
 
 
 @dataclass(frozen=True)

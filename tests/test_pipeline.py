@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.progress import Progress
 from torch import nn
 
 from distillc.errors import PassError, PreconditionError, UsageError
@@ -160,3 +161,12 @@ def test_scope_attention_has_its_own_label() -> None:
     surrogate = toy_network().candidates["first"][0]
     assert surrogate.label == "conv"
     assert replace(surrogate, scope="attention").label == "conv@attention"
+
+
+def test_a_task_that_needs_fewer_steps_than_thought_is_finished() -> None:
+    with Progress(disable=True) as progress:
+        with Context(progress=progress).task("search", 12) as shown:
+            shown.update(9)
+        (task,) = progress.tasks
+        assert task.finished
+        assert (task.completed, task.total) == (9, 9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def load(
     elif path.suffix == ".pt2" and path.exists():
         net, name = _load_program(path, trust_pickle), "exported program"  # rule 2
     else:
-        with importing_from(Path()):  # a pickled module names its class
+        # A pickled module names its class.
+        with importing_from(Path()) if trust_pickle else nullcontext():
             content = read_checkpoint(path, trust_pickle)
         if isinstance(content, nn.Module):  # rule 4
             net, name = _wrap(content), type(content).__name__
