@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,27 +143,25 @@ def _is_product(node: Node, live: set[Node]) -> bool:
 
 def _is_similarity(node: Node, live: set[Node]) -> bool:
     """Whether a node is a product, or a sum of the products of elements of two activations."""
-    return _is_product(node, live) or _factors(node, live) is not None
-
-
-def _factors(node: Node, live: set[Node]) -> tuple[Node, Node] | None:
-    """Return what a sum of elementwise products multiplies, as in attention to a neighbourhood."""
     source = node.args[0] if operator(node) in SUMS else None
-    if not isinstance(source, Node) or operator(source) != "mul":
-        return None
-    factors = [each for each in source.all_input_nodes if each in live]
-    return (factors[0], factors[1]) if len(factors) == 2 else None
+    if isinstance(source, Node) and operator(source) == "mul":
+        return len([each for each in source.all_input_nodes if each in live]) == 2
+    return _is_product(node, live)
 
 
-_CHOSEN = THROUGH | {"cat", "concat", "stack", "topk", "sort", "gather"}
-_MIXED = _CHOSEN | {"linear", "conv2d", "batch_norm"}
+def _keeps(node: Node) -> bool:
+    return operator(node) in THROUGH
+
+
+def _keeps_scores(node: Node) -> bool:
+    return _keeps(node) or operator(node) in {"cat", "concat", "stack", "topk", "sort", "gather"}
 
 
 def _before(
     nodes: Iterable[Node],
     live: set[Node],
     wanted: Callable[[Node], bool],
-    through: Set[str] = THROUGH,
+    through: Callable[[Node], bool] = _keeps,
 ) -> Node | None:
     """Walk back from some nodes, through what leaves an attention one, to the first wanted."""
     frontier, seen = list(nodes), set()
@@ -174,7 +172,7 @@ def _before(
         seen.add(node)
         if wanted(node):
             return node
-        if operator(node) in through:
+        if through(node):
             frontier.extend(node.all_input_nodes)
     return None
 
@@ -183,31 +181,42 @@ def _scores(softmax: Node, live: set[Node]) -> Node | None:
     """Walk back from a softmax to the product of q and k.
 
     Several products may be joined under it (row and column), the best keys be chosen before it, and
-    heads be mixed: a layer that leaves the matrix of each head its shape.
+    heads be mixed.
     """
-
-    def of_heads(node: Node) -> bool:
-        return _is_product(node, live) and shape(node)[-2:] == shape(softmax)[-2:]
-
     inputs = softmax.all_input_nodes
-    plain = _before(inputs, live, lambda each: _is_similarity(each, live), _CHOSEN)
-    return plain or _before(inputs, live, of_heads, _MIXED)
+    plain = _before(inputs, live, lambda each: _is_similarity(each, live), _keeps_scores)
+    return plain or _before(
+        inputs,
+        live,
+        lambda each: _is_product(each, live) and shape(each)[-2:] == shape(softmax)[-2:],
+        lambda each: _keeps_scores(each) or _mixes_heads(each, softmax),
+    )
 
 
 def _mixed(softmax: Node, live: set[Node]) -> Node | None:
     """Walk on from a softmax to the product with v; heads may be mixed on the way."""
+    plain = _after(softmax, lambda each: _is_similarity(each, live), _keeps)
+    return plain or _after(
+        softmax,
+        lambda each: (
+            _is_product(each, live)
+            and shape(softmax)[-2:] in [shape(operand)[-2:] for operand in operands(each)]
+        ),
+        lambda each: _keeps(each) or _mixes_heads(each, softmax),
+    )
 
-    def of_heads(node: Node) -> bool:
-        # Which of its two operands is v is not known.
-        return _is_product(node, live) and any(
-            shape(each)[-2:] == shape(softmax)[-2:] for each in operands(node)
-        )
 
-    plain = _after(softmax, lambda each: _is_similarity(each, live), THROUGH)
-    return plain or _after(softmax, of_heads, _MIXED)
+def _mixes_heads(node: Node, softmax: Node) -> bool:
+    """Whether a layer has as many inputs as the softmax has heads, (..., heads, rows, columns)."""
+    if operator(node) not in {"linear", "conv2d", "batch_norm"} or len(shape(softmax)) < 4:
+        return False
+    weight, axis = node.args[1], 0 if operator(node) == "batch_norm" else 1
+    return isinstance(weight, Node) and shape(weight)[axis] == shape(softmax)[-3]
 
 
-def _after(node: Node, wanted: Callable[[Node], bool], through: Set[str]) -> Node | None:
+def _after(
+    node: Node, wanted: Callable[[Node], bool], through: Callable[[Node], bool]
+) -> Node | None:
     """Walk on from a node to the first wanted."""
     frontier, seen = list(node.users), set()
     while frontier:
@@ -217,7 +226,7 @@ def _after(node: Node, wanted: Callable[[Node], bool], through: Set[str]) -> Nod
         seen.add(node)
         if wanted(node):
             return node
-        if operator(node) in through:
+        if through(node):
             frontier.extend(node.users)
     return None
 

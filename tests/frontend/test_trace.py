@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,26 @@ def test_a_network_that_takes_more_than_an_image() -> None:
         distillc.trace(Level(), torch.zeros(1, 3, 8, 8))
 
 
+def test_an_example_that_is_no_image() -> None:
+    images: Any = (torch.zeros(1, 3, 8, 8), torch.ones(1))
+    with pytest.raises(TraceError, match=r"must be an image .* not a tuple"):
+        distillc.trace(nn.Conv2d(3, 3, 1), images)
+
+
+def test_weights_of_another_kind_name_the_line_and_what_to_call() -> None:
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1).half()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x)
+
+    with pytest.raises(TraceError, match=r"module.float\(\).cpu\(\)") as caught:
+        distillc.trace(Halved(), torch.zeros(1, 3, 8, 8))
+    assert "test_trace.py" in str(caught.value)
+
+
 def test_a_network_without_a_signature() -> None:
     traced = torch.jit.trace(nn.Conv2d(3, 3, 3, padding=1).eval(), torch.rand(1, 3, 8, 8))
     assert distillc.trace(traced, torch.rand(1, 3, 8, 8)).scale == 1
@@ -91,8 +113,9 @@ def test_normalization_by_torchvision(inplace: bool) -> None:
         transforms.Normalize([0.5], [0.0])(x)
 
 
-def test_what_cannot_be_exported_names_the_line() -> None:
+def test_what_cannot_be_exported_names_the_line(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TraceError, match="cannot be exported") as caught:
         export_program(Branching(), (1, 3, 8, 8))
+    assert capfd.readouterr() == ("", "")  # torch would print the graph so far
     assert "test_trace.py" in str(caught.value)
     assert "tensor values" in str(caught.value)

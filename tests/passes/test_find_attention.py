@@ -367,6 +367,14 @@ def test_linear_attention(softmax: bool) -> None:
     assert not [note for note in net.log[-1].notes if "softmax" in note]
 
 
+def test_linear_attention_after_linear_attention() -> None:
+    """A softmax over keys is none over what the block before made, though their shapes agree."""
+    blocks = nn.Sequential(*(Residual(LinearAttention(8, True)) for _ in range(3)))
+    found = find(around(blocks)).blocks
+    assert [each.name for each in found] == ["1.0", "1.1", "1.2"]
+    assert {each.kind for each in found} == {"linear"}
+
+
 class Pooling(nn.Module):
     """A context vector of softmax weights and pixels: no attention."""
 
