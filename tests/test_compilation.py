@@ -171,8 +171,15 @@ def test_refusals(tmp_path: Path) -> None:
 
     class Spectrum(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.fft.rfft2(x).exp().abs()
+            return torch.fft.rfft2(x).tanh().abs()
 
-    with pytest.raises(LoweringError, match=r"exp\.default"):
+    with pytest.raises(LoweringError, match=r"tanh\.default"):
         distillc.compile(Spectrum(), "host", (16, 16), directory=tmp_path)
+
+    class Infinite(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x / (x - x)
+
+    with pytest.raises(LoweringError, match="output is not finite"):
+        distillc.compile(Infinite(), "host", (16, 16), directory=tmp_path)
     assert list(tmp_path.iterdir()) == []

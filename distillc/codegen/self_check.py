@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from distillc.errors import LoweringError
 from distillc.frontend.static_form import StableSorts
 
 MOST = 4096
@@ -46,9 +47,17 @@ def self_check(module: nn.Module, shape: tuple[int, ...], max_error: float) -> S
         module: Takes one float32 tensor.
         shape: Its shape.
         max_error: See `SelfCheck`.
+
+    Raises:
+        LoweringError: It computes infinite values, or none.
     """
     with torch.no_grad(), StableSorts():
         output = module(torch.from_numpy(check_image(shape)))
+    if not output.isfinite().all():
+        raise LoweringError(
+            "the network's output is not finite on an image of random values in [0, 1)",
+            hint="check its weights, and the range of values that it expects",
+        )
     return SelfCheck(output.numpy(), max_error)
 
 
