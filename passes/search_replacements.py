@@ -191,7 +191,8 @@ class SearchReplacements(Pass):
             for aim, count in rounds:
                 done = [each for each in entries if each["aim"] == aim][:count]
                 found |= {space.choice(each["decisions"]): each["psnr"] for each in done}
-                shown.update(len(found), "remembered")
+                if done:
+                    shown.update(len(found), "remembered")
                 for number in range(len(done), count):
                     choice: Choice | None
                     if aim is None and number < len(fixed):

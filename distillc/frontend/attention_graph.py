@@ -164,16 +164,31 @@ def _before(
     through: Callable[[Node], bool] = _keeps,
 ) -> Node | None:
     """Walk back from some nodes, through what leaves an attention one, to the first wanted."""
+    return _first(
+        [each for each in nodes if each in live],
+        wanted,
+        through,
+        lambda node: [each for each in node.all_input_nodes if each in live],
+    )
+
+
+def _first(
+    nodes: Iterable[Node],
+    wanted: Callable[[Node], bool],
+    through: Callable[[Node], bool],
+    neighbours: Callable[[Node], Iterable[Node]],
+) -> Node | None:
+    """Return the nearest node that is wanted, breadth first from some."""
     frontier, seen = list(nodes), set()
     while frontier:
         node = frontier.pop(0)
-        if node in seen or node not in live:
+        if node in seen:
             continue
         seen.add(node)
         if wanted(node):
             return node
         if through(node):
-            frontier.extend(node.all_input_nodes)
+            frontier.extend(neighbours(node))
     return None
 
 
@@ -218,17 +233,7 @@ def _after(
     node: Node, wanted: Callable[[Node], bool], through: Callable[[Node], bool]
 ) -> Node | None:
     """Walk on from a node to the first wanted."""
-    frontier, seen = list(node.users), set()
-    while frontier:
-        node = frontier.pop(0)
-        if node in seen:
-            continue
-        seen.add(node)
-        if wanted(node):
-            return node
-        if through(node):
-            frontier.extend(node.users)
-    return None
+    return _first(node.users, wanted, through, lambda each: each.users)
 
 
 def _linear(product: Node, live: set[Node], taken: set[Node]) -> tuple[Node, Node] | None:

@@ -105,8 +105,9 @@ codes of RestoreFormer, CodeFormer, FeMaSR and AdaCode could flip likewise; one 
 
 {table}
 
-CodeFormer takes 512x512 alone, and its widths are fixed in its code: 399 GMACs, an inference
-under qemu takes about 50 minutes of processor time. Its teacher and hybrid ran side by side.
+CodeFormer takes 512x512 alone, and its widths are fixed in its code: 399 GMACs
+(counted by hand with torch's `FlopCounterMode`). Its teacher and hybrid ran side by side under
+qemu, beside other work; `s` is the sum of both.
 
 Real weights: `distillc convert craft_x4.pth --task sr:scale=4 --size 64 --budget smoke` (CRAFT,
 MIT, Amazingren/NTIRE2024_ESR) and `dctlsa_x2.pt` with `sr:scale=2` (DCTLSA, zengkun301/DCTLSA) go

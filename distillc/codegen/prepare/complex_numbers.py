@@ -177,6 +177,10 @@ def _where(condition: Tensor, a: Any, b: Any) -> Pair:
     return Pair(torch.where(condition, *real), torch.where(condition, *imag))
 
 
+def _polar(size: Tensor, angle: Tensor) -> Pair:
+    return Pair(size * angle.cos(), size * angle.sin())
+
+
 def _product(a: Pair, b: Pair) -> Pair:
     return Pair(a.real @ b.real - a.imag @ b.imag, a.real @ b.imag + a.imag @ b.real)
 
@@ -202,10 +206,8 @@ def _transform(x: Pair, dim: list[int], sign: int) -> Pair:
     for axis in dim:
         matrix = _matrix(x.real.shape[axis], sign)
         moved = x.map(lambda part, axis=axis: part.movedim(axis, -1))  # type: ignore[misc]
-        x = Pair(
-            moved.real @ matrix.real - moved.imag @ matrix.imag,
-            moved.real @ matrix.imag + moved.imag @ matrix.real,
-        ).map(lambda part, axis=axis: part.movedim(-1, axis))  # type: ignore[misc]
+        y = _product(moved, matrix)
+        x = y.map(lambda part, axis=axis: part.movedim(-1, axis))  # type: ignore[misc]
     return x
 
 
@@ -256,7 +258,7 @@ MAKERS: dict[Any, Callable[..., Any]] = {
     aten._fft_c2r.default: _fft_c2r,
     aten._to_copy.default: _to_copy,
     aten.complex.default: Pair,
-    aten.polar.default: lambda size, angle: Pair(size * angle.cos(), size * angle.sin()),
+    aten.polar.default: _polar,
     aten.view_as_complex.default: lambda x: Pair(x[..., 0], x[..., 1]),
 }
 """Operators whose inputs may be real."""
@@ -270,7 +272,7 @@ OPERATORS: dict[Any, Callable[..., Any]] = {
     aten._conj.default: lambda x: Pair(x.real, -x.imag),
     aten.angle.default: lambda x: torch.atan2(x.imag, x.real),
     aten.abs.default: _abs,
-    aten.exp.default: lambda x: Pair(x.real.exp() * x.imag.cos(), x.real.exp() * x.imag.sin()),
+    aten.exp.default: lambda x: _polar(x.real.exp(), x.imag),
     aten.where.self: _where,
     aten.mm.default: _product,
     aten.bmm.default: _product,
