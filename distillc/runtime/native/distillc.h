@@ -39,7 +39,8 @@ typedef enum distillc_format {
   DISTILLC_RGBA8 = 2     /* pixels of four bytes; the network sees the first three */
 } distillc_format;
 
-/* An image in the caller's memory. */
+/* An image in the caller's memory. Strides are checked against its size, and that it ends where the
+ * addresses of a process do (512 GiB); how large the caller's memory is only the caller knows. */
 typedef struct distillc_image {
   void *data;
   distillc_format format;
@@ -102,7 +103,9 @@ DISTILLC_API const char *distillc_model_kernel(const distillc_model *model, int3
 /* Describes a model. */
 DISTILLC_API distillc_status distillc_model_info(const distillc_model *model, distillc_info *info);
 
-/* Frees a model; null is allowed. It must not be running. */
+/* Frees a model; null is allowed. It must not be running. What a call with a model that was destroyed
+ * does is undefined; a library whose sources are compiled with -DDISTILLC_CHECKED refuses it
+ * (DISTILLC_BAD_ARGUMENT), and never gives the few bytes of such a model back. */
 DISTILLC_API void distillc_model_destroy(distillc_model *model);
 
 /* What the last call in this thread complained about; "" after success. */

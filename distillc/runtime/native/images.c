@@ -5,6 +5,18 @@
 #include "bytes.h"
 #include "error.h"
 
+enum { ADDRESS_BITS = 39 };  // of a process on Android, the least of all targets
+
+// Whether an image ends before its addresses do: strides that say otherwise are wrong.
+static int in_memory(const distillc_image *image, size_t row, int32_t planes) {
+  size_t rows, others, bytes, end;
+  return !__builtin_mul_overflow(image->row_stride, (size_t)image->height - 1, &rows) &&
+         !__builtin_mul_overflow(image->plane_stride, (size_t)planes - 1, &others) &&
+         !__builtin_add_overflow(rows, others, &bytes) &&
+         !__builtin_add_overflow(bytes, row, &bytes) && bytes <= (size_t)1 << ADDRESS_BITS &&
+         !__builtin_add_overflow((uintptr_t)image->data, bytes, &end);
+}
+
 distillc_status dc_check_image(distillc_image *image, const char *what, const int32_t shape[3]) {
   if (!image->data) return dc_fail(DISTILLC_BAD_ARGUMENT, "the %s has no data", what);
   if (image->format < DISTILLC_NCHW_F32 || image->format > DISTILLC_RGBA8)
@@ -28,6 +40,8 @@ distillc_status dc_check_image(distillc_image *image, const char *what, const in
   if (!image->plane_stride) image->plane_stride = plane;
   if (image->row_stride < row || image->plane_stride < plane)
     return dc_fail(DISTILLC_BAD_ARGUMENT, "the rows or planes of the %s overlap", what);
+  if (!in_memory(image, row, image->format == DISTILLC_NCHW_F32 ? channels : 1))
+    return dc_fail(DISTILLC_BAD_ARGUMENT, "the strides of the %s do not fit the memory", what);
   if (!bytes && ((uintptr_t)image->data | image->row_stride | image->plane_stride) % sizeof(float))
     return dc_fail(DISTILLC_BAD_ARGUMENT, "the floats of the %s do not lie at multiples of 4",
                    what);

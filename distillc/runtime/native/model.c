@@ -21,7 +21,22 @@ struct distillc_model {
   dc_tensor *tensors;
   dc_value *arguments;  // of all calls, one after the other
   atomic_flag busy;
+#ifdef DISTILLC_CHECKED
+  uint32_t alive;
+#endif
 };
+
+#ifdef DISTILLC_CHECKED
+enum { ALIVE = 0x64635f6d };
+#endif
+
+distillc_status dc_check_model(const distillc_model *model) {
+  if (!model) return dc_fail(DISTILLC_BAD_ARGUMENT, "the model is null");
+#ifdef DISTILLC_CHECKED
+  if (model->alive != ALIVE) return dc_fail(DISTILLC_BAD_ARGUMENT, "the model was destroyed");
+#endif
+  return DISTILLC_OK;
+}
 
 static void prepare(distillc_model *model) {
   const dc_network *net = &dc_the_network;
@@ -60,6 +75,9 @@ distillc_status distillc_model_create(const distillc_options *options, distillc_
     return dc_fail(DISTILLC_NO_MEMORY, "no memory for a model");
   }
   made->weights = weights;
+#ifdef DISTILLC_CHECKED
+  made->alive = ALIVE;
+#endif
   atomic_flag_clear(&made->busy);
   void *arena = NULL;
   if (!posix_memalign(&arena, DC_ALIGNMENT, net->arena_bytes)) made->arena = arena;
@@ -83,18 +101,24 @@ distillc_status distillc_model_create(const distillc_options *options, distillc_
 }
 
 void distillc_model_destroy(distillc_model *model) {
-  if (!model) return;
+  if (!model || dc_check_model(model)) return;
   dc_pool_destroy(model->pool);
   free(model->arguments);
   free(model->tensors);
   free(model->arena);
   dc_close_weights(&model->weights);
+#ifdef DISTILLC_CHECKED
+  model->alive = 0;  // and its memory goes to nobody else: later calls find it
+#else
   free(model);
+#endif
 }
 
 distillc_status distillc_model_info(const distillc_model *model, distillc_info *info) {
   const dc_network *net = &dc_the_network;
-  if (!model || !info) return dc_fail(DISTILLC_BAD_ARGUMENT, "a pointer is null");
+  if (!info) return dc_fail(DISTILLC_BAD_ARGUMENT, "`info` is null");
+  const distillc_status status = dc_check_model(model);
+  if (status) return status;
   *info = (distillc_info){
       .api_version = DISTILLC_API_VERSION,
       .name = net->name,
@@ -154,9 +178,11 @@ const float *dc_model_output(const distillc_model *model) {
 static distillc_status run(distillc_model *model, const distillc_image *input,
                            const distillc_image *output, double *milliseconds) {
   const dc_network *net = &dc_the_network;
-  if (!model || !input || !output) return dc_fail(DISTILLC_BAD_ARGUMENT, "a pointer is null");
+  distillc_status status = dc_check_model(model);
+  if (status) return status;
+  if (!input || !output) return dc_fail(DISTILLC_BAD_ARGUMENT, "an image is null");
   distillc_image from = *input, to = *output;
-  distillc_status status = dc_check_image(&from, "input", net->input);
+  status = dc_check_image(&from, "input", net->input);
   if (!status) status = dc_check_image(&to, "output", net->output);
   if (status || (status = dc_take_model(model))) return status;
   dc_read_window(&from, net->input, 0, 0, dc_model_input(model));
@@ -182,6 +208,6 @@ distillc_status distillc_model_profile(distillc_model *model, const distillc_ima
 }
 
 const char *distillc_model_kernel(const distillc_model *model, int32_t step) {
-  return model && step >= 0 && step < dc_the_network.call_count ? dc_the_network.calls[step].name
+  return !dc_check_model(model) && step >= 0 && step < dc_the_network.call_count ? dc_the_network.calls[step].name
                                                                 : NULL;
 }

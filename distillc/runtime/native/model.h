@@ -4,6 +4,9 @@
 
 #include "distillc.h"
 
+// Refuses null, and in checked builds (DISTILLC_CHECKED) a model that was destroyed.
+distillc_status dc_check_model(const distillc_model *model);
+
 // Takes a model for this thread; where that fails another has it.
 distillc_status dc_take_model(distillc_model *model);
 void dc_give_model(distillc_model *model);

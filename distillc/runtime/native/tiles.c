@@ -103,7 +103,9 @@ static distillc_status run_tiles(distillc_model *model, const distillc_image *in
 distillc_status distillc_model_restore(distillc_model *model, const distillc_image *input,
                                        const distillc_image *output, int32_t overlap) {
   const dc_network *net = &dc_the_network;
-  if (!model || !input || !output) return dc_fail(DISTILLC_BAD_ARGUMENT, "a pointer is null");
+  distillc_status status = dc_check_model(model);
+  if (status) return status;
+  if (!input || !output) return dc_fail(DISTILLC_BAD_ARGUMENT, "an image is null");
   const int32_t height = net->input[1], width = net->input[2], scale = net->output[1] / height;
   if (input->height == height && input->width == width)
     return distillc_model_run(model, input, output);
@@ -122,7 +124,7 @@ distillc_status distillc_model_restore(distillc_model *model, const distillc_ima
   const int32_t given[] = {net->input[0], input->height, input->width},
                 made[] = {net->output[0], input->height * scale, input->width * scale};
   distillc_image from = *input, to = *output;
-  distillc_status status = dc_check_image(&from, "input", given);
+  status = dc_check_image(&from, "input", given);
   if (!status) status = dc_check_image(&to, "output", made);
   size_t bytes;
   if (!status && (__builtin_mul_overflow((size_t)made[1], (size_t)made[2], &bytes) ||
