@@ -6,6 +6,8 @@ and is part of the public interface: codes are never reused.
 
 from __future__ import annotations
 
+from distillc.printable import printable
+
 
 def reason(error: BaseException, line: int = 0, longest: int = 200) -> str:
     """Return one line of what an error says, for a message of ours; its name where it says nothing.
@@ -21,6 +23,8 @@ def reason(error: BaseException, line: int = 0, longest: int = 200) -> str:
 class DistillcError(Exception):
     """Base of every error that a user can cause or mend.
 
+    Names in it may come from files: what a terminal acts on is escaped, long words are shortened.
+
     Args:
         what: One sentence: what went wrong.
         where: Module path, file, source line or operator; omitted when `what` holds it.
@@ -30,9 +34,9 @@ class DistillcError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        self.what = what
-        self.where = where
-        self.hint = hint
+        self.what = printable(what)
+        self.where = where and printable(where)
+        self.hint = hint and printable(hint)
         super().__init__(self.__str__())
 
     def __str__(self) -> str:

@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from distillc.errors import PassError, PreconditionError, UsageError
 from distillc.network import Network, PassRecord
+from distillc.printable import escaped
 from distillc.workdir import WorkDir, write_json, write_text
 
 
@@ -262,4 +263,4 @@ def dump_text(net: Network) -> str:
     for point in net.front:
         replaced = sum(label != "keep" for label in point.decisions.values())
         lines.append(f"  point psnr={point.psnr:.3f} cost={point.cost:.4g} replaced={replaced}")
-    return "\n".join(lines) + "\n"
+    return escaped("\n".join(lines) + "\n")

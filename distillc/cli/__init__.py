@@ -7,7 +7,7 @@ import sys
 import traceback
 
 import click
-from rich.console import Console
+from rich.text import Text
 
 from distillc import __version__
 from distillc.cli.bench import bench
@@ -18,9 +18,11 @@ from distillc.cli.inspect import inspect
 from distillc.cli.passes import passes
 from distillc.cli.run import run
 from distillc.cli.targets import targets
+from distillc.cli.terminal import Terminal
 from distillc.cli.tune import tune
 from distillc.cli.verify import verify
 from distillc.errors import DistillcError
+from distillc.printable import escaped, printable
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 checkpoint, 4 tracing,
@@ -65,11 +67,12 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
+        error.message = printable(error.message)
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        Console(stderr=True).print(
-            "[yellow]interrupted[/]: finished work is kept; the same command goes on"
+        Terminal(stderr=True).print(
+            Text("interrupted", "yellow") + ": finished work is kept; the same command goes on"
         )
         sys.exit(130)
     except DistillcError as error:
@@ -77,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except Exception as error:
         if "--debug" in words:
-            traceback.print_exc()
+            _print_traceback()
         hint = "run again as `distillc --debug ...` and report the traceback"
         unexpected = DistillcError(f"unexpected {type(error).__name__}: {error}", hint=hint)
         _show(unexpected, as_json="--json" in words, debug=False)
@@ -87,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _show(error: DistillcError, *, as_json: bool, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
+        _print_traceback()
     if as_json:
         fields = {
             "error": type(error).__name__,
@@ -98,6 +101,8 @@ def _show(error: DistillcError, *, as_json: bool, debug: bool) -> None:
         }
         click.echo(json.dumps(fields, indent=2))
         return
-    console = Console(stderr=True, highlight=False)
-    console.print("[bold red]error:[/] ", end="")
-    console.print(str(error), markup=False, soft_wrap=True)
+    Terminal(stderr=True).print(Text("error:", "bold red"), str(error), soft_wrap=True)
+
+
+def _print_traceback() -> None:
+    print(escaped(traceback.format_exc()), file=sys.stderr, end="")

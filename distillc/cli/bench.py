@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from distillc.cli.common import DEVICES, echo_json, json_option
+from distillc.cli.terminal import Terminal
 
 
 @click.command(
@@ -32,4 +32,4 @@ def bench(bundle: Path, device: str, threads: int, runs: int, as_json: bool) -> 
     if as_json:
         echo_json(asdict(stats))
         return
-    Console().print(stats_table(stats))
+    Terminal().print(stats_table(stats))

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
 from distillc.budgets import BUDGETS
 from distillc.cli.common import (
@@ -18,6 +17,7 @@ from distillc.cli.common import (
     load_options,
     progress_display,
 )
+from distillc.cli.terminal import Terminal
 from distillc.errors import UsageError
 
 
@@ -216,7 +216,7 @@ def convert(
     if as_json:
         echo_json({"bundle": str(result.bundle.path), **result.bundle.manifest})
         return
-    Console().print(summary(result.bundle.manifest, result.bundle.path))
+    Terminal().print(summary(result.bundle.manifest, result.bundle.path))
 
 
 ONNX_OPTIONS = {
@@ -251,11 +251,11 @@ def _convert_onnx(path: str, as_json: bool, **options: Any) -> None:
     from distillc.runtime.verify import Verification
 
     if not as_json:
-        Console(stderr=True).print(NOTICE, style="yellow", soft_wrap=True)
+        Terminal(stderr=True).print(NOTICE, style="yellow", soft_wrap=True)
     with progress_display(quiet=as_json) as progress:
         bundle = convert_onnx(path, **options, progress=progress)
     if as_json:
         echo_json({"bundle": str(bundle.path), **bundle.manifest})
         return
-    Console().print(verification_table(Verification(**bundle.manifest["metrics"]["verification"])))
-    click.echo(str(bundle.path))
+    Terminal().print(verification_table(Verification(**bundle.manifest["metrics"]["verification"])))
+    Terminal().print(str(bundle.path), soft_wrap=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from distillc.cli.common import DEVICES, echo_json, json_option
+from distillc.cli.terminal import Terminal
 
 
 @click.command(
@@ -30,7 +31,7 @@ def doctor(device: str, as_json: bool) -> None:
     else:
         table = Table("what", "", "seen")
         for finding in findings:
-            table.add_row(finding.what, "ok" if finding.well else "[red]no[/]", finding.seen)
-        Console().print(table)
+            table.add_row(finding.what, "ok" if finding.well else Text("no", "red"), finding.seen)
+        Terminal().print(table)
     if not all(finding.well for finding in findings):
         raise DeviceError(f"{device} is not ready", hint=f"mend: {findings[-1].what}")

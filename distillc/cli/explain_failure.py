@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from distillc.cli.common import Size, echo_json, json_option, load_options
+from distillc.cli.terminal import Terminal
 
 
 @click.command(
@@ -53,7 +53,7 @@ def explain_failure(
         facts = {**asdict(culprit), "reproduction": str(out)} if culprit else None
         echo_json({"culprit": facts})
         return
-    console = Console(highlight=False)
+    console = Terminal()
     if not culprit:
         console.print(f"compiled for {target}, {net.name} agrees with torch")
         return

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from rich.console import Console
 
 from distillc.cli.common import Size, echo_json, json_option, load_options
+from distillc.cli.terminal import Terminal
 
 
 @click.command(
@@ -37,4 +37,4 @@ def inspect(
     if as_json:
         echo_json({**dump_data(net), "source": dict(net.source), "scale": net.scale})
         return
-    Console().print(block_tree(net))
+    Terminal().print(block_tree(net))

@@ -7,10 +7,10 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from distillc.cli.common import echo_json, json_option
+from distillc.cli.terminal import Terminal
 
 
 @click.command()
@@ -37,4 +37,4 @@ def passes(as_json: bool) -> None:
     table = Table("pass", "does", "after")
     for row in rows:
         table.add_row(row["name"], row["does"], ", ".join(row["after"]))
-    Console().print(table)
+    Terminal().print(table)

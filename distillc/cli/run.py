@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from distillc.cli.common import DEVICES, echo_json, json_option
+from distillc.cli.terminal import Terminal
 
 
 @click.command(
@@ -44,4 +44,4 @@ def run(
     if as_json:
         echo_json({"result": str(result), "width": width, "height": height})
         return
-    Console().print(f"{result}: {width}x{height}", highlight=False)
+    Terminal().print(f"{result}: {width}x{height}")

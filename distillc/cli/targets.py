@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from distillc.cli.common import echo_json, json_option
+from distillc.cli.terminal import Terminal
 
 
 @click.command()
@@ -30,4 +30,4 @@ def targets(as_json: bool) -> None:
         simd = f"{target.vector_bits} bit x {target.registers}"
         devices = ", ".join(target.devices)
         table.add_row(target.name, target.cpu, target.triple, cores, simd, devices)
-    Console().print(table)
+    Terminal().print(table)

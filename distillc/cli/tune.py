@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from distillc.cli.common import (
     DEVICES,
@@ -17,6 +16,7 @@ from distillc.cli.common import (
     load_options,
     progress_display,
 )
+from distillc.cli.terminal import Terminal
 
 
 @click.command(
@@ -73,4 +73,4 @@ def tune(
     if as_json:
         echo_json({**asdict(result), "path": str(result.path)})
         return
-    Console().print(tuning_table(result))
+    Terminal().print(tuning_table(result))

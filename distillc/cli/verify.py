@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from distillc.cli.common import DEVICES, echo_json, json_option
+from distillc.cli.terminal import Terminal
 
 
 @click.command(
@@ -45,4 +45,4 @@ def verify(bundle: Path, device: str | None, data: Path | None, images: int, as_
     if as_json:
         echo_json({**asdict(result), "quality": quality})
         return
-    Console().print(verification_table(result, quality))
+    Terminal().print(verification_table(result, quality))
