@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
@@ -22,7 +23,7 @@ from distillc.cli.terminal import Terminal
 from distillc.cli.tune import tune
 from distillc.cli.verify import verify
 from distillc.errors import DistillcError
-from distillc.printable import escaped, printable
+from distillc.printable import escaped
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 checkpoint, 4 tracing,
@@ -67,8 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.message = printable(error.message)
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(escaped(shown.getvalue()), err=True, nl=False)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         Terminal(stderr=True).print(
