@@ -16,16 +16,18 @@ from torch import Tensor, nn
 from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
 from distillc.codegen.self_check import self_check
+from distillc.errors import StorageError, UsageError
 from distillc.frontend.padding import Padded
 from distillc.frontend.static_form import StableSorts
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.runtime import app, native
-from distillc.runtime.bundle import HEADER, LIBRARY, Bundle, create_bundle
+from distillc.runtime.bundle import Bundle, create_bundle
 from distillc.runtime.library import weights_of
+from distillc.runtime.manifest import HEADER, LIBRARY, PARTS, Manifest
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
-from distillc.workdir import write_tensors
+from distillc.workdir import storage_errors, write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +58,19 @@ def compile(
             model is created. Input, output and the bundle's other forms stay float32.
         weights_beside: Put the weights of the libraries into a file of their own, `model.weights`,
             which all processes that run the network share.
-        directory: Where the files go; a temporary folder by default.
+        directory: Where the files go, empty or not there yet; a temporary folder by default.
         reference: The input whose output is stored for checks, (1, C, H, W) float32; by default
             random numbers in [0, 1).
-        manifest: Further entries of the manifest.
+        manifest: Further entries of the manifest, JSON values.
         records: A file of tuning records beside the shipped and the user's own.
 
     Raises:
-        UsageError: Unknown target or precision.
+        UsageError: Unknown target or precision, or entries that the manifest has already.
+        StorageError: The directory is not empty, or cannot be written.
         TraceError: The network cannot take this size, or cannot be exported.
         LoweringError: An operator cannot be compiled, or linking fails.
     """
+    further = _check_entries(manifest)
     chosen = get_target(target)
     numbers = get_precision(precision)
     if numbers.arithmetic == "fp16" and not chosen.half:
@@ -77,7 +81,7 @@ def compile(
     if fitting != size:
         module = Padded(module, fitting, net.scale)
     shape = (1, net.in_channels, *size)
-    folder = directory or Path(tempfile.mkdtemp(prefix="distillc-"))
+    folder = _empty_folder(directory)
     program = export_program(module, shape)
     stem = file_stem(net.name)
     files = {"bench": f"{stem}-bench"}
@@ -104,23 +108,54 @@ def compile(
     with torch.no_grad(), StableSorts():
         output = module(reference)
     write_tensors(folder / "reference.safetensors", {"input": reference, "output": output})
-    return create_bundle(
-        folder,
-        {
-            "name": net.name,
-            "target": chosen.name,
-            "devices": list(chosen.devices),
-            "precision": numbers.name,
-            **files,
-            "size": list(size),
-            "scale": net.scale,
-            "input_shape": list(library.input_shape),
-            "output_shape": list(library.output_shape),
-            "planned_bytes": library.planned_bytes,
-            "source": dict(net.source),
-            **(manifest or {}),
-        },
-    )
+    facts = {
+        "name": net.name,
+        "target": chosen.name,
+        "devices": list(chosen.devices),
+        "precision": numbers.name,
+        **files,
+        "size": list(size),
+        "scale": net.scale,
+        "input_shape": list(library.input_shape),
+        "output_shape": list(library.output_shape),
+        "planned_bytes": library.planned_bytes,
+        "source": dict(net.source),
+        **further,
+    }
+    names = [*PARTS, *app.FILES, *files.values()]
+    if weights_beside:
+        names.append(weights_of(folder / LIBRARY).name)
+    return create_bundle(folder, facts, names)
+
+
+OURS = frozenset(Manifest.model_fields) - {"task", "decisions", "metrics"} | {"source"}
+"""Entries of the manifest that `compile` writes, or that say what was checked."""
+
+
+def _check_entries(manifest: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the caller's entries, which must not speak for us: `verified` above all."""
+    if taken := sorted(OURS & (manifest or {}).keys()):
+        raise UsageError(
+            f"the manifest has these entries already: {', '.join(taken)}",
+            hint="give yours other names",
+        )
+    return manifest or {}
+
+
+def _empty_folder(directory: Path | None) -> Path:
+    """Return a folder that holds nothing that could be overwritten."""
+    if directory is None:
+        return Path(tempfile.mkdtemp(prefix="distillc-"))
+    with storage_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        found = sorted(each.name for each in directory.iterdir())
+    if found:
+        raise StorageError(
+            f"the folder for the bundle is not empty: it holds {found[0]}",
+            where=str(directory),
+            hint="give an empty folder, or one that does not exist yet",
+        )
+    return directory
 
 
 def file_stem(name: str) -> str:

@@ -302,15 +302,16 @@ def convert(
                 },
                 "log": [asdict(record) for record in net.log],
             }
-            plot = bundle.path / "front.png"
+            plot, report = bundle.path / "front.png", bundle.path / "report.html"
             plot_front(plot, net.metrics["search"])
             write_report(
                 {**bundle.manifest, **entries},
-                bundle.path / "report.html",
+                report,
                 plot,
                 _pictures(teacher, net, images),
             )
-            bundle = bundle.annotate(entries).save(job.out, overwrite=overwrite)
+            bundle = bundle.annotate(entries, (plot.name, report.name))
+            bundle = bundle.save(job.out, overwrite=overwrite)
             shown.update(5, str(job.out))
     return Result(net, bundle)
 

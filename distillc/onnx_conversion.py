@@ -87,7 +87,9 @@ def convert_onnx(
         shown.update(1, "library built")
         metrics = {"verification": asdict(verify_bundle(bundle, pairs, original=original))}
         shown.update(2, "verified")
-        write_report({**bundle.manifest, "metrics": metrics}, bundle.path / "report.html")
-        bundle = bundle.annotate({"metrics": metrics}).save(job.out, overwrite=overwrite)
+        report = bundle.path / "report.html"
+        write_report({**bundle.manifest, "metrics": metrics}, report)
+        bundle = bundle.annotate({"metrics": metrics}, [report.name])
+        bundle = bundle.save(job.out, overwrite=overwrite)
         shown.update(3, str(job.out))
     return bundle

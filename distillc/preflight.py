@@ -10,10 +10,10 @@ from distillc.budgets import Budget, get_budget
 from distillc.codegen.tuner import TuningResult
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import Task, check_scale, parse_task
-from distillc.errors import StorageError
 from distillc.network import Network
 from distillc.pipeline import Context
 from distillc.runtime.devices import get_device
+from distillc.runtime.place import check_place
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
 from distillc.tuning import tune
@@ -51,7 +51,7 @@ def accept(
 
     Raises:
         UsageError: An unknown target, task, budget or precision.
-        StorageError: The bundle exists and is not to be overwritten.
+        StorageError: A bundle cannot be written there; see `check_place`.
     """
     place = Path(out) if out else Path(f"{Path(source).stem}.distillc")
     job = Job(
@@ -61,10 +61,7 @@ def accept(
         get_precision(precision).name,
         place,
     )
-    if place.exists() and not overwrite:
-        raise StorageError(
-            "the bundle exists already", where=str(place), hint="choose --out, or add --overwrite"
-        )
+    check_place(place, overwrite)
     return job
 
 

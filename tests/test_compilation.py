@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -12,7 +13,7 @@ from torch import nn
 from torchvision.ops import DeformConv2d
 
 import distillc
-from distillc.errors import LoweringError, TraceError, UsageError
+from distillc.errors import LoweringError, StorageError, TraceError, UsageError
 from distillc.network import KEEP
 from distillc.runtime.verify import verify_bundle
 from distillc.workdir import read_tensors
@@ -159,6 +160,22 @@ def test_a_size_that_is_no_multiple_is_padded(tmp_path: Path) -> None:
     np.testing.assert_allclose(bundle.run(x.numpy()), wanted, atol=1e-5)
     assert bundle.manifest["input_shape"] == [1, 3, 15, 11]
     verify_bundle(bundle)
+
+
+def test_nothing_in_a_folder_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text("of the user")
+    with pytest.raises(StorageError, match=r"not empty: it holds CMakeLists\.txt"):
+        distillc.compile(toy_network(), "host", (16, 16), directory=tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["CMakeLists.txt"]
+    assert (tmp_path / "CMakeLists.txt").read_text() == "of the user"
+    with pytest.raises(StorageError, match="cannot write"):
+        distillc.compile(toy_network(), "host", directory=tmp_path / "CMakeLists.txt")
+
+
+@pytest.mark.parametrize("entry", [{"verified": True}, {"format": 4}, {"scale": 2}, {"files": {}}])
+def test_the_manifest_is_not_spoken_for(tmp_path: Path, entry: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"already: {next(iter(entry))}"):
+        distillc.compile(toy_network(), "host", (16, 16), directory=tmp_path, manifest=entry)
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -80,19 +80,19 @@ def compare(
         )
     chosen = get_device(device)
     for bundle in bundles:
-        if not chosen.programs and device not in bundle.manifest["devices"]:
+        if not chosen.programs and device not in bundle.facts.devices:
             raise UsageError(
-                f"a bundle for {bundle.manifest['target']} does not run on {device}",
+                f"a bundle for {bundle.facts.target} does not run on {device}",
                 where=str(bundle.path),
                 hint="convert with --target host to time it here",
             )
-    shapes = {tuple(bundle.manifest["input_shape"]) for bundle in bundles}
+    shapes = {bundle.facts.input_shape for bundle in bundles}
     if len(shapes) > 1:
         raise UsageError(f"bundles of different input shapes cannot be compared: {sorted(shapes)}")
     return time_libraries(
         [bundle.file_for(chosen) for bundle in bundles],
         shapes.pop(),
-        bundles[0].manifest["output_shape"],
+        bundles[0].facts.output_shape,
         device,
         threads,
         runs,

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distillc.errors import StorageError, UsageError, VerificationError
+from distillc.errors import UsageError, VerificationError, reason
 from distillc.runtime.benchmark import Stats, compare
 from distillc.runtime.devices import get_device
 from distillc.runtime.devices.base import Device
-from distillc.workdir import file_digest, storage_errors, write_json
-
-FORMAT = 3
-"""Version of the bundle's layout; others are refused."""
-
-LIBRARY = "model.so"
-HEADER = "distillc.h"
-MANIFEST = "manifest.json"
-PARTS = (
+from distillc.runtime.manifest import (
+    AGAIN,
+    FORMAT,
     LIBRARY,
-    HEADER,
-    "hybrid.pt2",
-    "weights.safetensors",
-    "model.onnx",
-    "reference.safetensors",
+    MANIFEST,
+    Manifest,
+    check_manifest,
+    read_manifest,
 )
-"""What every bundle has, besides the program that the manifest calls `bench`.
-
-A report and a plot may come on top, for a phone also the library that the manifest calls `android`.
-"""
+from distillc.runtime.place import heal, put_in_place
+from distillc.runtime.strict_json import plain_json
+from distillc.workdir import file_digest, storage_errors, write_json
 
 PACKAGES = ("distillc", "torch", "apache-tvm", "onnx", "onnxruntime")
 
@@ -59,40 +50,33 @@ class Bundle:
 
         Raises:
             UsageError: There is no bundle.
-            VerificationError: A file is missing, was changed or lies outside the folder, or the
-                bundle is too new.
+            VerificationError: A file is missing or was changed, or the manifest says what none
+                says, or has another format.
         """
         path = Path(path)
-        if not (path / MANIFEST).is_file():
-            raise UsageError(
-                "this is not a bundle" if path.exists() else "the bundle does not exist",
-                where=str(path),
-                hint=f"a bundle is a folder with {MANIFEST}, made by `distillc convert`",
-            )
         try:
-            manifest = json.loads((path / MANIFEST).read_text())
-            files = dict(manifest["files"])
-            form = int(manifest["format"])
-            complete = form != FORMAT or (
-                all(name in files for name in PARTS)
-                and all(manifest[key] for key in ("target", "devices", "bench", "scale", *_SHAPES))
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise VerificationError(
-                "the bundle's manifest is damaged", where=str(path / MANIFEST), hint=_AGAIN
-            ) from error
-        if form != FORMAT:
-            raise VerificationError(
-                f"the bundle has format {form}, this distillc reads {FORMAT}",
-                where=str(path),
-                hint="upgrade distillc" if form > FORMAT else _AGAIN,
-            )
-        if not complete:
-            raise VerificationError(
-                "the bundle's manifest is not complete", where=str(path / MANIFEST), hint=_AGAIN
-            )
-        _check_files(path, files)
+            if not (path / MANIFEST).is_file():
+                heal(path.resolve())
+            if not (path / MANIFEST).is_file():
+                raise UsageError(
+                    "this is not a bundle" if path.exists() else "the bundle does not exist",
+                    where=str(path),
+                    hint=f"a bundle is a folder with {MANIFEST}, made by `distillc convert`",
+                )
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
+            raise UsageError(f"this is not a bundle: {reason(error)}", where=str(path)) from error
+        manifest = read_manifest(path / MANIFEST)
+        _check_files(path, manifest["files"])
         return cls(path, manifest)
+
+    @property
+    def facts(self) -> Manifest:
+        """The manifest by type.
+
+        Raises:
+            VerificationError: It was changed to what no manifest says.
+        """
+        return check_manifest(self.manifest, self.path / MANIFEST)
 
     def run(
         self,
@@ -120,7 +104,8 @@ class Bundle:
             UsageError: Wrong shape or type, unknown device, or tiles that cannot overlap so.
             DeviceError: The device is incomplete, or running fails.
         """
-        _, channels, *tile = self.manifest["input_shape"]
+        facts = self.facts
+        _, channels, *tile = facts.input_shape
         given: tuple[int, ...] = ()
         if isinstance(x, np.ndarray) and x.dtype == np.float32:
             given = x.shape
@@ -137,8 +122,9 @@ class Bundle:
                 f"tiles of {tile[0]}x{tile[1]} cannot overlap by {overlap} pixels",
                 hint=f"choose 0 to {min(tile) // 2}",
             )
-        scale = self.manifest["scale"]
-        shape = (1, self.manifest["output_shape"][1], scale * given[2], scale * given[3])
+        if threads < 1:
+            raise UsageError(f"{threads} threads cannot run anything", hint="choose 1 or more")
+        shape = (1, facts.output_shape[1], facts.scale * given[2], facts.scale * given[3])
         share = -1 if overlap is None else overlap
         output, _ = chosen.run([self.file_for(chosen)], x, shape, threads=threads, overlap=share)
         return output
@@ -161,23 +147,27 @@ class Bundle:
 
     def file_for(self, device: Device) -> Path:
         """Return what a device runs: the library, or the program."""
-        return self.path / self.manifest["bench"] if device.programs else self.library
+        return self.path / self.facts.bench if device.programs else self.library
 
     def default_device(self) -> str:
         """Return the first device of the bundle's target."""
-        return str(self.manifest["devices"][0])
+        return self.facts.devices[0]
 
-    def annotate(self, entries: Mapping[str, Any]) -> Bundle:
+    def annotate(self, entries: Mapping[str, Any], files: Iterable[str] = ()) -> Bundle:
         """Return the bundle with further entries in its manifest, written to disk.
 
-        Files that are new in the folder are taken in.
+        Args:
+            entries: JSON values; they replace those of the same names.
+            files: Files in the folder that the bundle is to have too. Others stay strangers.
 
         Raises:
             VerificationError: A file is missing or was changed; nothing is written.
+            UsageError: The entries are not what a manifest says; nothing is written.
             StorageError: The manifest cannot be written.
         """
         _check_files(self.path, self.manifest["files"])
-        return create_bundle(self.path, {**self.manifest, **entries})
+        names = [*self.manifest["files"], *files]
+        return create_bundle(self.path, {**self.manifest, **entries}, names)
 
     def unmark(self) -> None:
         """Take away the mark of a verified bundle, on disk too, whatever its files are now."""
@@ -186,89 +176,85 @@ class Bundle:
             write_json(self.path / MANIFEST, self.manifest)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Bundle:
-        """Move the bundle to its final name.
+        """Give the bundle its final name.
+
+        What has the name now stays until the new bundle is whole and checked, then goes in one
+        step. A bundle alone is overwritten, and only without strange files: see `check_place`.
+
+        Args:
+            path: The name; a link stays, and what it points at is written.
+            overwrite: Whether a bundle that has the name may go.
 
         Raises:
             VerificationError: It was not verified, or a file was changed since.
             StorageError: The name is taken, or cannot be written.
-
-        What has the name now stays until the new bundle is whole and checked.
         """
         path = Path(path)
-        if not self.manifest.get("verified"):
+        if not self.facts.verified:
             raise VerificationError(
                 "the bundle was not verified, so it gets no name",
                 where=str(self.path),
                 hint="run distillc.runtime.verify.verify_bundle on it first",
             )
-        if path.exists() and not overwrite:
-            raise StorageError(
-                "the bundle exists already",
-                where=str(path),
-                hint="choose another name, or allow overwriting",
-            )
-        if path.exists() and not (path / MANIFEST).is_file():
-            raise StorageError(
-                "what would be overwritten is no bundle",
-                where=str(path),
-                hint="choose another name",
-            )
-        partial, former = (path.with_name(path.name + end) for end in (".partial", ".former"))
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for left in (partial, former):  # by a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            try:
-                partial.mkdir()
-                for name in self.manifest["files"]:
-                    shutil.copy2(self.path / name, partial)
-                write_json(partial / MANIFEST, self.manifest)
-                _check_files(partial, self.manifest["files"], self.path)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
-            if path.exists():
-                path.rename(former)
-            partial.rename(path)
-            shutil.rmtree(former, ignore_errors=True)
+        put_in_place(path, overwrite, self.manifest["files"], self._copy_to)
         return Bundle.open(path)
 
-
-_AGAIN = "convert again: `distillc convert` goes on from its work directory"
-_SHAPES = ("size", "input_shape", "output_shape")
+    def _copy_to(self, folder: Path) -> None:
+        for name in self.manifest["files"]:
+            shutil.copy2(self.path / name, folder)
+        write_json(folder / MANIFEST, self.manifest)
+        _check_files(folder, self.manifest["files"], self.path)
 
 
 def _check_files(path: Path, files: Mapping[str, str], named: Path | None = None) -> None:
     """Compare a folder's files with their SHA-256; messages name the folder `named`."""
     for name, wanted in files.items():
         where = str((named or path) / name)
-        # A manifest may come from anywhere; what it names is hashed, copied and run.
-        if name != Path(name).name:
-            raise VerificationError("a file lies outside the bundle", where=where, hint=_AGAIN)
         if not (path / name).is_file():
-            raise VerificationError("a file is missing", where=where, hint=_AGAIN)
-        if file_digest(path / name) != wanted:
+            raise VerificationError("a file is missing", where=where, hint=AGAIN)
+        try:
+            found = file_digest(path / name)
+        except OSError as error:
             raise VerificationError(
-                "a file was changed after the bundle was made", where=where, hint=_AGAIN
+                f"a file cannot be read: {error.strerror}", where=where, hint=AGAIN
+            ) from error
+        if found != wanted:
+            raise VerificationError(
+                "a file was changed after the bundle was made", where=where, hint=AGAIN
             )
 
 
-def create_bundle(path: Path, entries: Mapping[str, Any]) -> Bundle:
-    """Write the manifest of a folder of files, with their hashes, and return the bundle."""
-    files = {
-        each.name: file_digest(each)
-        for each in sorted(path.iterdir())
-        if each.is_file() and each.name != MANIFEST
-    }
-    manifest = {
-        "format": FORMAT,
-        "verified": False,
-        "versions": {name: version(name) for name in PACKAGES} | {"python": _python()},
-        **entries,
-        "files": files,
-    }
+def create_bundle(path: Path, entries: Mapping[str, Any], files: Iterable[str]) -> Bundle:
+    """Write the manifest of a folder and return the bundle.
+
+    Args:
+        path: The folder.
+        entries: What the manifest says besides format, versions and hashes; numbers that are not
+            finite become null.
+        files: The files that belong to the bundle.
+
+    Raises:
+        UsageError: The entries are not what a manifest says.
+        StorageError: A file cannot be read, or the manifest cannot be written.
+    """
+    with storage_errors(path):
+        hashes = {name: file_digest(path / name) for name in sorted(set(files))}
+    manifest = plain_json(
+        {
+            "format": FORMAT,
+            "verified": False,
+            "versions": {name: version(name) for name in PACKAGES} | {"python": _python()},
+            **entries,
+            "files": hashes,
+        }
+    )
+    try:
+        check_manifest(manifest, path / MANIFEST)
+    except VerificationError as error:
+        what = f"these entries would make a manifest that nothing reads: {error.what}"
+        raise UsageError(what, where=str(path)) from error
     write_json(path / MANIFEST, manifest)
-    return Bundle(path, json.loads((path / MANIFEST).read_text()))
+    return Bundle(path, manifest)
 
 
 def _python() -> str:

@@ -38,7 +38,7 @@ def restore_file(
         DeviceError: Running fails.
         StorageError: The result cannot be written.
     """
-    channels = bundle.manifest["input_shape"][1]
+    channels = bundle.facts.input_shape[1]
     if channels not in (1, 3):
         raise UsageError(
             f"the network takes {channels} channels, images have 1 or 3", where=str(bundle.path)

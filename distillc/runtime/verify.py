@@ -155,7 +155,7 @@ def _compare(
         )
         for what, given in outputs.items()
     }
-    precision = get_precision(bundle.manifest.get("precision", "fp32"))
+    precision = get_precision(bundle.facts.precision)
     for what, error in errors.items():
         allowed = precision.max_error if what == "compiled library" else TOLERANCE
         if error > allowed:

@@ -35,8 +35,9 @@ def test_memory_is_the_networks_own(verified: Bundle) -> None:
     assert 1 << 20 < peak < 100 << 20
 
 
-def test_what_a_device_cannot_run() -> None:
-    phone = Bundle(Path("x"), {"devices": ["emulator"], "target": "snapdragon8elite"})
+def test_what_a_device_cannot_run(verified: Bundle) -> None:
+    entries = {"devices": ["emulator"], "target": "snapdragon8elite"}
+    phone = Bundle(Path("x"), {**verified.manifest, **entries})
     with pytest.raises(UsageError, match="snapdragon8elite does not run on host") as caught:
         phone.benchmark()
     assert "--target host" in str(caught.value)
@@ -45,7 +46,9 @@ def test_what_a_device_cannot_run() -> None:
 
 
 def test_different_shapes(verified: Bundle) -> None:
-    large = Bundle(verified.path, {**verified.manifest, "input_shape": [1, 3, 32, 32]})
+    shape = [1, 3, 32, 32]
+    entries = {"size": [32, 32], "input_shape": shape, "output_shape": shape}
+    large = Bundle(verified.path, {**verified.manifest, **entries})
     with pytest.raises(UsageError, match="different input shapes"):
         compare([verified, large])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_another_format(bundle: Bundle, form: int, hint: str) -> None:
         "[]",
         "null",
         "{}",
-        '{"files": 3, "format": 1}',
+        '{"files": 3, "format": 3}',
         '{"files": {}, "format": "x"}',
         "\udcff",
     ],
@@ -116,7 +117,7 @@ def test_files_outside_the_folder_are_refused(bundle: Bundle, name: str) -> None
     secret = bundle.path.with_name("secret")
     secret.write_text("of somebody else")
     rewrite(bundle, files={**bundle.manifest["files"], name: file_digest(secret)})
-    with pytest.raises(VerificationError, match=r"outside the bundle|a file is missing"):
+    with pytest.raises(VerificationError, match=r"not a plain file name|at least 1 character"):
         Bundle.open(bundle.path)
 
 
@@ -124,7 +125,7 @@ def test_files_outside_the_folder_are_refused(bundle: Bundle, name: str) -> None
 def test_files_without_a_hash_are_refused(bundle: Bundle, name: str) -> None:
     """What is run must be what was made."""
     rewrite(bundle, files={k: v for k, v in bundle.manifest["files"].items() if k != name})
-    with pytest.raises(VerificationError, match="not complete"):
+    with pytest.raises(VerificationError, match=f"files has no hash of {name}"):
         Bundle.open(bundle.path)
 
 
@@ -175,23 +176,9 @@ def test_taken_name(bundle: Bundle, tmp_path: Path) -> None:
     bundle.save(path)
     with pytest.raises(StorageError, match="exists already"):
         bundle.save(path)
-    (path / "old").write_text("of the former bundle")
-    bundle.save(path, overwrite=True)
-    assert not (path / "old").exists()
-    assert Bundle.open(path).manifest == bundle.manifest
-
-
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_only_bundles_are_overwritten(bundle: Bundle, tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "precious"
-    if kind == "folder":
-        path.mkdir()
-        (path / "photo.png").write_text("not to be lost")
-    else:
-        path.write_text("not to be lost")
-    with pytest.raises(StorageError, match="no bundle"):
-        bundle.save(path, overwrite=True)
-    assert "not to be lost" in (path / "photo.png" if kind == "folder" else path).read_text()
+    saved = bundle.annotate({"seed": 7}).save(path, overwrite=True)
+    assert saved.manifest["seed"] == 7
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["copy", "toy.distillc"]
 
 
 def test_full_disk_leaves_nothing(
@@ -243,21 +230,14 @@ def test_place_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
         bundle.save(tmp_path / "file" / "toy.distillc")
 
 
-def test_what_a_killed_save_left_is_cleared(bundle: Bundle, tmp_path: Path) -> None:
-    left = tmp_path / "toy.distillc.partial"
-    left.mkdir()
-    (left / "model.so").write_bytes(b"half")
-    saved = bundle.save(tmp_path / "toy.distillc")
-    assert saved.run(X).shape == (1, 3, 16, 16)
-    assert not left.exists()
-
-
 def test_annotations_are_on_disk(bundle: Bundle) -> None:
     (bundle.path / "report.html").write_text("<html>")
-    noted = bundle.annotate({"seed": 7})
+    (bundle.path / "notes.txt").write_text("of the user")
+    noted = bundle.annotate({"seed": 7}, ["report.html"])
     assert Bundle.open(bundle.path).manifest == noted.manifest
     assert noted.manifest["seed"] == 7
     assert "report.html" in noted.manifest["files"]
+    assert "notes.txt" not in noted.manifest["files"]
     assert noted.manifest["verified"] is True
 
 
@@ -268,6 +248,32 @@ def test_annotations_do_not_bless_a_changed_file(bundle: Bundle) -> None:
     with pytest.raises(VerificationError, match="changed after"):
         bundle.annotate({"seed": 7})
     assert (bundle.path / "manifest.json").read_bytes() == manifest
+
+
+@pytest.mark.parametrize("entry", [{"scale": 2}, {"task": "weave"}, {"seed": {1, 2}}])
+def test_annotations_that_no_manifest_has(bundle: Bundle, entry: dict[str, Any]) -> None:
+    manifest = (bundle.path / "manifest.json").read_bytes()
+    with pytest.raises(UsageError, match="manifest"):
+        bundle.annotate(entry)
+    assert (bundle.path / "manifest.json").read_bytes() == manifest
+
+
+def test_figures_that_are_not_finite_become_null(bundle: Bundle) -> None:
+    bundle.annotate({"figures": [math.nan, math.inf, 1.5]})
+    assert Bundle.open(bundle.path).manifest["figures"] == [None, None, 1.5]
+
+
+def test_names_that_no_folder_has(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("a\0b", "x" * 300, "loop"):
+        with pytest.raises(UsageError, match=r"not a bundle|does not exist"):
+            Bundle.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_that_make_no_sense(verified: Bundle, threads: int) -> None:
+    with pytest.raises(UsageError, match="threads"):
+        verified.run(X, threads=threads)
 
 
 def test_statistics() -> None:

@@ -32,14 +32,19 @@ from .conftest import pairs, toy_hybrid
 Array = np.ndarray[Any, Any]
 
 
+def rehash(bundle: Bundle, **entries: Any) -> Bundle:
+    """Make a manifest that knows the files as they are now."""
+    return create_bundle(bundle.path, {**bundle.manifest, **entries}, bundle.manifest["files"])
+
+
 def swap(bundle: Bundle, other: Bundle, name: str) -> Bundle:
     """Put a file of another bundle in, with a manifest that knows it."""
     shutil.copy2(other.path / name, bundle.path / name)
-    return create_bundle(bundle.path, {**bundle.manifest, "verified": False})
+    return rehash(bundle, verified=False)
 
 
 def test_good_bundle_passes_and_is_marked(bundle: Bundle) -> None:
-    fresh = create_bundle(bundle.path, {**bundle.manifest, "verified": False})
+    fresh = rehash(bundle, verified=False)
     images = pairs()
     result = verify_bundle(fresh, images)
     assert result.device == "host"
@@ -153,7 +158,7 @@ def test_weights_are_those_of_the_program(bundle: Bundle, change: str) -> None:
         weights["of another"] = weights.pop(name)
     write_tensors(path, weights)
     with pytest.raises(VerificationError, match=r"weights\.safetensors is not what") as caught:
-        verify_bundle(create_bundle(bundle.path, bundle.manifest))
+        verify_bundle(rehash(bundle))
     assert name in caught.value.what
     assert Bundle.open(bundle.path).manifest["verified"] is False
 
@@ -162,7 +167,7 @@ def test_weights_are_those_of_the_program(bundle: Bundle, change: str) -> None:
 def test_a_file_that_is_something_else(bundle: Bundle, name: str) -> None:
     (bundle.path / name).write_bytes(b"something else")
     with pytest.raises(VerificationError, match=f"{name} cannot be used"):
-        verify_bundle(create_bundle(bundle.path, bundle.manifest))
+        verify_bundle(rehash(bundle))
     assert Bundle.open(bundle.path).manifest["verified"] is False
 
 
@@ -171,7 +176,7 @@ def test_a_hostile_program_runs_nothing(bundle: Bundle, tmp_path: Path) -> None:
     example_inputs(members, marker)
     write(members, bundle.path / "hybrid.pt2")
     with pytest.raises(VerificationError, match="can run any code"):
-        verify_bundle(create_bundle(bundle.path, bundle.manifest))
+        verify_bundle(rehash(bundle))
     assert not marker.exists()
 
 
@@ -242,7 +247,7 @@ def test_tolerance_is_what_the_message_says(
 def test_half_precision_is_held_to_its_own_bounds(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half = create_bundle(bundle.path, {**bundle.manifest, "precision": "fp16"})
+    half = rehash(bundle, precision="fp16")
     noise = np.random.default_rng(0).normal(size=half.manifest["output_shape"]).clip(-3, 3)
     run = Bundle.run
 
