@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distillc.data.images import open_data
+from distillc.data.images import open_data, open_test_set
 from distillc.data.tasks import parse_task
 from distillc.errors import UsageError
 from distillc.frontend.restormer import Restormer
@@ -77,7 +77,7 @@ def main(words: list[str] | None = None) -> None:
     if task.scale > 1:
         raise UsageError("Restormer restores at the size it is given", hint="choose another --task")
     data = open_data(options.data, task)
-    test = open_data(options.test, task, held_out=1.0) if options.test else data
+    test = open_test_set(options.test, task) if options.test else data
 
     torch.manual_seed(options.seed)
     net = Restormer(

@@ -16,9 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from distillc.data.images import Pair, RestorationData
+from distillc.data.images import RestorationData
 from distillc.data.metrics import psnr
 from distillc.data.tasks import check_scale, parse_task
+from distillc.data.windows import Pair
 from distillc.errors import UsageError
 from distillc.network import Network
 from distillc.pipeline import Context, Pass

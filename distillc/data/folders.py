@@ -1,4 +1,4 @@
-"""Where images lie: plain folders, folders of pairs, and what scikit-image ships."""
+"""Where images lie: plain folders, folders of pairs, and what our dependencies ship."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
 import skimage.data
 
 from distillc.data.files import image_size, unreadable
@@ -20,6 +21,17 @@ BUNDLED = (
     *("ihc.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg"),
 )
 BUNDLED_HELD_OUT = ("chelsea.png", "coffee.png")
+BUNDLED_TEST = (
+    *("grace_hopper.jpg", "hubble_deep_field.jpg", "moon.png", "page.png", "retina.jpg"),
+    "text.png",
+)
+"""The first is matplotlib's, the others scikit-image's."""
+
+HELD_OUT = 0.1
+"""Share of a folder that is held out, and least share that is tested on."""
+
+SMALL_TEST = 5
+"""Up to so many images of a small folder are tested on, but no more than a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,11 @@ class Item:
     clean: Path
     degraded: Path | None = None
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files: (clean,) or (degraded, clean)."""
+        return (self.clean,) if self.degraded is None else (self.degraded, self.clean)
+
 
 def bundled(names: Sequence[str]) -> list[Item]:
     """Those photographs that are on disk; skimage.data's own functions could download others.
@@ -38,7 +55,9 @@ def bundled(names: Sequence[str]) -> list[Item]:
         DataError: None is.
     """
     folder = Path(skimage.data.__file__).parent
-    items = [Item(name, folder / name) for name in names if (folder / name).is_file()]
+    folders = (folder, Path(matplotlib.get_data_path()) / "sample_data")
+    places = ((name, each / name) for name in names for each in folders)
+    items = [Item(name, path) for name, path in places if path.is_file()]
     if not items:
         raise DataError(
             "this scikit-image comes without photographs",
@@ -107,6 +126,34 @@ def paired_folder(source: Path, scale: int) -> list[Item]:
             hint="a clean image must be exactly scale times the size of its degraded one",
         )
     return items
+
+
+def split(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item], Sequence[Item]]:
+    """Split sorted images into training, held-out and test images, in this order.
+
+    Names that follow each other, say frames of a film, stay together but at the two borders. A
+    border moves to where a subfolder ends, if one does less than half the held-out part away.
+
+    Args:
+        items: At least three.
+    """
+    count = len(items)
+    held = max(1, round(count * HELD_OUT))
+    test = max(held, min(SMALL_TEST, count // 4))
+    last = _border(items, count - test, (held - 1) // 2)
+    first = _border(items, count - test - held, (held - 1) // 2)
+    return items[:first], items[first:last], items[last:]
+
+
+def _border(items: Sequence[Item], wanted: int, reach: int) -> int:
+    """Return the index nearest to `wanted` at which a subfolder begins, if one is in reach."""
+    folders = [item.name.rpartition("/")[0] for item in items]
+    begins = [
+        index
+        for index in range(wanted - reach, wanted + reach + 1)
+        if 0 < index < len(items) and folders[index] != folders[index - 1]
+    ]
+    return min(begins, key=lambda index: abs(index - wanted), default=wanted)
 
 
 def _some(names: Sequence[str]) -> str:

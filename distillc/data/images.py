@@ -1,52 +1,61 @@
-"""Restoration data: folders of images, or the photographs that scikit-image ships."""
+"""Restoration data: folders of images, or the photographs that our dependencies ship."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from distillc.data.files import Mode, read_image
 from distillc.data.folders import (
     BUNDLED,
     BUNDLED_HELD_OUT,
+    BUNDLED_TEST,
     SUFFIXES,
     Item,
     bundled,
     paired_folder,
     plain_folder,
+    split,
 )
 from distillc.data.tasks import Task, parse_task
+from distillc.data.windows import Pair, Windows, mirror_to, seeded, spread, turn
 from distillc.errors import DataError, UsageError
 from distillc.workdir import file_digest
-
-Pair = tuple[torch.Tensor, torch.Tensor]
-"""Degraded (B, C, H, W) and clean (B, C, H * scale, W * scale), float32."""
 
 _CACHE_BYTES = 1 << 30  # decoded pixels kept in memory; what does not fit is decoded every time
 
 
 class RestorationData:
-    """Degraded and clean images of one task, split into training and held-out images.
+    """Degraded and clean images of one task: to train on, to choose by, and to test on.
 
     Args:
         train: Images that batches are cut from.
-        held: Images that batches never use.
+        held: Images that batches never use, by which a search and healing are judged.
+        test: Images that nothing uses but the last measurement.
         task: How clean images are degraded; a pair brings its own degraded image.
         channels: 1 (gray) or 3 (RGB).
+        origin: Whose images they are, in words.
     """
 
     def __init__(
-        self, train: Sequence[Item], held: Sequence[Item], task: Task, channels: int
+        self,
+        train: Sequence[Item],
+        held: Sequence[Item],
+        test: Sequence[Item],
+        task: Task,
+        channels: int,
+        origin: str,
     ) -> None:
         self.task = task
+        self.origin = origin
         self._train = tuple(train)
         self._held = tuple(held)
+        self._test = tuple(test)
         self._mode: Mode = "L" if channels == 1 else "RGB"
         self._cache: dict[Path, torch.Tensor] = {}
         self._cached_bytes = 0
@@ -57,13 +66,13 @@ class RestorationData:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What the data depend on, as JSON values: task, and every file's name and content.
+        """What training and choosing depend on, as JSON values: task, files' names and contents.
 
         Not the time of its last change, which a fresh checkout sets anew.
         """
         sha = hashlib.sha256()
         for item in (*self._train, *self._held):
-            for path in filter(None, (item.clean, item.degraded)):
+            for path in reversed(item.paths):
                 sha.update(f"{item.name}:{path.name}:{file_digest(path)}\n".encode())
         return {
             "task": str(self.task),
@@ -89,12 +98,12 @@ class RestorationData:
         Raises:
             DataError: An image cannot be decoded.
         """
-        generator = _generator("batch", seed, step)
+        generator = seeded("batch", seed, step)
         cuts = []
         for _ in range(batch):
             index = int(torch.randint(len(self._train), (), generator=generator))
             turns = int(torch.randint(8, (), generator=generator))
-            cuts.append([_turn(each, turns) for each in self._cut(index, patch, generator)])
+            cuts.append([turn(each, turns) for each in self._cut(index, patch, generator)])
         clean = _to_float(torch.stack([cut[-1] for cut in cuts]))
         if len(cuts[0]) == 2:
             return _to_float(torch.stack([cut[0] for cut in cuts])), clean
@@ -115,7 +124,7 @@ class RestorationData:
         """
         pairs = []
         for index in range(count):
-            generator = _generator("held out", crop, index)
+            generator = seeded("held out", crop, index)
             chosen = len(self._train) + index % len(self._held)
             pairs.append(self._pair(self._cut(chosen, crop, generator), generator))
         return pairs
@@ -136,12 +145,60 @@ class RestorationData:
         pairs = []
         for index, item in enumerate(self._held[:count]):
             images = self._images(item)
-            height, width = (
-                side // self._scale(images) // multiple * multiple for side in images[-1].shape[1:]
-            )
+            height, width = (side // multiple * multiple for side in self._degraded_size(images))
             cut = self._window(images, 0, 0, height, width)
-            pairs.append(self._pair(cut, _generator("test", index)))
+            pairs.append(self._pair(cut, seeded("test", index)))
         return pairs
+
+    def unseen(self, size: tuple[int, int], most: int | None = None) -> Iterator[Windows]:
+        """Yield windows of the test images, always the same: up to four of each, spread over it.
+
+        A test image that is a copy of a training or held-out image, or of another test image, is
+        left out.
+
+        Args:
+            size: (H, W) of a degraded window, pixels; smaller images are mirrored to fill it.
+            most: At most so many images, spread evenly over the sorted names.
+
+        Raises:
+            DataError: An image cannot be decoded, or each is a copy of one that was seen.
+        """
+        items = self._originals
+        count = len(items) if most is None else min(most, len(items))
+        for index in range(count):
+            item = items[index * len(items) // count]
+            images = self._filled(item, size)
+            rows, columns = (
+                spread(side, edge)
+                for side, edge in zip(self._degraded_size(images), size, strict=True)
+            )
+            generator = seeded("unseen", item.name)
+            yield Windows(
+                item.name,
+                tuple(
+                    self._pair(self._window(images, top, left, *size), generator)
+                    for top in rows
+                    for left in columns
+                ),
+            )
+
+    @cached_property
+    def _originals(self) -> tuple[Item, ...]:
+        """The test images that are no copies of others."""
+        others = {*self._train, *self._held} - {*self._test}  # all of a test set is for testing
+        seen = {file_digest(item.clean) for item in others}
+        found: dict[tuple[str, ...], Item] = {}
+        for item in self._test:
+            digests = [file_digest(path) for path in item.paths]
+            if digests[-1] not in seen:
+                found.setdefault(tuple(digests), item)
+        if not found:
+            raise DataError(
+                "every test image is a copy of one that was trained on or chosen by",
+                where=self.origin,
+                hint="add other images to the folder",
+            )
+        return tuple(found.values())
 
     def _pair(self, images: list[torch.Tensor], generator: torch.Generator) -> Pair:
         clean = _to_float(images[-1][None])
@@ -151,16 +208,25 @@ class RestorationData:
 
     def _cut(self, index: int, edge: int, generator: torch.Generator) -> list[torch.Tensor]:
         """Cut a random window out of an image (or both images of a pair), uint8."""
-        images = self._images((*self._train, *self._held)[index])
-        scale = self._scale(images)
-        images = [
-            _mirror_to(image, edge * (scale if image is images[-1] else 1)) for image in images
-        ]
+        images = self._filled((*self._train, *self._held)[index], (edge, edge))
         top, left = (
-            int(torch.randint(side // scale - edge + 1, (), generator=generator))
-            for side in images[-1].shape[1:]
+            int(torch.randint(side - edge + 1, (), generator=generator))
+            for side in self._degraded_size(images)
         )
         return self._window(images, top, left, edge, edge)
+
+    def _filled(self, item: Item, size: tuple[int, int]) -> list[torch.Tensor]:
+        """The item's images, mirrored until the degraded one holds (H, W)."""
+        images = self._images(item)
+        factors = [1] * (len(images) - 1) + [self._scale(images)]
+        return [
+            mirror_to(image, (size[0] * s, size[1] * s))
+            for image, s in zip(images, factors, strict=True)
+        ]
+
+    def _degraded_size(self, images: list[torch.Tensor]) -> tuple[int, int]:
+        scale = self._scale(images)
+        return images[-1].shape[1] // scale, images[-1].shape[2] // scale
 
     def _scale(self, images: list[torch.Tensor]) -> int:
         """Clean size / degraded size."""
@@ -178,8 +244,7 @@ class RestorationData:
 
     def _images(self, item: Item) -> list[torch.Tensor]:
         """The item's images as (C, H, W) uint8: [clean] or [degraded, clean]."""
-        paths = [item.clean] if item.degraded is None else [item.degraded, item.clean]
-        return [self._decode(path) for path in paths]
+        return [self._decode(path) for path in item.paths]
 
     def _decode(self, path: Path) -> torch.Tensor:
         if path in self._cache:
@@ -191,32 +256,65 @@ class RestorationData:
         return decoded
 
 
-def open_data(
-    source: Path | None, task: Task | str, channels: int = 3, held_out: float = 0.1
-) -> RestorationData:
-    """Open restoration data.
+def open_data(source: Path | None, task: Task | str, channels: int = 3) -> RestorationData:
+    """Open the data of a conversion.
+
+    Of a folder's sorted names the last are for testing, those before them are held out, and the
+    rest is for training (`distillc.data.folders.split`).
 
     Args:
         source: A folder of clean images, searched recursively; or a folder of pairs, with the
             subfolders `input` (or `lq`) and `target` (or `gt`) that hold images of the same
-            names; None for the photographs that scikit-image ships.
+            names; None for the photographs that scikit-image and matplotlib ship.
         task: How clean images are degraded; of pairs, only its scale matters.
         channels: Channels of the network's input, 1 or 3.
-        held_out: The share of a folder that is held out, the last of the sorted names and at
-            least one; 1.0 makes it a test set, which gives no batches.
+
+    Raises:
+        UsageError: Unknown task, or a network with other channels.
+        DataError: Fewer than three images, an unreadable image, or pairs that do not match.
+    """
+    task = _accept(task, channels)
+    if source is None:
+        train, held, test = map(bundled, (BUNDLED, BUNDLED_HELD_OUT, BUNDLED_TEST))
+        origin = "photographs of scikit-image and matplotlib"
+        return RestorationData(train, held, test, task, channels, origin)
+    items = _items(source, task)
+    if len(items) < 3:
+        raise DataError(
+            f"the image folder holds {len(items)} image{'s' * (len(items) > 1)}, at least three "
+            "are needed: to train on, to choose by, and to test on",
+            where=str(source),
+            hint="add images, or leave out --data to use scikit-image's photographs",
+        )
+    return RestorationData(*split(items), task, channels, f"images of {source.resolve().name}")
+
+
+def open_test_set(source: Path, task: Task | str, channels: int = 3) -> RestorationData:
+    """Open a folder whose images are all for testing; it gives no batches.
+
+    Args: see `open_data`.
 
     Raises:
         UsageError: Unknown task, or a network with other channels.
         DataError: No images, an unreadable image, or pairs that do not match.
     """
-    task = parse_task(task)
+    task = _accept(task, channels)
+    items = _items(source, task)
+    origin = f"images of {source.resolve().name}"
+    return RestorationData((), items, items, task, channels, origin)
+
+
+def _accept(task: Task | str, channels: int) -> Task:
     if channels not in (1, 3):
         raise UsageError(
             f"the network takes {channels} channels, images have 1 or 3",
             hint="only gray and colour networks can be distilled from image folders",
         )
-    if source is None:
-        return RestorationData(bundled(BUNDLED), bundled(BUNDLED_HELD_OUT), task, channels)
+    return parse_task(task)
+
+
+def _items(source: Path, task: Task) -> list[Item]:
+    """Return the images or pairs of a folder, at least one."""
     if not source.is_dir():
         raise DataError(
             "the image folder does not exist" if not source.exists() else "not a folder of images",
@@ -224,36 +322,13 @@ def open_data(
             hint="pass a folder with --data, or leave it out to use scikit-image's photographs",
         )
     items = paired_folder(source, task.scale) or plain_folder(source)
-    held = max(1, round(len(items) * held_out))
-    if not items or (held == len(items) and held_out < 1):
+    if not items:
         raise DataError(
-            "the image folder holds one image, at least two are needed (one is held out)"
-            if items
-            else "the image folder holds no images",
+            "the image folder holds no images",
             where=str(source),
             hint=f"images end in {', '.join(sorted(SUFFIXES))}",
         )
-    return RestorationData(items[:-held], items[-held:], task, channels)
-
-
-def _generator(*key: object) -> torch.Generator:
-    """A generator seeded by a key, so that neighbouring keys give unrelated streams."""
-    sha = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(sha[:8], "little", signed=True))
-
-
-def _mirror_to(image: torch.Tensor, edge: int) -> torch.Tensor:
-    """Mirror (C, H, W) at its lower and right edges until both sides reach `edge`."""
-    missing = [max(0, edge - side) for side in image.shape[1:]]
-    if not any(missing):
-        return image
-    padded = np.pad(image.numpy(), [(0, 0), *((0, each) for each in missing)], mode="symmetric")
-    return torch.from_numpy(padded)
-
-
-def _turn(image: torch.Tensor, turns: int) -> torch.Tensor:
-    """One of the eight symmetries of the square, applied to (C, H, W)."""
-    return torch.rot90(image.flip(2) if turns >= 4 else image, turns % 4, (1, 2))
+    return items
 
 
 def _to_float(image: torch.Tensor) -> torch.Tensor:

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 import distillc
 from distillc.codegen.compile import build_library
-from distillc.data.images import open_data
+from distillc.data.images import open_test_set
 from distillc.data.metrics import psnr
-from distillc.data.tasks import parse_task
 from distillc.frontend.trace import export_program
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
@@ -135,7 +134,7 @@ def main() -> None:
     networks = {"teacher": teacher.module}
     for path in arguments.bundles:
         networks[path.stem] = load_hybrid(Bundle.open(path), teacher).module
-    data = open_data(arguments.data, parse_task(arguments.task), teacher.in_channels, held_out=1.0)
+    data = open_test_set(arguments.data, arguments.task, teacher.in_channels)
     pairs = data.held_out(arguments.images, arguments.size)
     rows = []
     for name, module in networks.items():

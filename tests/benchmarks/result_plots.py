@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from distillc.budgets import get_budget
 from distillc.conversion import road
-from distillc.data.images import open_data
+from distillc.data.images import open_data, open_test_set
 from distillc.data.metrics import psnr
 from distillc.frontend.load import load
 from distillc.network import Network
@@ -96,7 +96,7 @@ def plot_front(
 
 def plot_crops(path: Path, case: Case, networks: Mapping[str, Network], test: Path) -> None:
     """Draw crops of test images side by side: input, each network's output, clean."""
-    pairs = open_data(test, case.task, held_out=1.0).test_images(max(IMAGES) + 1, 8)
+    pairs = open_test_set(test, case.task).test_images(max(IMAGES) + 1, 8)
     columns = len(networks) + 2
     figure = Figure(figsize=(1.9 * columns, 2.1 * len(IMAGES)), layout="constrained")
     for axes, index in zip(figure.subplots(len(IMAGES), columns), IMAGES, strict=True):

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distillc.data import folders
-from distillc.data.images import RestorationData, open_data
+from distillc.data.folders import Item, split
+from distillc.data.images import RestorationData, open_data, open_test_set
+from distillc.data.windows import Windows, spread
 from distillc.errors import DataError, UsageError
 
 
@@ -49,17 +54,19 @@ def test_a_tenth_is_held_out_of_the_batches(tmp_path: Path) -> None:
         pixels = np.full((16, 16, 3), 10 * index, np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{index:02d}.png")
     data = open_data(tmp_path, "deblur")
-    assert len(data) == 18
+    assert len(data) == 13
     seen = {round(each.mean().item() * 25.5) for each in data.batch(0, 200, 8, 0)[1]}
-    assert seen == set(range(18))
+    assert seen == set(range(13))
     held = [round(clean.mean().item() * 25.5) for _, clean in data.held_out(4, 8)]
-    assert held == [18, 19, 18, 19]
+    assert held == [13, 14, 13, 14]
+    unseen = [round(each.pairs[0][1].mean().item() * 25.5) for each in data.unseen((8, 8))]
+    assert unseen == [15, 16, 17, 18, 19]
 
 
 def test_a_test_set_is_held_out_as_a_whole(folder: Path) -> None:
-    data = open_data(folder, "denoise", held_out=1.0)
+    data = open_test_set(folder, "denoise")
     assert len(data) == 0
-    assert len(data.test_images()) == 12
+    assert len(data.test_images()) == len(list(data.unseen((8, 8)))) == 12
 
 
 def test_held_out_images_never_change(folder: Path) -> None:
@@ -70,11 +77,101 @@ def test_held_out_images_never_change(folder: Path) -> None:
     assert not torch.equal(first[0][1], first[1][1])
 
 
+def values(items: Iterable[Windows]) -> list[int]:
+    """The gray of flat images, of which each window must show the same."""
+    return [round(255 * min(clean.mean().item() for _, clean in each.pairs)) for each in items]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(3, 300), st.lists(st.integers(0, 300), max_size=4))
+def test_the_three_parts_share_no_image_and_keep_the_order(count: int, cuts: list[int]) -> None:
+    """`cuts` are where subfolders begin."""
+    names = [f"{sum(index >= cut for cut in cuts)}/{index:03d}" for index in range(count)]
+    items = [Item(name, Path(name)) for name in names]
+    parts = split(items)
+    assert [item for part in parts for item in part] == items
+    train, held, test = (len(part) for part in parts)
+    assert min(train, held, test) >= 1
+    assert test >= count // 20  # a tenth, less what a border may move
+
+
+def test_frames_of_a_film_stay_together() -> None:
+    """Borders move to where a subfolder begins; of one in two parts nothing would be unseen."""
+    names = [f"film{index // 8}/{index % 8}" for index in range(240)]
+    train, held, test = split([Item(name, Path(name)) for name in names])
+    films = [{item.name.split("/")[0] for item in part} for part in (train, held, test)]
+    assert not films[0] & films[1]
+    assert not films[1] & films[2]
+    assert [len(part) for part in (train, held, test)] == [192, 24, 24]
+
+
+def test_copies_of_seen_images_are_not_tested_on(tmp_path: Path) -> None:
+    for index in range(20):
+        pixels = np.full((16, 16, 3), 10 * index, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index:02d}.png")
+    shutil.copy(tmp_path / "03.png", tmp_path / "17.png")  # trained on
+    shutil.copy(tmp_path / "14.png", tmp_path / "18.png")  # chosen by
+    shutil.copy(tmp_path / "15.png", tmp_path / "19.png")  # tested on already
+    assert values(open_data(tmp_path, "deblur").unseen((8, 8))) == [150, 160]
+    assert values(open_test_set(tmp_path, "deblur").unseen((8, 8)))[-2:] == [150, 160]
+    for index in (15, 16, 17, 18, 19):
+        shutil.copy(tmp_path / "03.png", tmp_path / f"{index}.png")
+    with pytest.raises(DataError, match="every test image is a copy"):
+        list(open_data(tmp_path, "deblur").unseen((8, 8)))
+
+
+def test_pairs_of_one_clean_image_are_all_tested_on(tmp_path: Path) -> None:
+    for index in range(3):
+        picture(tmp_path / "target" / f"{index}.png", seed=7)
+        picture(tmp_path / "input" / f"{index}.png", seed=index)
+    assert len(list(open_test_set(tmp_path, "derain").unseen((8, 8)))) == 3
+
+
+def test_what_is_measured_of_many_images_is_spread(tmp_path: Path) -> None:
+    for index in range(10):
+        Image.fromarray(np.full((9, 9), index, np.uint8)).save(tmp_path / f"{index}.png")
+    data = open_test_set(tmp_path, "deblur", channels=1)
+    assert values(data.unseen((8, 8), most=4)) == [0, 2, 5, 7]
+    assert values(data.unseen((8, 8), most=99)) == list(range(10))
+
+
+def test_windows_of_a_test_image(tmp_path: Path) -> None:
+    """Up to four, beside each other; noise is another in each; a small image is mirrored."""
+    ramp = np.tile(np.arange(40, dtype=np.uint8), (20, 1))
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    data = open_test_set(tmp_path, "denoise", channels=1)
+    (image,) = data.unseen((10, 10))
+    assert image.name == "ramp.png"
+    starts = [round(255 * clean[0, 0, 0, 0].item()) for _, clean in image.pairs]
+    assert starts == [5, 25, 5, 25]
+    noise = [degraded - clean for degraded, clean in image.pairs]
+    assert not torch.equal(noise[0], noise[2])
+    (again,) = data.unseen((10, 10))
+    assert all(
+        torch.equal(a, b)
+        for one, two in zip(image.pairs, again.pairs, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+    (large,) = data.unseen((24, 32))
+    assert [pair[1].shape for pair in large.pairs] == [(1, 1, 24, 32)]
+    assert torch.equal(large.pairs[0][1][0, 0, 19], large.pairs[0][1][0, 0, 20])
+
+
+@given(st.integers(1, 99), st.integers(0, 300))
+def test_windows_lie_inside_and_apart(edge: int, more: int) -> None:
+    side = edge + more
+    starts = spread(side, edge)
+    assert starts[0] >= 0
+    assert starts[-1] + edge <= side
+    assert len(starts) == (2 if side >= 2 * edge else 1)
+    assert all(later - earlier >= edge for earlier, later in pairwise(starts))
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 50), st.sampled_from(["denoise", "sr:scale=2", "derain"]))
 def test_images_smaller_than_the_patch_are_mirrored(patch: int, task: str) -> None:
     data = open_data(None, task)
-    small = RestorationData(data._train[:2], data._held, data.task, 3)
+    small = RestorationData(data._train[:2], data._held, data._test, data.task, 3, data.origin)
     for item in data._train[:2]:
         small._cache[item.clean] = data._decode(item.clean)[:, :9, :13]
     degraded, clean = small.batch(0, 2, patch, 0)
@@ -97,7 +194,7 @@ def test_gray_networks_get_gray_images(folder: Path) -> None:
 
 
 def test_sixteen_bit_gray_is_scaled(tmp_path: Path) -> None:
-    for name in "ab":
+    for name in "abc":
         Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(tmp_path / f"{name}.png")
     clean = open_data(tmp_path, "denoise").test_images()[0][1]
     assert clean.mean().item() == pytest.approx(128 / 255)
@@ -111,10 +208,13 @@ def test_bundled_photographs_need_no_download(monkeypatch: pytest.MonkeyPatch) -
     data = open_data(None, "denoise:sigma=25")
     assert data.batch(0, 2, 32, 0)[0].shape == (2, 3, 32, 32)
     assert [clean.shape[2:] for _, clean in data.test_images()] == [(300, 451), (400, 600)]
+    names = ["grace_hopper.jpg", "hubble_deep_field.jpg", "moon.png", "page.png", "retina.jpg"]
+    assert [each.name for each in data.unseen((64, 64))] == [*names, "text.png"]
 
 
 def test_scikit_image_without_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(folders.skimage.data, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(folders.matplotlib, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(DataError, match="without photographs"):
         open_data(None, "denoise")
 
@@ -143,12 +243,12 @@ def test_pairs_are_cut_together(tmp_path: Path, names: tuple[str, str]) -> None:
 
 
 def test_pairs_of_a_scale(tmp_path: Path) -> None:
-    for index in range(2):
+    for index in range(3):
         picture(tmp_path / "target" / f"{index}.png", (64, 48))
         picture(tmp_path / "input" / f"{index}.jpg", (32, 24))
     degraded, clean = open_data(tmp_path, "sr:scale=2").batch(0, 2, 8, 0)
     assert (degraded.shape, clean.shape) == ((2, 3, 8, 8), (2, 3, 16, 16))
-    with pytest.raises(DataError, match=r"2 pairs have sizes .* scale 1: 0 \(32x24 and 64x48\)"):
+    with pytest.raises(DataError, match=r"3 pairs have sizes .* scale 1: 0 \(32x24 and 64x48\)"):
         open_data(tmp_path, "denoise")
 
 
@@ -168,8 +268,13 @@ def test_missing_empty_and_too_small_folders(tmp_path: Path) -> None:
     picture(tmp_path / "one.png")
     with pytest.raises(DataError, match="not a folder"):
         open_data(tmp_path / "one.png", "denoise")
-    with pytest.raises(DataError, match="holds one image, at least two"):
+    with pytest.raises(DataError, match="holds 1 image, at least three"):
         open_data(tmp_path, "denoise")
+    picture(tmp_path / "two.png")
+    with pytest.raises(DataError, match="holds 2 images, at least three"):
+        open_data(tmp_path, "denoise")
+    picture(tmp_path / "three.png")
+    assert len(open_data(tmp_path, "denoise")) == 1
 
 
 def test_a_damaged_image_is_named(folder: Path) -> None:

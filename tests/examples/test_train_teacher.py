@@ -28,7 +28,7 @@ def script() -> ModuleType:
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    for index in range(2):
+    for index in range(3):
         pixels = np.random.default_rng(index).integers(0, 256, (24, 24, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
     small = "--dim 8 --blocks 1 1 1 1 --heads 1 1 2 2 --batch 2 --patch 16 --steps 4"
