@@ -25,6 +25,7 @@ class Budget:
         heal_steps: Fine-tuning steps of a round of the chosen hybrid; 0 leaves it out.
         heal_rounds: At most so many rounds, each twice as long as the last, while much is missing.
         heal_batch: Images a step.
+        test_images: At most so many images, which nothing saw, on which the quality is measured.
         verify_images: Images that the bundle is run on, at least 1; the first is its reference.
     """
 
@@ -41,6 +42,7 @@ class Budget:
     heal_steps: int
     heal_rounds: int
     heal_batch: int
+    test_images: int
     verify_images: int
 
 
@@ -58,6 +60,7 @@ _SMOKE = Budget(
     heal_steps=0,
     heal_rounds=1,
     heal_batch=4,
+    test_images=4,
     verify_images=1,
 )
 _QUICK = Budget(
@@ -74,6 +77,7 @@ _QUICK = Budget(
     heal_steps=150,
     heal_rounds=1,
     heal_batch=8,
+    test_images=12,
     verify_images=2,
 )
 _FULL = replace(
@@ -86,6 +90,7 @@ _FULL = replace(
     search_images=8,
     heal_steps=1500,
     heal_rounds=3,
+    test_images=48,
 )
 BUDGETS = {each.name: each for each in (_SMOKE, _QUICK, _FULL)}
 

@@ -205,6 +205,10 @@ class Network:
         height, width = (-(-extent // self.multiple) * self.multiple for extent in size)
         return height, width
 
+    def window(self, edge: int) -> tuple[int, int]:
+        """Return the size, (H, W), of windows of about this edge that the network takes."""
+        return self.size if self.fixed_size else self.fitting((edge, edge))
+
     def block(self, name: str) -> Block:
         """Return the block of this name.
 

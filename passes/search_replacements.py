@@ -70,6 +70,7 @@ class SearchReplacements(Pass):
         max_cost: Largest cost, in the objective's unit.
         keep: Blocks that stay.
         replace: Block -> the label of the surrogate that replaces it.
+        drop_option: What messages call `max_drop`.
 
     Raises:
         UsageError: Unknown objective, or a block is to stay and to be replaced.
@@ -89,6 +90,7 @@ class SearchReplacements(Pass):
     max_cost: float | None = None
     keep: tuple[str, ...] = ()
     replace: Mapping[str, str] = field(default_factory=dict)
+    drop_option: str = "--max-drop"
 
     after = (DistillBlocks, DistillHybrids, ProfileBlocks)
 
@@ -125,7 +127,8 @@ class SearchReplacements(Pass):
             "teacher": [teacher.cost, teacher.psnr],
         }
         self._write(stage, search, front)
-        chosen = choose_point(front, teacher, self.max_drop, self._cost_limit(teacher.cost))
+        limits = (self.max_drop, self._cost_limit(teacher.cost), self.drop_option)
+        chosen = choose_point(front, teacher, *limits)
         search["chosen"] = [chosen.cost, chosen.psnr]
         self._write(stage, search, front)
         replaced = sum(label != KEEP for label in chosen.decisions.values())

@@ -53,7 +53,8 @@ Examples:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of clean images, or of input/ and target/ pairs. Default: scikit-image's photos.",
+    help="Folder of clean images, or of input/ and target/ pairs, three at least. Default: "
+    "scikit-image's and matplotlib's photographs.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle; default NAME.distillc.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle if it exists.")
@@ -76,7 +77,20 @@ Examples:
     type=click.Choice(["latency", "macs", "transformers"]),
     help="The search's cost; the budget's by default.",
 )
-@click.option("--max-drop", type=float, metavar="DB", help="Largest PSNR loss allowed.")
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="DB",
+    help="Largest PSNR loss allowed: the mean over images that neither training nor the search nor "
+    "healing saw.",
+)
+@click.option(
+    "--search-drop",
+    type=float,
+    metavar="DB",
+    help="Largest loss that the search accepts on its own images, before healing; --max-drop by "
+    "default.",
+)
 @click.option("--min-speedup", type=float, metavar="X", help="Smallest speed-up allowed.")
 @click.option("--max-latency-ms", type=float, metavar="MS", help="Largest latency allowed.")
 @click.option(
@@ -135,6 +149,7 @@ def convert(
     families: tuple[str, ...],
     objective: str | None,
     max_drop: float | None,
+    search_drop: float | None,
     min_speedup: float | None,
     max_latency_ms: float | None,
     measure_on: str,
@@ -195,7 +210,7 @@ def convert(
             budget=budget,
             families=families or None,
             objective=objective,
-            limits=Limits(max_drop, min_speedup, max_latency_ms, keep, dict(replace)),
+            limits=Limits(max_drop, min_speedup, max_latency_ms, keep, dict(replace), search_drop),
             measure_on=measure_on,
             seed=seed,
             work_dir=work_dir,

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
 from torch import Tensor
 
+from distillc.report.tables import losses
 from distillc.workdir import write_text
 
 
@@ -36,6 +37,7 @@ def write_report(
     )
     text = environment.get_template("report.html").render(
         m=manifest,
+        losses=losses(manifest.get("metrics", {}).get("quality")),
         plot=base64.b64encode(plot.read_bytes()).decode() if plot and plot.exists() else None,
         crops=[{name: _png(image) for name, image in row.items()} for row in pictures],
     )

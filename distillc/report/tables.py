@@ -14,6 +14,7 @@ from rich.tree import Tree
 from distillc.codegen.tuner import TuningResult
 from distillc.network import KEEP, Network
 from distillc.runtime.benchmark import Stats
+from distillc.runtime.quality import CONFIDENCE
 from distillc.runtime.verify import Verification
 
 
@@ -112,9 +113,47 @@ def verification_table(result: Verification, quality: Mapping[str, Any] | None =
         table.add_section()
         for who in ("teacher", "hybrid"):  # on the same images, so that the two can be compared
             psnr, ssim = quality[who]["psnr"], quality[who]["ssim"]
-            name = f"{who} on the conversion's {quality['images']} crops"
+            name = f"{who} on the conversion's {quality['images']} images"
             table.add_row(name, f"{psnr:.2f} dB, SSIM {ssim:.4f}")
     return table
+
+
+def quality_table(quality: Mapping[str, Any], notice: str | None = None) -> Table:
+    """Return what a hybrid loses on images.
+
+    Args:
+        quality: The values of a `distillc.runtime.quality.Quality`.
+        notice: Why there is no teacher.
+    """
+    height, width = quality["window"]
+    title = f"quality on {quality['images']} {quality['origin']}"
+    table = Table("", "PSNR", "SSIM", title=title)
+    for who in ("teacher", "hybrid"):
+        if quality[who]:
+            psnr, ssim = quality[who]["psnr"], quality[who]["ssim"]
+            table.add_row(who, f"{psnr:.3f} dB", f"{ssim:.4f}")
+    table.add_section()
+    for name, value in losses(quality).items():
+        table.add_row(name, value)
+    lines = [f"Up to four windows of {height}x{width} an image; {quality['ran']} computed them."]
+    table.caption = "\n".join([*lines, *filter(None, [notice])])
+    return table
+
+
+def losses(quality: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what a hybrid loses against its teacher, line by line; nothing without a teacher.
+
+    Args:
+        quality: The values of a `distillc.runtime.quality.Quality`.
+    """
+    if not quality or quality["drop_db"] is None:
+        return {}
+    lines = {"mean loss": f"{quality['drop_db']:.3f} dB"}
+    if quality["interval_db"]:
+        low, high = quality["interval_db"]
+        lines[f"{CONFIDENCE:.0%} interval of the mean"] = f"{low:.3f} to {high:.3f} dB"
+    lines["largest loss"] = f"{quality['worst_db']:.3f} dB, {quality['worst_image']}"
+    return lines
 
 
 def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
@@ -144,6 +183,11 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
         millions(manifest["params"]["teacher"]),
         millions(manifest["params"]["hybrid"]),
     )
+    unseen = Text(
+        f"quality on {quality['images']} {quality['origin']} that neither training nor the search "
+        "nor healing saw: "
+        + ", ".join(f"{name} {value}" for name, value in losses(quality).items())
+    )
     precision, cost = manifest.get("precision", "fp32"), check.get("psnr_cost")
     costs = f"costs {cost:z.4f} dB" if precision != "fp32" and cost is not None else ""
     table.add_row("precision", "", precision, costs)
@@ -157,7 +201,7 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
         f"on {check['device']}: largest difference from torch {check['max_error']:.1e} "
         f"over {check['images']} image{'' if check['images'] == 1 else 's'}",
     )
-    parts: list[RenderableType] = [blocks, table, verdict]
+    parts: list[RenderableType] = [blocks, table, unseen, verdict]
     if not latency["replaced"]:
         parts.append(
             Text(

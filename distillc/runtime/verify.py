@@ -58,18 +58,6 @@ class Verification:
     against: str = "torch"
 
 
-def restoration_quality(module: nn.Module, pairs: Sequence[Pair]) -> dict[str, float]:
-    """Return mean PSNR (dB) and SSIM of a module's output on (degraded, clean) pairs."""
-    with torch.no_grad():
-        # Torch's CPU convolutions are several times as fast with channels innermost.
-        last = torch.channels_last
-        outputs = [(module(degraded.to(memory_format=last)), clean) for degraded, clean in pairs]
-    return {
-        "psnr": statistics.fmean(psnr(output, clean) for output, clean in outputs),
-        "ssim": statistics.fmean(ssim(output, clean) for output, clean in outputs),
-    }
-
-
 def verification_images(
     data: RestorationData, size: tuple[int, int], scale: int, count: int
 ) -> list[Pair]:

@@ -26,6 +26,7 @@ def choose_point(
     teacher: SearchPoint,
     max_drop: float | None = None,
     max_cost: float | None = None,
+    drop_option: str = "--max-drop",
 ) -> SearchPoint:
     """Choose a point of the front.
 
@@ -39,6 +40,7 @@ def choose_point(
         teacher: The network without replacements.
         max_drop: Largest PSNR loss against the teacher, dB.
         max_cost: Largest cost.
+        drop_option: What the message calls the first of the two.
 
     Raises:
         QualityError: No point meets the limits; the message names the nearest one.
@@ -64,7 +66,7 @@ def choose_point(
     drop, speedup = teacher.psnr - nearest.psnr, teacher.cost / nearest.cost
     options = []
     if drop > drop_limit:
-        options.append(f"--max-drop {drop + 0.005:.2f}")
+        options.append(f"{drop_option} {drop + 0.005:.2f}")
     if nearest.cost > cost_limit:
         options.append(f"--min-speedup {speedup - 0.005:.2f}")
     raise QualityError(

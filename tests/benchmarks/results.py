@@ -15,19 +15,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import distillc
 from distillc.codegen.measure import time_modules
-from distillc.data.images import open_data
+from distillc.data.images import open_data, open_test_set
+from distillc.data.windows import Pair, Windows
 from distillc.frontend.cost import count_cost
 from distillc.network import KEEP, Network
 from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.verify import restoration_quality
+from distillc.runtime.quality import measure_quality
 from distillc.workdir import read_tensors, write_json
 from tests.benchmarks.hybrids import CASES, Case, bundle_path
 from tests.benchmarks.report import markdown
@@ -78,15 +82,22 @@ COLUMNS = {
 }
 
 
+def restoration_quality(module: nn.Module, pairs: Sequence[Pair]) -> dict[str, float]:
+    """Return mean PSNR (dB) and SSIM of a module's output on whole images."""
+    images = (Windows(str(index), (pair,)) for index, pair in enumerate(pairs))
+    return asdict(measure_quality(module, None, images, "whole images").hybrid)
+
+
 def measure(case: Case, folder: Path, test: Path) -> list[dict[str, Any]]:
     """Measure the teacher and every bundle of a case."""
     bundles, networks = open_case(case, folder)
     teacher = networks[0]
     pairs = [
-        open_data(source, case.task, teacher.in_channels, held_out=1.0).test_images(
-            None, teacher.multiple
+        data.test_images(None, teacher.multiple)
+        for data in (
+            open_test_set(test, case.task, teacher.in_channels),
+            open_data(None, case.task, teacher.in_channels),
         )
-        for source in (test, None)
     ]
     rows: list[dict[str, Any]] = []
     for net, bundle in zip(networks, [None, *bundles], strict=True):

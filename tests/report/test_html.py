@@ -53,7 +53,13 @@ FULL: dict[str, Any] = {
             "teacher": {"psnr": 31.5, "ssim": 0.89},
             "hybrid": {"psnr": 31.4, "ssim": 0.88},
             "drop_db": 0.1,
+            "interval_db": [0.05, 0.15],
+            "worst_db": 0.175,
+            "worst_image": "cat.png",
             "images": 4,
+            "origin": "images of photos",
+            "window": [64, 96],
+            "ran": "torch",
         },
         "latency": {
             "device": "host",
@@ -129,6 +135,15 @@ def test_everything_is_in_one_file(tmp_path: Path) -> None:
     ]
     for figure in ("2.00x", "-0.100 dB", "1 of 2", "31.500", "0.8800", "31,300", "955 nodes"):
         assert figure in text
+    for words in (
+        "mean over 4 images that neither training nor the search nor healing saw; on the worst "
+        "-0.175 dB</span>",
+        '95% interval of the mean</td><td class="n">0.050 to 0.150 dB</td>',
+        'largest loss</td><td class="n">0.175 dB, cat.png</td>',
+        "4 images of photos that neither training nor the search nor healing saw, up to four "
+        "windows of 64x96 of each",
+    ):
+        assert words in text
     assert "scan2:state=2" in text
     assert re.search(r"scan2:state=2</td><td class=\"n\">0\.75</td>", text)
     assert re.search(r"keep</td><td class=\"n\"></td>", text)

@@ -11,7 +11,14 @@ import pytest
 from rich.console import Console, RenderableType
 
 from distillc.network import Cost
-from distillc.report.tables import block_tree, millions, stats_table, summary, verification_table
+from distillc.report.tables import (
+    block_tree,
+    millions,
+    quality_table,
+    stats_table,
+    summary,
+    verification_table,
+)
 from distillc.runtime.bundle import Stats
 from distillc.runtime.verify import Verification
 from tests.passes.toy import toy_network
@@ -94,9 +101,37 @@ def test_verification_shows_the_teacher_beside_the_hybrid() -> None:
     found = Verification("emulator", 2, 3e-7, 146.4, 2e-7, 31.42, 0.88)
     quality = FULL["metrics"]["quality"]
     text = show(verification_table(found, quality))
-    assert f"teacher on the conversion's {quality['images']} crops" in text
+    assert f"teacher on the conversion's {quality['images']} images" in text
     assert "31.50 dB, SSIM 0.8900" in text
     assert "31.40 dB, SSIM 0.8800" in text
+
+
+def test_quality_on_the_users_images() -> None:
+    quality = FULL["metrics"]["quality"]
+    text = " ".join(show(quality_table(quality)).split())
+    for words in (
+        "quality on 4 images of photos",
+        "31.500 dB",
+        "0.8800",
+        "0.050 to 0.150 dB",
+        "0.175 dB, cat.png",
+        "windows of 64x96 an image; torch computed them",
+    ):
+        assert words in text
+    of_one = show(quality_table({**quality, "interval_db": None}))
+    assert "interval" not in of_one
+    alone = {**quality, "teacher": None, "drop_db": None, "interval_db": None}
+    text = " ".join(show(quality_table(alone, "the hybrid is measured alone: no file")).split())
+    assert "teacher" not in text
+    assert "loss" not in text
+    assert "31.400 dB" in text
+    assert "the hybrid is measured alone: no file" in text
+
+
+def test_summary_says_on_what_the_quality_was_measured() -> None:
+    text = " ".join(show(summary(MANIFEST, Path("x"))).split())
+    assert "quality on 4 images of photos that neither training nor the search nor healing" in text
+    assert "mean loss 0.100 dB, 95% interval of the mean 0.050 to 0.150 dB, largest" in text
 
 
 def test_summary() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import open_data
@@ -20,7 +19,6 @@ from distillc.runtime import verify as verify_module
 from distillc.runtime.bundle import Bundle, create_bundle
 from distillc.runtime.verify import (
     TOLERANCE,
-    restoration_quality,
     verification_images,
     verify_bundle,
 )
@@ -183,19 +181,6 @@ def test_a_hostile_program_runs_nothing(bundle: Bundle, tmp_path: Path) -> None:
 def test_unknown_device(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="unknown device"):
         verify_bundle(bundle, device="phone")
-
-
-class Brighter(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + 0.1
-
-
-def test_quality() -> None:
-    clean = torch.full((1, 3, 16, 16), 0.5)
-    figures = restoration_quality(Brighter(), [(clean, clean), (clean - 0.1, clean)])
-    assert figures["psnr"] > 20
-    only = restoration_quality(Brighter(), [(clean, clean)])
-    assert only["psnr"] == pytest.approx(20, abs=1e-3)
 
 
 @pytest.mark.parametrize(
