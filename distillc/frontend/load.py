@@ -74,12 +74,14 @@ def load(
             net, name = _load_restormer(content, path), "Restormer"
         else:  # rule 6
             net, name = _load_spandrel(content, path)
-    source = {
+    source: dict[str, Any] = {
         "path": path.name,
         "sha256": file_digest(path),
         "architecture": name,
         "parameters": sum(each.numel() for each in net.module.parameters()),
     }
+    if arch:
+        source["arch_args"] = dict(arch_args or {})
     return replace(net, name=path.stem, source=source)
 
 

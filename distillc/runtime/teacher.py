@@ -1,0 +1,81 @@
+"""The checkpoint that a bundle was made from, to compare the hybrid with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from distillc.errors import DistillcError, UsageError
+from distillc.frontend.formats import is_onnx, require_file
+from distillc.frontend.load import load
+from distillc.frontend.padding import Padded
+from distillc.runtime.bundle import Bundle
+from distillc.workdir import file_digest
+
+
+class NoTeacher(Exception):
+    """There is none to compare with; the message says why, and what would help."""
+
+
+def load_teacher(bundle: Bundle, given: Path | None, loading: Mapping[str, Any]) -> nn.Module:
+    """Load the checkpoint that a bundle was made from.
+
+    The manifest says its name and SHA-256. A file of that name beside the bundle or in the current
+    folder is taken if it is the same. What the manifest says makes no code run: the user's own
+    network needs its `arch` again.
+
+    Args:
+        bundle: An open bundle.
+        given: The checkpoint, where the user says which it is.
+        loading: Arguments of `distillc.load`: `arch`, `arch_args`, `trust_pickle`.
+
+    Returns:
+        The teacher for images of the bundle's size, (1, C, H, W) -> (1, C', H * scale, W * scale).
+
+    Raises:
+        NoTeacher: None was given, and none was found or could be loaded.
+        UsageError: What was given is another file than the bundle was made from.
+        DistillcError: What was given cannot be loaded; see `distillc.load`.
+    """
+    source = bundle.manifest.get("source", {})
+    name, sha256 = Path(source.get("path", "")).name, source.get("sha256")
+    if not sha256:
+        raise NoTeacher("the bundle was made of a module, not of a checkpoint")
+    if given is not None:
+        require_file(given)
+        if file_digest(given) != sha256:
+            raise UsageError(
+                "this is not the checkpoint that the bundle was made from",
+                where=str(given),
+                hint=f"the bundle was made from {name}, whose SHA-256 is {sha256}",
+            )
+        return _load(bundle, given, source, loading)
+    if is_onnx(name):
+        raise NoTeacher("the bundle was made of an ONNX file: nothing was distilled")
+    places = (bundle.path.resolve().parent / name, Path(name))
+    found = next((path for path in places if path.is_file() and file_digest(path) == sha256), None)
+    if found is None:
+        raise NoTeacher(
+            f"{name} is neither beside the bundle nor in this folder: name it with --teacher"
+        )
+    if "arch_args" in source and not loading["arch"]:
+        raise NoTeacher(f"{found} is of your own network: give --arch again to run its code")
+    try:
+        return _load(bundle, found, source, loading)
+    except DistillcError as error:
+        raise NoTeacher(f"{found} cannot be loaded: {error.what}") from error
+
+
+def _load(
+    bundle: Bundle, path: Path, source: Mapping[str, Any], loading: Mapping[str, Any]
+) -> nn.Module:
+    arguments = loading["arch_args"]
+    if loading["arch"] and arguments is None:
+        arguments = source.get("arch_args")
+    net = load(path, **{**loading, "arch_args": arguments})
+    size = (bundle.manifest["size"][0], bundle.manifest["size"][1])
+    fitting = net.fitting(size)
+    return net.module if fitting == size else Padded(net.module, fitting, net.scale)
