@@ -19,7 +19,7 @@ from distillc.codegen.self_check import self_check
 from distillc.errors import StorageError, UsageError
 from distillc.frontend.padding import Padded
 from distillc.frontend.static_form import StableSorts
-from distillc.frontend.trace import export_program
+from distillc.frontend.trace import as_network, export_program, image_scale
 from distillc.network import Network
 from distillc.runtime import app, native
 from distillc.runtime.bundle import Bundle, create_bundle
@@ -49,7 +49,8 @@ def compile(
     The bundle is not verified yet: `Bundle.save` refuses it until `verify_bundle` has run.
 
     Args:
-        network: A `Network`, or any module (1, 3, H, W) float32 -> (1, C', H', W') float32.
+        network: A `Network`, or any module (1, C, H, W) float32 -> (1, C', H * scale, W * scale)
+            float32, whose channels, scale and size multiple are found by trying.
         target: A target or its name.
         size: (H, W) of the input in pixels. Where the network needs multiples, the compiled code
             mirrors the image at its lower and right edges and cuts the result.
@@ -75,7 +76,7 @@ def compile(
     numbers = get_precision(precision)
     if numbers.arithmetic == "fp16" and not chosen.half:
         log.warning("%s has no float16 arithmetic: fp16 is right there, but slow", chosen.name)
-    net = network if isinstance(network, Network) else Network(network, size)
+    net = as_network(network, size)
     module, fitting = net.hybrid(), net.fitting(size)
     net = net.at(fitting)
     if fitting != size:
@@ -83,6 +84,7 @@ def compile(
     shape = (1, net.in_channels, *size)
     folder = _empty_folder(directory)
     program = export_program(module, shape)
+    scale = image_scale(program)
     stem = file_stem(net.name)
     files = {"bench": f"{stem}-bench"}
     if chosen.android:
@@ -115,7 +117,7 @@ def compile(
         "precision": numbers.name,
         **files,
         "size": list(size),
-        "scale": net.scale,
+        "scale": scale,
         "input_shape": list(library.input_shape),
         "output_shape": list(library.output_shape),
         "planned_bytes": library.planned_bytes,

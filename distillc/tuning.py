@@ -13,7 +13,7 @@ from distillc.codegen.lower import lower
 from distillc.codegen.records import user_records
 from distillc.codegen.tuner import TuningResult, tune_modules
 from distillc.errors import UsageError
-from distillc.frontend.trace import export_program
+from distillc.frontend.trace import as_network, export_program
 from distillc.network import Network
 from distillc.pipeline import Context
 from distillc.runtime.precision import get_precision
@@ -36,7 +36,7 @@ def tune(
     Run again after a crash, it goes on behind the last finished kernel.
 
     Args:
-        networks: Networks, or modules (1, 3, H, W) float32 -> (1, C', H', W') float32.
+        networks: Networks, or modules; see `distillc.compile`.
         target: A target or its name.
         sizes: Each (H, W) in pixels that networks are tuned at.
         minutes: Time to spend on all together, after they are traced.
@@ -63,7 +63,7 @@ def tune(
     mods = []
     for network in networks:
         for size in sizes:
-            net = network if isinstance(network, Network) else Network(network, size)
+            net = as_network(network, size)
             program = export_program(net.hybrid(), net.at(size).input_shape)
             mods.append(lower(program, chosen, arithmetic))
     seconds = round(60 * minutes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torchvision.ops import DeformConv2d
 
 import distillc
 from distillc.errors import LoweringError, StorageError, TraceError, UsageError
-from distillc.network import KEEP
+from distillc.frontend.padding import Padded
+from distillc.network import KEEP, Network
 from distillc.runtime.verify import verify_bundle
 from distillc.workdir import read_tensors
 from tests.passes.toy import toy_network
@@ -31,6 +35,92 @@ def test_plain_module_and_size(tmp_path: Path) -> None:
         np.testing.assert_allclose(bundle.run(X.numpy()), module(X).numpy(), atol=1e-5)
     assert bundle.manifest["size"] == [16, 24]
     assert bundle.manifest["verified"] is False
+
+
+class Shuffled(nn.Module):
+    """Mixes squares of `edge` pixels into squares of `edge * scale`, of other channels."""
+
+    def __init__(self, channels: int, outputs: int, edge: int, scale: int) -> None:
+        super().__init__()
+        self.edge, self.scale = edge, scale
+        self.mix = nn.Conv2d(channels * edge**2, outputs * (edge * scale) ** 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = self.mix(nn.functional.pixel_unshuffle(x, self.edge))
+        return nn.functional.pixel_shuffle(mixed, self.edge * self.scale)
+
+
+@given(
+    channels=st.sampled_from([1, 3]),
+    outputs=st.integers(1, 4),
+    edge=st.sampled_from([1, 2, 4]),
+    scale=st.integers(1, 4),
+    size=st.tuples(st.integers(5, 24), st.integers(5, 24)),
+)
+@example(channels=3, outputs=3, edge=1, scale=2, size=(16, 24))
+@example(channels=1, outputs=1, edge=4, scale=3, size=(15, 11))
+@settings(max_examples=2, deadline=None)
+def test_every_bundle_runs(
+    channels: int, outputs: int, edge: int, scale: int, size: tuple[int, int]
+) -> None:
+    """Channels and scale come from the program, whatever the module."""
+    torch.manual_seed(0)
+    module = Shuffled(channels, outputs, edge, scale)
+    bundle = distillc.compile(module, "host", size)
+    fits = tuple(-(-extent // edge) * edge for extent in size)
+    x = torch.rand(1, channels, *size)
+    padded = Padded(module, (fits[0], fits[1]), scale)
+    with torch.no_grad():
+        wanted = padded(x).numpy()
+    facts = bundle.facts
+    assert facts.input_shape == x.shape
+    assert facts.output_shape == wanted.shape == (1, outputs, *(scale * each for each in size))
+    assert facts.scale == scale
+    np.testing.assert_allclose(bundle.run(x.numpy()), wanted, atol=1e-5)
+    assert verify_bundle(bundle).max_error <= 1e-4
+
+
+class Returns(nn.Module):
+    """Returns what a function makes of the image."""
+
+    def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    ("module", "returned"),
+    [
+        (nn.Conv2d(3, 3, 3, stride=2, padding=1), "(1, 3, 8, 12)"),
+        (nn.Conv2d(3, 3, 3), "(1, 3, 14, 22)"),
+        (nn.Upsample(scale_factor=(2, 3)), "(1, 3, 32, 72)"),
+        (nn.Upsample(size=(16, 12)), "(1, 3, 16, 12)"),
+        (Returns(lambda x: (x, x)), "a tuple"),
+        (Returns(lambda x: x.double()), "float64 (1, 3, 16, 24)"),
+        (Returns(lambda x: (255 * x).to(torch.uint8)), "uint8 (1, 3, 16, 24)"),
+        (Returns(lambda x: x.flatten(1)), "(1, 1152)"),
+        (Returns(lambda x: x[:, :0]), "(1, 0, 16, 24)"),
+        (Returns(lambda x: x.repeat(2, 1, 1, 1)), "(2, 3, 16, 24)"),
+        (Returns(lambda x: None), "a NoneType"),
+    ],
+)
+def test_what_returns_no_image_is_refused(tmp_path: Path, module: nn.Module, returned: str) -> None:
+    with pytest.raises(TraceError, match="must return an image") as caught:
+        distillc.compile(module, "host", (16, 24), directory=tmp_path)
+    assert f"not {returned} for (1, 3, 16, 24)" in caught.value.what
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_whose_scale_is_wrong(tmp_path: Path) -> None:
+    """The program says what a bundle returns; where it is cut, a wrong scale would hide."""
+    wrong = Network(Shuffled(3, 3, 1, 2), (16, 16))
+    bundle = distillc.compile(wrong, "host", (16, 24), directory=tmp_path / "whole")
+    assert (bundle.facts.scale, bundle.run(X.numpy()).shape) == (2, (1, 3, 32, 48))
+    with pytest.raises(TraceError, match="its scale says"):
+        distillc.compile(wrong.with_(multiple=8), "host", (15, 24), directory=tmp_path / "cut")
 
 
 def test_decisions_are_applied_and_every_part_agrees(tmp_path: Path) -> None:
@@ -188,7 +278,7 @@ def test_refusals(tmp_path: Path) -> None:
 
     class Spectrum(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.fft.rfft2(x).tanh().abs()
+            return torch.fft.irfft2(torch.fft.rfft2(x).tanh(), s=x.shape[2:])
 
     with pytest.raises(LoweringError, match=r"tanh\.default"):
         distillc.compile(Spectrum(), "host", (16, 16), directory=tmp_path)

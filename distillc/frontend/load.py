@@ -12,17 +12,15 @@ import torch
 from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 from torch import Tensor, nn
 
-from distillc.errors import CheckpointError, TraceError, UsageError
+from distillc.errors import CheckpointError, UsageError
+from distillc.frontend.finite import check_finite
 from distillc.frontend.formats import is_onnx, read_checkpoint
 from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
-from distillc.frontend.trace import trace
+from distillc.frontend.trace import SIZE, scale_of, trace_module
 from distillc.frontend.user_code import import_class, importing_from
 from distillc.network import Network
 from distillc.workdir import file_digest
-
-SIZE = (64, 64)
-"""Size of a loaded network until `Network.at` chooses another."""
 
 
 def load(
@@ -49,7 +47,7 @@ def load(
             tensors. Loading one can run any code.
 
     Raises:
-        CheckpointError: Unreadable, unsafe, or no architecture fits.
+        CheckpointError: Unreadable, unsafe, weights are not finite, or no architecture fits.
         UsageError: `arch` cannot be imported or built.
         LoweringError: An ONNX file has operators that are not supported.
         TraceError: An ONNX file runs at no size that was tried.
@@ -67,13 +65,15 @@ def load(
         with importing_from(Path()) if trust_pickle else nullcontext():
             content = read_checkpoint(path, trust_pickle)
         if isinstance(content, nn.Module):  # rule 4
-            net, name = _wrap(content), type(content).__name__
+            net, name = trace_module(content, SIZE), type(content).__name__
         elif arch:  # rule 1
-            net, name = _wrap(_load_own(arch, arch_args or {}, content, path)), arch
+            net, name = trace_module(_load_own(arch, arch_args or {}, content, path), SIZE), arch
         elif _is_restormer(content):  # rule 5
             net, name = _load_restormer(content, path), "Restormer"
         else:  # rule 6
             net, name = _load_spandrel(content, path)
+    if not is_onnx(path):  # whose constants were checked
+        check_finite(net.module, str(path))
     source: dict[str, Any] = {
         "path": path.name,
         "sha256": file_digest(path),
@@ -85,30 +85,17 @@ def load(
     return replace(net, name=path.stem, source=source)
 
 
-def _wrap(module: nn.Module) -> Network:
-    """Learn channels, scale and size multiple by trying."""
-    first = next((each for each in module.modules() if isinstance(each, nn.Conv2d)), None)
-    errors = []
-    # The first convolution may see pixels rearranged, or the image and what was made of it.
-    for channels in dict.fromkeys((first.in_channels if first else 3, 3, 1)):
-        try:
-            return trace(module, torch.zeros(1, channels, *SIZE))
-        except TraceError as error:
-            errors.append(error)
-    raise errors[0]
-
-
 def _load_program(path: Path, trust: bool) -> Network:
     program = read_program(path, trust)
     arguments: tuple[Any, ...] = program.example_inputs[0] if program.example_inputs else ()
-    if len(arguments) != 1 or arguments[0].dim() != 4:
+    if len(arguments) != 1 or arguments[0].dim() != 4 or len(arguments[0]) != 1:
         raise CheckpointError(
             "the exported program must take one image (1, C, H, W)", where=str(path)
         )
     shape = tuple(arguments[0].shape)
     module = torch.export.unflatten(program)  # keeps the modules that blocks are known by
     with torch.no_grad():
-        scale = module(torch.zeros(shape)).shape[-1] // shape[-1]
+        scale = scale_of(shape, module(torch.zeros(shape)))
     return Network(module, shape[2:], shape[1], scale=scale, program=program, fixed_size=True)
 
 

@@ -26,4 +26,7 @@ class Padded(nn.Module):
         missing = (0, self.size[1] - width, 0, self.size[0] - height)
         mode = "reflect" if missing[1] < width and missing[3] < height else "replicate"
         y: Tensor = self.network(F.pad(x, missing, mode=mode))
+        wanted = tuple(self.scale * extent for extent in self.size)
+        if tuple(y.shape[2:]) != wanted:  # cutting it would hide that
+            raise ValueError(f"the network returns {tuple(y.shape[2:])}, its scale says {wanted}")
         return y[:, :, : height * self.scale, : width * self.scale]

@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 
 import torch
@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from distillc.errors import TraceError
 from distillc.frontend.exportable import exportable
+from distillc.frontend.finite import check_finite
 from distillc.frontend.static_form import static_form
 from distillc.network import Network
+
+SIZE = (64, 64)
+"""Size that a network is tried at when none is known."""
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Size multiples that are tried when a network's own is not known."""
@@ -35,31 +39,96 @@ def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Networ
 
     Raises:
         TraceError: It does not run on the example, or gives no image.
+        CheckpointError: Weights are NaN or infinite.
     """
     module = module.eval()
     if not isinstance(example, Tensor) or example.dim() != 4:
         raise TraceError(f"the example must be an image (1, C, H, W), not {_what(example)}")
+    check_finite(module)
     output = _run(module, example)
     height, width = example.shape[2:]
-    if not isinstance(output, Tensor) or output.dim() != 4 or output.shape[2] % height:
-        raise TraceError(
-            f"the network must return an image (1, C, H, W), not {_what(output)}",
-            hint="wrap it in a module that returns the restored image",
-        )
+    scale = scale_of(example.shape, output)
     multiple = _find_multiple(module, example)
     return Network(
         module,
         (height, width),
         example.shape[1],
         name=name or type(module).__name__,
-        scale=output.shape[2] // height,
+        scale=scale,
         multiple=multiple or 1,
         fixed_size=multiple is None,
     )
 
 
+def trace_module(module: nn.Module, *sizes: tuple[int, int]) -> Network:
+    """Make a `Network` of a module whose channels are not known, by trying.
+
+    Args:
+        module: As of `trace`.
+        sizes: (H, W) in pixels to try, in order.
+
+    Raises:
+        TraceError: It runs on no image that was tried, or gives no image.
+        CheckpointError: Weights are NaN or infinite.
+    """
+    layers = (nn.Conv2d, nn.ConvTranspose2d)
+    first = next((each for each in module.modules() if isinstance(each, layers)), None)
+    errors = []
+    for size in dict.fromkeys(sizes):
+        # The first convolution may see pixels rearranged, or the image and what was made of it.
+        for channels in dict.fromkeys((first.in_channels if first else 3, 3, 1)):
+            try:
+                return trace(module, torch.zeros(1, channels, *size))
+            except TraceError as error:
+                errors.append(error)
+    raise errors[0]
+
+
+def as_network(network: Network | nn.Module, size: tuple[int, int]) -> Network:
+    """Return a network as it is, a module as one: see `trace_module`.
+
+    Args:
+        network: Either; a module is left in the mode that it has, training or not.
+        size: (H, W) in pixels that it will work at; where it does not, `SIZE` is tried, from which
+            the multiple that it needs can be learned.
+
+    Raises:
+        TraceError: As of `trace_module`.
+        CheckpointError: Weights are NaN or infinite.
+    """
+    if isinstance(network, Network):
+        return network
+    modes = {each: each.training for each in network.modules()}
+    try:
+        return trace_module(network, size, SIZE)
+    finally:
+        for each, mode in modes.items():
+            each.training = mode
+
+
+def scale_of(given: Sequence[int], output: object) -> int:
+    """Return how much larger than its input a network's output is.
+
+    Raises:
+        TraceError: It is not one float32 image, larger by a whole number in both directions.
+    """
+    if isinstance(output, Tensor) and output.dim() == 4 and output.dtype == torch.float32:
+        scale = max(1, output.shape[2] // given[2])
+        wanted = (1, scale * given[2], scale * given[3])
+        if output.shape[1] and (output.shape[0], *output.shape[2:]) == wanted:
+            return scale
+    raise TraceError(
+        f"the network must return an image (1, C, H * scale, W * scale), float32 and with a whole "
+        f"scale, not {_what(output)} for {tuple(given)}",
+        hint="wrap it in a module that returns the restored image",
+    )
+
+
 def _what(value: object) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    kind = "" if value.dtype == torch.float32 else f"{value.dtype} ".removeprefix("torch.")
+    return kind + str(tuple(value.shape))
 
 
 def _run(module: nn.Module, example: Tensor) -> object:
@@ -158,6 +227,19 @@ def image_shapes(
     names = (signature.user_inputs[0], signature.user_outputs[0])
     input_shape, output_shape = (tuple(nodes[name].meta["val"].shape) for name in names)
     return input_shape, output_shape
+
+
+def image_scale(program: torch.export.ExportedProgram) -> int:
+    """Return how much larger than its input a program's image is.
+
+    Raises:
+        TraceError: It returns no float32 image, or one whose scale is not whole.
+    """
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    signature = program.graph_signature
+    outputs = [values.get(name) for name in signature.user_outputs]
+    given = values[signature.user_inputs[0]]
+    return scale_of(given.shape, outputs[0] if len(outputs) == 1 else tuple(outputs))
 
 
 def _reason(error: Exception) -> str:
