@@ -191,6 +191,7 @@ def convert(
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
+    sandbox: bool = True,
     tune_minutes: float = 0,
     progress: Progress | None = None,
 ) -> Result:
@@ -225,6 +226,7 @@ def convert(
         arch: `package.module:Class` of the user's own network.
         arch_args: Its keyword arguments.
         trust_pickle: Load a pickled module, which can run any code.
+        sandbox: Read the checkpoint in a process of its own.
         tune_minutes: Search the schedules of the hybrid's and the teacher's kernels for so long
             before they are compiled; the records stay in the work directory.
         progress: Rich display with a `detail` field.
@@ -244,7 +246,13 @@ def convert(
     if objective:
         effort = replace(effort, objective=objective)
     folder = Path(data) if data is not None else None
-    net = load(checkpoint, arch=arch, arch_args=arch_args, trust_pickle=trust_pickle)
+    net = load(
+        checkpoint,
+        arch=arch,
+        arch_args=arch_args,
+        trust_pickle=trust_pickle,
+        sandbox=sandbox,
+    )
     net, images = fit(net, job, size, folder)
 
     pipeline = Pipeline(

@@ -37,6 +37,7 @@ def convert_onnx(
     overwrite: bool = False,
     work_dir: str | Path = ".distillc-work",
     tune_minutes: float = 0,
+    sandbox: bool = True,
     progress: Progress | None = None,
 ) -> Bundle:
     """Compile an ONNX file to a bundle, verified against ONNX Runtime on photographs.
@@ -53,13 +54,14 @@ def convert_onnx(
         overwrite: Replace `out` if it exists.
         work_dir: Where the bundle is made, and tuning records are kept.
         tune_minutes: Search the schedules of the kernels for so long before they are compiled.
+        sandbox: Read the file in a process of its own.
         progress: Rich display with a `detail` field.
 
     Raises:
         DistillcError: One of the family, each with its exit code; `out` is not touched.
     """
     job = accept(path, target, task, budget, precision, out, overwrite)
-    net, photographs = fit(load(path), job, size)
+    net, photographs = fit(load(path, sandbox=sandbox), job, size)
     pairs = verification_images(photographs, size, net.scale, job.budget.verify_images)
     original = Padded(OnnxRuntime(Path(path)), net.size, net.scale)
 

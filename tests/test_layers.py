@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "printable",
     "errors",
+    "sandbox_worker",
+    "sandbox",
     "workdir",
     "zig",
     "network",

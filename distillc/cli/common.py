@@ -58,10 +58,15 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_loading(
-        arch: str | None, arch_args: str | None, trust_pickle: bool, **rest: Any
+        arch: str | None, arch_args: str | None, trust_pickle: bool, no_sandbox: bool, **rest: Any
     ) -> Any:
         arguments = None if arch_args is None else _parse_arch_args(arch_args)
-        loading = {"arch": arch, "arch_args": arguments, "trust_pickle": trust_pickle}
+        loading = {
+            "arch": arch,
+            "arch_args": arguments,
+            "trust_pickle": trust_pickle,
+            "sandbox": not no_sandbox,
+        }
         return command(loading=loading, **rest)
 
     options = [
@@ -77,6 +82,12 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Load a pickled module, or whatever a .pt2 file holds. It can run any code: only "
             "for files you made yourself.",
+        ),
+        click.option(
+            "--no-sandbox",
+            is_flag=True,
+            help="Read the file in this process: not in one without network, in bounded memory "
+            "and time.",
         ),
     ]
     for option in reversed(options):

@@ -189,6 +189,7 @@ def convert(
             budget=budget,
             work_dir=work_dir,
             tune_minutes=tune_minutes,
+            sandbox=loading["sandbox"],
         )
         return
     from distillc.conversion import Limits
@@ -236,7 +237,7 @@ def convert(
 
 ONNX_OPTIONS = {
     *("checkpoint", "target", "size", "precision", "task", "out", "overwrite", "budget"),
-    *("work_dir", "tune_minutes", "weights_beside", "as_json"),
+    *("work_dir", "tune_minutes", "weights_beside", "no_sandbox", "as_json"),
 }
 """What can be asked of an ONNX file; the rest is about distillation or other checkpoints."""
 

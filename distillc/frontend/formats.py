@@ -11,32 +11,72 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, reason
+from distillc.frontend.state import check_state
+from distillc.sandbox import Limits, outcome
 
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 """Keys under which public checkpoints keep their state dict, the preferred first."""
 
+LARGEST_PICKLE = 2**26
+"""Bytes of `data.pkl`, which names tensors and holds none of them."""
 
-def read_checkpoint(path: Path, trust_pickle: bool = False) -> dict[str, Tensor] | nn.Module:
+AGAIN = "copy or download it again"
+
+
+def read_checkpoint(
+    path: Path, trust_pickle: bool = False, sandbox: bool = True
+) -> dict[str, Tensor] | nn.Module:
     """Return the state dict in a file, float32, without wrappers and `module.` prefixes.
 
-    A module is returned only for a pickle that the user trusts.
+    A module is returned only for a pickle that the user trusts, which is read in this process.
+
+    Args:
+        path: The file.
+        trust_pickle: Unpickle whatever it holds.
+        sandbox: Read it in a process of its own.
 
     Raises:
-        CheckpointError: The file is missing, empty, damaged, no checkpoint, or a pickle that
-            carries code.
+        CheckpointError: The file is missing, empty, damaged, hostile, no checkpoint, or a pickle
+            that carries code.
+        UsageError: The system has no such process.
     """
     require_file(path)
-    if path.suffix == ".safetensors":
-        content = _read_safetensors(path)
-    else:
+    if trust_pickle and path.suffix != ".safetensors":
         content = _read_torch(path, trust_pickle)
-    if isinstance(content, nn.Module):
-        return content.eval()
-    return _state_dict(content, path)
+        if isinstance(content, nn.Module):
+            return content.eval()
+        state = _state_dict(content, path)
+        check_state(state, path)
+        return state
+    limits = limits_of(path) if sandbox else None
+    with outcome("distillc.frontend.formats:extract", path, limits=limits) as (names, made):
+        state = load_file(made)
+        return {name: state[name] for name in names}
+
+
+def limits_of(path: Path) -> Limits:
+    """Return what reading a file may take: a copy or two in float32, and time for a slow disk."""
+    size = path.stat().st_size
+    return Limits(10 + size / 2e7, 2**30 + 6 * size)
+
+
+def extract(path: str, out: str) -> list[str]:
+    """Write the state dict in a file as safetensors, and return its names in order.
+
+    Raises:
+        CheckpointError: As `read_checkpoint` does.
+    """
+    place = Path(path)
+    content = _read_safetensors(place) if place.suffix == ".safetensors" else _read_torch(place)
+    state = _state_dict(content, place)
+    check_state(state, place)
+    # Tied weights are two names of one memory, which the format does not know.
+    Path(out).write_bytes(save({name: value.clone().contiguous() for name, value in state.items()}))
+    return list(state)
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -48,16 +88,16 @@ def require_file(path: Path) -> None:
     """Refuse what is no file, or an empty one.
 
     Raises:
-        CheckpointError: It is missing, a folder, or empty.
+        CheckpointError: It is missing, a folder, no plain file, or empty.
     """
     if not path.exists():
         raise CheckpointError("the checkpoint does not exist", where=str(path))
     if path.is_dir():
         raise CheckpointError("the checkpoint is a folder", where=str(path), hint="name a file")
+    if not path.is_file():  # a pipe or a device: reading may never end
+        raise CheckpointError("the checkpoint is not a file", where=str(path), hint="name a file")
     if path.stat().st_size == 0:
-        raise CheckpointError(
-            "the checkpoint is empty", where=str(path), hint="copy or download it again"
-        )
+        raise CheckpointError("the checkpoint is empty", where=str(path), hint=AGAIN)
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -65,21 +105,17 @@ def _read_safetensors(path: Path) -> Any:
         return load_file(str(path))
     except Exception as error:
         raise CheckpointError(
-            f"this is not a whole safetensors file: {error}",
-            where=str(path),
-            hint="copy or download it again",
+            f"this is not a whole safetensors file: {error}", where=str(path), hint=AGAIN
         ) from error
 
 
-def _read_torch(path: Path, trust_pickle: bool) -> Any:
+def _read_torch(path: Path, trust_pickle: bool = False) -> Any:
     with path.open("rb") as stream:
         head = stream.read(16)
     zipped = head.startswith(b"PK\x03\x04")
-    if zipped and not _is_zip(path):
-        raise CheckpointError(
-            "the checkpoint is truncated", where=str(path), hint="copy or download it again"
-        )
-    if not zipped and not head.startswith(b"\x80"):
+    if zipped:
+        require_stored(path)
+    elif not head.startswith(b"\x80"):
         raise CheckpointError(
             "this is not a checkpoint: neither a torch file, nor safetensors, nor a .pt2 program",
             where=str(path),
@@ -91,9 +127,7 @@ def _read_torch(path: Path, trust_pickle: bool) -> Any:
         names_code = "Unsupported" in str(error) or "GLOBAL" in str(error)
         if trust_pickle or not names_code or not _is_whole(path, zipped):
             raise CheckpointError(
-                f"the checkpoint is damaged: {reason(error)}",
-                where=str(path),
-                hint="copy or download it again",
+                f"the checkpoint is damaged: {reason(error)}", where=str(path), hint=AGAIN
             ) from error
         raise CheckpointError(
             "the checkpoint is a pickle that names Python code, and loading it can run any code: "
@@ -106,15 +140,36 @@ def _read_torch(path: Path, trust_pickle: bool) -> Any:
         raise CheckpointError(
             f"the checkpoint cannot be read, it may be truncated: {reason(error)}",
             where=str(path),
-            hint="copy or download it again",
+            hint=AGAIN,
         ) from error
 
 
-def _is_zip(path: Path) -> bool:
+def require_stored(path: Path) -> None:
+    """Refuse a torch archive that is cut, or that would grow as it is read.
+
+    Torch stores members as they are. A compressed one may be a thousand times as large.
+
+    Raises:
+        CheckpointError: It is not whole, a member is compressed, or all claim more than there is.
+    """
     try:
-        return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:
-        return False
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # whatever a damaged directory causes
+        raise CheckpointError(
+            f"the checkpoint is truncated: {reason(error)}", where=str(path), hint=AGAIN
+        ) from error
+    size = path.stat().st_size
+    claimed = sum(each.file_size for each in members)
+    packed = any(each.compress_type != zipfile.ZIP_STORED for each in members)
+    tables = [each for each in members if each.filename.endswith("data.pkl")]
+    if packed or claimed > size or any(each.file_size > LARGEST_PICKLE for each in tables):
+        raise CheckpointError(
+            f"the archive's members take {claimed:.3g} bytes of a file of {size:.3g}, or are "
+            "compressed: torch.save writes no such file",
+            where=str(path),
+            hint="save it again with torch.save",
+        )
 
 
 def _is_whole(path: Path, zipped: bool) -> bool:

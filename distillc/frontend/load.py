@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,13 +15,18 @@ from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, UsageError
 from distillc.frontend.finite import check_finite
-from distillc.frontend.formats import is_onnx, read_checkpoint
+from distillc.frontend.formats import is_onnx, read_checkpoint, require_file
+from distillc.frontend.program_trial import input_shape, limits_of
 from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
 from distillc.frontend.trace import SIZE, scale_of, trace_module
 from distillc.frontend.user_code import import_class, importing_from
 from distillc.network import Network
+from distillc.sandbox import outcome
 from distillc.workdir import file_digest
+
+OPERATORS = ("distillc.surrogates.selective_scan",)
+"""Modules that register operators of ours; the front end does not know of them."""
 
 
 def load(
@@ -29,6 +35,7 @@ def load(
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
+    sandbox: bool = True,
 ) -> Network:
     """Load a checkpoint.
 
@@ -44,11 +51,13 @@ def load(
         arch: `package.module:Class`, found in the current folder or installed, or `file.py:Class`.
         arch_args: Keyword arguments of that class.
         trust_pickle: Accept a pickled module, and a `.pt2` file that holds more than a graph and
-            tensors. Loading one can run any code.
+            tensors. Loading one can run any code, in this process.
+        sandbox: Read the file in a process without network, in bounded memory and time, first or
+            only.
 
     Raises:
         CheckpointError: Unreadable, unsafe, weights are not finite, or no architecture fits.
-        UsageError: `arch` cannot be imported or built.
+        UsageError: `arch` cannot be imported or built; the system has no such process.
         LoweringError: An ONNX file has operators that are not supported.
         TraceError: An ONNX file runs at no size that was tried.
     """
@@ -57,13 +66,13 @@ def load(
         # Here, for ONNX and its runtime take most of a second to import.
         from distillc.frontend.onnx_graph.load import load_onnx
 
-        net, name = load_onnx(path)  # rule 3
+        net, name = load_onnx(path, sandbox)  # rule 3
     elif path.suffix == ".pt2" and path.exists():
-        net, name = _load_program(path, trust_pickle), "exported program"  # rule 2
+        net, name = _load_program(path, trust_pickle, sandbox), "exported program"  # rule 2
     else:
         # A pickled module names its class.
         with importing_from(Path()) if trust_pickle else nullcontext():
-            content = read_checkpoint(path, trust_pickle)
+            content = read_checkpoint(path, trust_pickle, sandbox)
         if isinstance(content, nn.Module):  # rule 4
             net, name = trace_module(content, SIZE), type(content).__name__
         elif arch:  # rule 1
@@ -85,17 +94,24 @@ def load(
     return replace(net, name=path.stem, source=source)
 
 
-def _load_program(path: Path, trust: bool) -> Network:
+def _load_program(path: Path, trust: bool, sandbox: bool) -> Network:
+    require_file(path)
+    if not trust:
+        trial = "distillc.frontend.program_trial:try_program"
+        known = [name for name in OPERATORS if name in sys.modules]
+        limits = limits_of(path) if sandbox else None
+        with outcome(trial, path, known, limits=limits) as (tried, _):
+            pass
+        if tried["sha256"] != file_digest(path):
+            raise CheckpointError("the file changes while it is read", where=str(path))
     program = read_program(path, trust)
-    arguments: tuple[Any, ...] = program.example_inputs[0] if program.example_inputs else ()
-    if len(arguments) != 1 or arguments[0].dim() != 4 or len(arguments[0]) != 1:
-        raise CheckpointError(
-            "the exported program must take one image (1, C, H, W)", where=str(path)
-        )
-    shape = tuple(arguments[0].shape)
+    shape = input_shape(program, path)
     module = torch.export.unflatten(program)  # keeps the modules that blocks are known by
-    with torch.no_grad():
-        scale = scale_of(shape, module(torch.zeros(shape)))
+    if trust:
+        with torch.no_grad():
+            scale = scale_of(shape, module(torch.zeros(shape)))
+    else:
+        scale = tried["scale"]
     return Network(module, shape[2:], shape[1], scale=scale, program=program, fixed_size=True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 
 from distillc.errors import CheckpointError, reason
+from distillc.frontend.formats import require_stored
+from distillc.frontend.inference_operators import is_allowed
 
 MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|\.format_version|\.storage_alignment"
@@ -27,9 +30,14 @@ MEMBERS = re.compile(
 )
 """What `torch.export.save` writes; the rest is compiled code, pickles and older layouts."""
 
-NAMESPACES = ("aten", "distillc")
-FILES = ("from_file", "save")
-"""Operators that read or write files by name."""
+LARGEST_VALUE = 2**31
+"""Bytes of one tensor of a program; a Restormer's at 1080 x 1920 have half of it."""
+
+WIDEST = 4
+"""Bytes of an element, near enough."""
+
+LONGEST_NAME = 1000
+"""Letters of a name; those of modules in modules have about a hundred."""
 
 NAMES = {"name", "as_name", "forward_arg_names"}
 """Keys whose strings become names in generated source."""
@@ -67,11 +75,21 @@ def read_program(path: Path, trust: bool = False) -> torch.export.ExportedProgra
     Raises:
         CheckpointError: It is damaged, or holds something that could run code.
     """
+    if not trust:
+        require_stored(path)
     try:
         content = path.read_bytes()
         danger = None if trust else next(_dangers(content), None)
+        excess = None if trust or danger else next(_excesses(content), None)
     except Exception as error:
         raise _unreadable(path, error) from error
+    if excess:
+        raise CheckpointError(
+            f"the exported program is too large: {excess}",
+            where=str(path),
+            hint="export the network at a smaller size, or, if you made the file yourself, add "
+            "--trust-pickle",
+        )
     if danger:
         raise CheckpointError(
             f"the exported program holds what can run any code: {danger}",
@@ -99,7 +117,7 @@ def _dangers(content: bytes) -> Iterator[str]:
     1. The archive holds nothing but a graph, tensors and their tables; torch's reader and zip's
        agree on that, for torch falls back to the other.
     2. No tensor is pickled; the example inputs are a pickle of tensors alone.
-    3. The graph names operators of torch or ours, and none that touches files.
+    3. The graph names operators of inference, torch's or ours (`is_allowed`).
     4. No other string of it can become source.
     """
     reader = torch._C.PyTorchFileReader(io.BytesIO(content))
@@ -133,6 +151,8 @@ def _in_graph(value: Any, key: str = "") -> Iterator[str]:
         yield FORBIDDEN[key]
     elif isinstance(value, dict):
         for name, each in value.items():
+            if len(name) > LONGEST_NAME:
+                yield f"a name of {len(name)} letters"
             if not (name.isidentifier() if key in TABLES else PLAIN.fullmatch(name)):
                 yield f"the name {name!r}"
             yield from _in_graph(each, name)
@@ -140,8 +160,10 @@ def _in_graph(value: Any, key: str = "") -> Iterator[str]:
         for each in value:
             yield from _in_graph(each, key)
     elif isinstance(value, str):
-        if key == "target" and not _is_operator(value):
-            yield f"a call of {value!r}, which is no operator"
+        if len(value) > LONGEST_NAME and key not in FREE and not key.endswith("_spec"):
+            yield f"a text of {len(value)} letters"
+        elif key == "target" and not is_allowed(value):
+            yield f"a call of {value!r}, which is not an operator of inference"
         elif key in ("in_spec", "out_spec"):
             if value and not _is_plain_tree(json.loads(value)[1]):
                 yield "inputs or outputs of classes of its own"
@@ -151,13 +173,18 @@ def _in_graph(value: Any, key: str = "") -> Iterator[str]:
             yield f"the text {value[:60]!r}"
 
 
-def _is_operator(target: str) -> bool:
-    """Whether a node's target is an operator of a known namespace that keeps off files (rule 3)."""
-    parts = re.fullmatch(r"torch\.ops\.(\w+)\.(\w+)\.(\w+)", target)
-    if not parts or parts[1] not in NAMESPACES or parts[2] in FILES:
-        return False
-    packet = getattr(getattr(torch.ops, parts[1]), parts[2], None)
-    return isinstance(getattr(packet, parts[3], None), torch._ops.OpOverload)
+def _excesses(content: bytes) -> Iterator[str]:
+    """Yield which tensors of a graph or a table are larger than any network's."""
+    reader = torch._C.PyTorchFileReader(io.BytesIO(content))
+    graph = json.loads(reader.get_record("models/model.json"))["graph_module"]["graph"]
+    tensors = dict(graph["tensor_values"])
+    for name in ("weights", "constants"):
+        config = json.loads(reader.get_record(f"data/{name}/model_{name}_config.json"))
+        tensors |= {key: each["tensor_meta"] for key, each in config["config"].items()}
+    for name, meta in tensors.items():
+        extents = [each["as_int"] for each in meta["sizes"]]
+        if min(extents, default=0) < 0 or math.prod(extents) * WIDEST > LARGEST_VALUE:
+            yield f"{name} has the shape {tuple(extents)}"
 
 
 def _is_plain_tree(node: Any) -> bool:

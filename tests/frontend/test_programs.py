@@ -247,6 +247,6 @@ def test_a_good_program_passes(good: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"text"])
 def test_what_is_no_program(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pt2").write_bytes(content)
-    with pytest.raises(CheckpointError, match="cannot be read") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be read|truncated") as caught:
         read_program(tmp_path / "x.pt2")
     assert "--trust-pickle" not in str(caught.value)

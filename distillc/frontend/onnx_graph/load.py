@@ -2,54 +2,86 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
 from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, TraceError
 from distillc.frontend.finite import check_weights
+from distillc.frontend.formats import require_file
 from distillc.frontend.onnx_graph import layers
 from distillc.frontend.onnx_graph.module import OnnxModule
-from distillc.frontend.onnx_graph.read import Graph, read_graph
+from distillc.frontend.onnx_graph.read import Graph, graph_of, read_model
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.trace import trace
 from distillc.network import Network
+from distillc.sandbox import Limits, outcome
 
 EDGES = (64, 128, 256, 512)
 """Tried for free axes: what the exporter took for granted can rule out some."""
 
 
-def load_onnx(path: Path) -> tuple[Network, str]:
+def limits_of(path: Path) -> Limits:
+    """Return what reading may take: a few runs of the network at small sizes."""
+    size = path.stat().st_size + sum(
+        each.stat().st_size for each in path.parent.glob(f"{path.name}*") if each != path
+    )
+    return Limits(15 + size / 2e5, 3 * 2**30 + 6 * size)
+
+
+def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:
     """Return the network in an ONNX file, checked against ONNX Runtime, and what it is.
 
     Scale and size multiple are found by running the file in ONNX Runtime.
 
+    Args:
+        path: The file.
+        sandbox: Read and run it in a process of its own; this one gets the cleaned graph.
+
     Raises:
-        CheckpointError: The file is damaged, its weights are not finite, or it is no map from one
-            float32 image to one.
+        CheckpointError: The file is damaged or hostile, its weights are not finite, or it is no
+            map from one float32 image to one.
         LoweringError: Operators are not supported, all are listed; or the numbers differ.
         TraceError: The network runs at no size that was tried, or returns no image.
     """
-    graph = read_graph(path)
-    _check_constants(graph, path)
+    require_file(path)
+    function = "distillc.frontend.onnx_graph.load:measure"
+    with outcome(function, path, limits=limits_of(path) if sandbox else None) as (facts, made):
+        graph = graph_of(onnx.load(made), path)
+    architecture = f"ONNX graph, opset {graph.opsets.get('', 0)}"
+    if graph.producer:
+        architecture += f", from {graph.producer}"
+    return Network(OnnxModule(graph), tuple(facts.pop("size")), **facts), architecture
+
+
+def measure(path: str, out: str) -> dict[str, Any]:
+    """Write the cleaned model of an ONNX file, and return the facts of its network.
+
+    Raises:
+        DistillcError: As `load_onnx` does.
+    """
+    place = Path(path)
+    model = read_model(place)
+    graph = graph_of(model, place)
+    _check_constants(graph, place)
     module = OnnxModule(graph)
-    net = _sizes(OnnxRuntime(path), graph.shape)
+    net = _sizes(OnnxRuntime(place), graph.shape)
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         error = largest_error(module(image), net.module(image))
     if not error <= TOLERANCE:
         raise LoweringError(
             f"the network in torch differs from ONNX Runtime by {error:.2e}",
-            where=str(path),
+            where=path,
             hint="report the network",
         )
-    architecture = f"ONNX graph, opset {graph.opsets.get('', 0)}"
-    if graph.producer:
-        architecture += f", from {graph.producer}"
-    return replace(net, module=module), architecture
+    Path(out).write_bytes(model.SerializeToString())
+    names = ("size", "in_channels", "scale", "multiple", "fixed_size")
+    return {name: getattr(net, name) for name in names}
 
 
 def _check_constants(graph: Graph, path: Path) -> None:

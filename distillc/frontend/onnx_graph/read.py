@@ -12,10 +12,12 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime
 from onnx import inliner, numpy_helper, version_converter
+from onnx.external_data_helper import load_external_data_for_model
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from distillc.errors import CheckpointError, reason
 from distillc.frontend.formats import require_file
+from distillc.frontend.onnx_graph.bounds import check_bounds, has_loops
 from distillc.frontend.onnx_graph.operator import Known
 
 OPSET = 13
@@ -47,17 +49,23 @@ class Graph:
     producer: str
 
 
-def read_graph(path: Path) -> Graph:
+def read_model(path: Path) -> onnx.ModelProto:
     """Read an ONNX file, fold its constants and remove what its output does not need.
 
+    The model that is returned takes what `image_shape` says, with all its data inside.
+
     Raises:
-        CheckpointError: The file is missing, damaged, no ONNX model, or no map from one float32
-            image to one.
+        CheckpointError: The file is missing, damaged, hostile, no ONNX model, or no map from one
+            float32 image to one.
     """
     require_file(path)
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
+        check_bounds(model, path)
+        load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
+    except CheckpointError:
+        raise
     except Exception as error:
         raise CheckpointError(
             f"this is not a whole ONNX model: {reason(error)}",
@@ -65,19 +73,28 @@ def read_graph(path: Path) -> Graph:
             hint="copy or download it again, with the files of external data beside it if there "
             "are any",
         ) from error
-    shape = _image_shape(model, path)
+    image_shape(model, path)
     try:
         with _quiet():
-            model = _clean(model)
+            return _clean(model)
     except Exception as error:
         raise CheckpointError(
             f"the ONNX graph cannot be cleaned: {reason(error)}", where=str(path), hint=HINT
         ) from error
+
+
+def read_graph(path: Path) -> Graph:
+    """Return the graph that `read_model` reads."""
+    return graph_of(read_model(path), path)
+
+
+def graph_of(model: onnx.ModelProto, path: Path) -> Graph:
+    """Return the graph of a model that `read_model` returned for this file."""
     return Graph(
         tuple(model.graph.node),
         {each.name: np.array(numpy_helper.to_array(each)) for each in model.graph.initializer},
         model.graph.input[0].name,
-        shape,
+        image_shape(model, path),
         model.graph.output[0].name,
         {each.domain: each.version for each in model.opset_import},
         f"{model.producer_name} {model.producer_version}".strip(),
@@ -92,11 +109,12 @@ def _clean(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.cleanup().toposort()
     # GraphSurgeon's folding of shapes overlooks the `start` and `end` that Shape has since opset
     # 15; what follows from sizes is computed when a size is known.
-    graph.fold_constants(fold_shapes=False).cleanup()
+    if not has_loops(model.graph):  # what can loop for ever is refused when it is known by name
+        graph.fold_constants(fold_shapes=False).cleanup()
     return gs.export_onnx(graph)
 
 
-def _image_shape(model: onnx.ModelProto, path: Path) -> tuple[int | None, ...]:
+def image_shape(model: onnx.ModelProto, path: Path) -> tuple[int | None, ...]:
     """Return (1, C, H, W) of the only input, None where it is free."""
     weights = {each.name for each in model.graph.initializer}  # old files list them as inputs
     inputs = [each for each in model.graph.input if each.name not in weights]
