@@ -29,7 +29,14 @@ CORES = 2
 PATIENCE = 5
 """Wall-clock time for a second of the processor, on a machine that does other work."""
 
-EXHAUSTED = ("allocate memory", "bad allocation", "bad_alloc", "Cannot allocate", "out of memory")
+EXHAUSTED = (
+    "allocate memory",
+    "bad allocation",
+    "bad_alloc",
+    "Cannot allocate",
+    "out of memory",
+    "File too large",
+)
 """What torch, ONNX Runtime and the C++ library say where memory is refused."""
 
 
