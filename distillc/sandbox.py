@@ -108,11 +108,12 @@ def _value(end: dict[str, Any], reply: bytes, path: Path, limits: Limits) -> Any
         )
     if "error" in answer:
         name, what, place, hint = answer["error"]
-        kind = getattr(errors, name, None)
-        known = isinstance(kind, type) and issubclass(kind, DistillcError)
+        found = getattr(errors, name, None)
+        known = isinstance(found, type) and issubclass(found, DistillcError)
+        kind: type[DistillcError] = found if known else CheckpointError  # type: ignore[assignment]
         # The worker knows the absolute path; messages name the file as the user did.
         place = place and place.replace(str(path.absolute()), where)
-        raise (kind if known else CheckpointError)(what, where=place, hint=hint)
+        raise kind(what, where=place, hint=hint)
     if "failure" in answer:
         raise CheckpointError(f"the file cannot be read: {answer['failure']}", where=where)
     return answer["value"]

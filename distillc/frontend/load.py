@@ -112,7 +112,8 @@ def _load_program(path: Path, trust: bool, sandbox: bool) -> Network:
             scale = scale_of(shape, module(torch.zeros(shape)))
     else:
         scale = tried["scale"]
-    return Network(module, shape[2:], shape[1], scale=scale, program=program, fixed_size=True)
+    _, channels, height, width = shape
+    return Network(module, (height, width), channels, scale=scale, program=program, fixed_size=True)
 
 
 def _load_own(
