@@ -18,6 +18,7 @@ from torch.fx import Interpreter, Node
 
 from distillc.errors import CheckpointError, reason
 from distillc.frontend.programs import read_program
+from distillc.frontend.trace import scale_of
 from distillc.sandbox import Limits
 
 MEMORY = 3 * 2**30
@@ -39,8 +40,9 @@ def try_program(path: str, modules: list[str], out: str) -> dict[str, Any]:
         out: Nothing is written there.
 
     Raises:
-        CheckpointError: It is no program from image to image, it does not run, or an operator
-            gives other sizes than it says.
+        CheckpointError: It takes no image, does not run, or an operator gives other sizes than the
+            file says.
+        TraceError: It returns no image.
     """
     for name in modules:
         importlib.import_module(name)
@@ -54,11 +56,8 @@ def try_program(path: str, modules: list[str], out: str) -> dict[str, Any]:
     ]
     with torch.no_grad():
         outputs = _Checked(program.graph_module, place).run(*inputs)
-    image = outputs[-1]
-    if not isinstance(image, Tensor) or image.dim() != 4:
-        raise CheckpointError("the exported program must return one image", where=str(place))
     return {
-        "scale": image.shape[-1] // shape[-1],
+        "scale": scale_of(shape, outputs[-1]),
         "sha256": hashlib.sha256(place.read_bytes()).hexdigest(),
     }
 
@@ -70,11 +69,15 @@ def input_shape(program: torch.export.ExportedProgram, path: Path) -> tuple[int,
         CheckpointError: It takes something else.
     """
     arguments: tuple[Any, ...] = program.example_inputs[0] if program.example_inputs else ()
-    if len(arguments) != 1 or not isinstance(arguments[0], Tensor) or arguments[0].dim() != 4:
+    if len(arguments) != 1 or not _is_image(arguments[0]):
         raise CheckpointError(
             "the exported program must take one image (1, C, H, W)", where=str(path)
         )
     return tuple(arguments[0].shape)
+
+
+def _is_image(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dim() == 4 and len(value) == 1
 
 
 class _Checked(Interpreter):
