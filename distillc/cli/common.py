@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from distillc.cli.terminal import Terminal
 from distillc.errors import UsageError
+
+Item = TypeVar("Item")
 
 
 class Size(click.ParamType):
@@ -125,3 +127,16 @@ def progress_display(quiet: bool) -> Iterator[Progress | None]:
     )
     with Progress(*columns, console=Terminal(stderr=True)) as progress:
         yield progress
+
+
+def watched(
+    progress: Progress | None, description: str, items: Iterable[Item], total: int
+) -> Iterator[Item]:
+    """Yield items, and show how many are done."""
+    from distillc.pipeline import Task
+
+    shown = Task(progress, description, total)
+    for done, item in enumerate(items, 1):
+        yield item
+        shown.update(done)
+    shown.end()

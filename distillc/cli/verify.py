@@ -8,8 +8,19 @@ from typing import Any
 
 import click
 
-from distillc.cli.common import DEVICES, echo_json, json_option, load_options
+from distillc.cli.common import (
+    DEVICES,
+    echo_json,
+    json_option,
+    load_options,
+    progress_display,
+    watched,
+)
 from distillc.cli.terminal import Terminal
+from distillc.errors import UsageError
+
+MOST = 100
+"""Images of a folder that are measured, spread evenly over it."""
 
 
 @click.command(
@@ -57,15 +68,23 @@ def verify(
     It runs the bundle's code: only for bundles whose maker you trust.
     """
     from distillc.data.images import open_data, open_test_set
+    from distillc.data.tasks import check_scale, parse_task
     from distillc.report.tables import quality_table, verification_table
     from distillc.runtime.bundle import Bundle
     from distillc.runtime.quality import measure_bundle
     from distillc.runtime.teacher import NoTeacher, load_teacher
     from distillc.runtime.verify import verification_images, verify_bundle
 
+    if data is None and (teacher is not None or any(loading.values())):
+        raise UsageError(
+            "the teacher is measured on your images, and there are none",
+            where="--teacher, --arch, --arch-args or --trust-pickle",
+            hint="add --data, or leave these options out",
+        )
     opened = Bundle.open(bundle)
-    facts = opened.manifest
-    chosen, channels = task or facts.get("task", "denoise:sigma=25"), facts["input_shape"][1]
+    facts = opened.facts
+    chosen, channels = parse_task(task or facts.task or "denoise:sigma=25"), facts.input_shape[1]
+    check_scale(chosen, facts.scale)
     photos = open_data(None, chosen, channels)
     original, notice = None, None
     if data is not None:
@@ -74,10 +93,15 @@ def verify(
             original = load_teacher(opened, teacher, loading)
         except NoTeacher as error:
             notice = f"the hybrid is measured alone: {error}"
-    pairs = verification_images(photos, tuple(facts["size"]), facts["scale"], images)
+    pairs = verification_images(photos, facts.size, facts.scale, images)
     result = verify_bundle(opened, pairs, device=device)
-    measured = measure_bundle(opened, original, photos, device) if data is not None else None
-    quality = facts.get("metrics", {}).get("quality")
+    measured = None
+    if data is not None:
+        with progress_display(quiet=as_json) as progress:
+            windows = photos.unseen(facts.size, MOST)
+            shown = watched(progress, "measure", windows, photos.unseen_count(MOST))
+            measured = measure_bundle(opened, original, shown, photos.origin, device)
+    quality = opened.manifest.get("metrics", {}).get("quality")
     if as_json:
         own = None if measured is None else {**asdict(measured), "notice": notice}
         echo_json({**asdict(result), "quality": quality, "data": own})

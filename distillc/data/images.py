@@ -163,8 +163,7 @@ class RestorationData:
         Raises:
             DataError: An image cannot be decoded, or each is a copy of one that was seen.
         """
-        items = self._originals
-        count = len(items) if most is None else min(most, len(items))
+        items, count = self._originals, self.unseen_count(most)
         for index in range(count):
             item = items[index * len(items) // count]
             images = self._filled(item, size)
@@ -181,6 +180,10 @@ class RestorationData:
                     for left in columns
                 ),
             )
+
+    def unseen_count(self, most: int | None = None) -> int:
+        """Return how many images `unseen` yields."""
+        return len(self._originals) if most is None else min(most, len(self._originals))
 
     @cached_property
     def _originals(self) -> tuple[Item, ...]:

@@ -7,6 +7,8 @@ import math
 import torch
 from skimage.metrics import structural_similarity
 
+from distillc.data.windows import mirror_to
+
 
 def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
     """Return the peak signal-to-noise ratio in dB, both clamped to [0, 1].
@@ -23,17 +25,24 @@ def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
+WINDOW = 11
+"""Edge of SSIM's window, pixels."""
+
+
 def ssim(image: torch.Tensor, reference: torch.Tensor) -> float:
     """Return the structural similarity, both clamped to [0, 1].
 
-    Gaussian window of sigma 1.5, mean over channels: the settings of Wang et al. 2004.
+    Gaussian window of sigma 1.5, mean over channels: the settings of Wang et al. 2004. Images that
+    are smaller than the window are mirrored to fill it.
 
     Args:
-        image: (C, H, W) or (1, C, H, W) float; H and W at least 11.
+        image: (C, H, W) or (1, C, H, W) float.
         reference: The same shape.
     """
     first, second = (
-        each.detach().float().clamp(0, 1).cpu().reshape(each.shape[-3:]).numpy()
+        mirror_to(
+            each.detach().float().clamp(0, 1).cpu().reshape(each.shape[-3:]), (WINDOW, WINDOW)
+        ).numpy()
         for each in (image, reference)
     )
     return float(

@@ -107,6 +107,20 @@ class Metrics(_Checked):
     verification: dict[str, Any] | None = None
 
 
+class Source(_Checked):
+    """The checkpoint that a bundle was made from; nothing of it for a bundle of a module.
+
+    Attributes:
+        path: Its file's name.
+        sha256: Of the file.
+        arch_args: Arguments of the user's own class; None where the class is not the user's.
+    """
+
+    path: Annotated[str, StringConstraints(max_length=1000)] = ""
+    sha256: Sha256 | None = None
+    arch_args: dict[str, Any] | None = None
+
+
 class Manifest(_Checked):
     """What code reads of a manifest, by type.
 
@@ -125,6 +139,7 @@ class Manifest(_Checked):
         input_shape: (1, C, H, W) of one float32 image.
         output_shape: (1, C', H * scale, W * scale).
         planned_bytes: Memory of one model between its weights and its images.
+        source: The checkpoint.
         task: How the clean images were degraded.
         decisions: Block -> `keep` or the surrogate's label.
         metrics: Figures of the conversion.
@@ -145,6 +160,7 @@ class Manifest(_Checked):
     input_shape: Shape
     output_shape: Shape
     planned_bytes: Annotated[int, Field(ge=0)] = 0
+    source: Source = Source()
     task: Annotated[str, AfterValidator(_task)] | None = None
     decisions: dict[str, str] = {}
     metrics: Metrics = Metrics()

@@ -11,7 +11,6 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from distillc.data.images import RestorationData
 from distillc.data.metrics import psnr, ssim
 from distillc.data.windows import Windows
 from distillc.frontend.programs import read_program
@@ -21,9 +20,6 @@ CONFIDENCE = 0.95
 
 EDGE = 256
 """Edge of the windows that a conversion measures, pixels, where the network takes it."""
-
-MOST = 100
-"""Images of a folder that are measured, spread evenly over it."""
 
 Run = Callable[[Tensor], Tensor]
 """A network: (1, C, H, W) -> (1, C', H * scale, W * scale)."""
@@ -113,9 +109,13 @@ def measure_quality(
 
 
 def measure_bundle(
-    bundle: Bundle, teacher: Run | None, data: RestorationData, device: str | None = None
+    bundle: Bundle,
+    teacher: Run | None,
+    images: Iterable[Windows],
+    origin: str,
+    device: str | None = None,
 ) -> Quality:
-    """Measure a bundle and its teacher on test images, in windows of the bundle's size.
+    """Measure a bundle and its teacher on images.
 
     Here the compiled library computes; elsewhere, where it would take hours, its program for torch
     does, from which it may differ by what `verify_bundle` allows.
@@ -123,25 +123,24 @@ def measure_bundle(
     Args:
         bundle: A verified bundle.
         teacher: See `distillc.runtime.teacher`; None where there is none.
-        data: Data with test images, of which `MOST` are measured.
+        images: At least one, in windows of the bundle's size.
+        origin: Whose images they are.
         device: Where the bundle runs; by default the target's own device.
 
     Raises:
         DataError: An image cannot be decoded.
         DeviceError: Running fails.
     """
-    height, width = bundle.manifest["size"]
-    images = data.unseen((height, width), MOST)
     if (device or bundle.default_device()) == "host":
         return measure_quality(
             lambda x: torch.from_numpy(bundle.run(x.contiguous().numpy(), "host")),
             teacher,
             images,
-            data.origin,
+            origin,
             "the compiled library",
         )
     program = read_program(bundle.path / "hybrid.pt2")
-    return measure_quality(program.module(), teacher, images, data.origin)
+    return measure_quality(program.module(), teacher, images, origin)
 
 
 def confidence_interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -40,9 +40,9 @@ def load_teacher(bundle: Bundle, given: Path | None, loading: Mapping[str, Any])
         UsageError: What was given is another file than the bundle was made from.
         DistillcError: What was given cannot be loaded; see `distillc.load`.
     """
-    source = bundle.manifest.get("source", {})
-    name, sha256 = Path(source.get("path", "")).name, source.get("sha256")
-    if not sha256:
+    source = bundle.facts.source
+    name, sha256 = Path(source.path).name, source.sha256
+    if sha256 is None:
         raise NoTeacher("the bundle was made of a module, not of a checkpoint")
     if given is not None:
         require_file(given)
@@ -52,30 +52,35 @@ def load_teacher(bundle: Bundle, given: Path | None, loading: Mapping[str, Any])
                 where=str(given),
                 hint=f"the bundle was made from {name}, whose SHA-256 is {sha256}",
             )
-        return _load(bundle, given, source, loading)
+        return _load(bundle, given, loading)
     if is_onnx(name):
         raise NoTeacher("the bundle was made of an ONNX file: nothing was distilled")
     places = (bundle.path.resolve().parent / name, Path(name))
-    found = next((path for path in places if path.is_file() and file_digest(path) == sha256), None)
+    found = next((path for path in places if _is_file_of(path, sha256)), None)
     if found is None:
         raise NoTeacher(
             f"{name} is neither beside the bundle nor in this folder: name it with --teacher"
         )
-    if "arch_args" in source and not loading["arch"]:
+    if source.arch_args is not None and not loading["arch"]:
         raise NoTeacher(f"{found} is of your own network: give --arch again to run its code")
     try:
-        return _load(bundle, found, source, loading)
+        return _load(bundle, found, loading)
     except DistillcError as error:
         raise NoTeacher(f"{found} cannot be loaded: {error.what}") from error
 
 
-def _load(
-    bundle: Bundle, path: Path, source: Mapping[str, Any], loading: Mapping[str, Any]
-) -> nn.Module:
+def _is_file_of(path: Path, sha256: str) -> bool:
+    try:
+        return path.is_file() and file_digest(path) == sha256
+    except OSError:  # a name that no system takes, a file that may not be read
+        return False
+
+
+def _load(bundle: Bundle, path: Path, loading: Mapping[str, Any]) -> nn.Module:
     arguments = loading["arch_args"]
-    if loading["arch"] and arguments is None:
-        arguments = source.get("arch_args")
+    if arguments is None:
+        arguments = bundle.facts.source.arch_args
     net = load(path, **{**loading, "arch_args": arguments})
-    size = (bundle.manifest["size"][0], bundle.manifest["size"][1])
+    size = bundle.facts.size
     fitting = net.fitting(size)
     return net.module if fitting == size else Padded(net.module, fitting, net.scale)

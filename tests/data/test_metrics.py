@@ -27,6 +27,13 @@ def test_ssim_is_one_for_equals_and_falls_with_noise() -> None:
     assert ssim(image[0, :1], image[0, :1]) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (10, 10)])
+def test_ssim_of_images_smaller_than_its_window(size: tuple[int, int]) -> None:
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    assert ssim(image, image) == pytest.approx(1)
+    assert -1 <= ssim(1 - image, image) < 0.99
+
+
 def test_relative_error_of_doing_nothing_is_one() -> None:
     given, wanted = torch.zeros(2, 4), torch.ones(2, 4)
     assert relative_error(given, wanted, given) == pytest.approx(1)

@@ -98,6 +98,10 @@ def test_facts_have_types(folder: Path, entries: dict[str, Any]) -> None:
         ({"metrics": {"quality": {"teacher": 31}}}, "metrics.quality"),
         ({"metrics": {"verification": 3}}, "metrics.verification"),
         ({"versions": {"torch": 2}}, "versions"),
+        ({"source": "x.pth"}, "source"),
+        ({"source": {"path": 3}}, "source.path"),
+        ({"source": {"path": "x.pth", "sha256": "ab"}}, "source.sha256"),
+        ({"source": {"arch_args": [1]}}, "source.arch_args"),
     ],
 )
 def test_wrong_values_are_named(

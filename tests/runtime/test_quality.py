@@ -92,7 +92,7 @@ def photos(tmp_path: Path) -> Path:
 def test_the_compiled_library_and_torch_measure_the_same(bundle: Bundle, photos: Path) -> None:
     data = open_test_set(photos, "denoise:sigma=25")
     teacher = toy_hybrid().module
-    compiled = measure_bundle(bundle, teacher, data)
+    compiled = measure_bundle(bundle, teacher, data.unseen((16, 16)), data.origin)
     in_torch = measure_quality(
         toy_hybrid().hybrid(), teacher, data.unseen((16, 16)), "images of photos"
     )
@@ -105,7 +105,7 @@ def test_the_compiled_library_and_torch_measure_the_same(bundle: Bundle, photos:
 
 def test_elsewhere_torch_measures(arm: Bundle, photos: Path) -> None:
     data = open_test_set(photos, "denoise:sigma=25")
-    found = measure_bundle(arm, None, data)
+    found = measure_bundle(arm, None, data.unseen((16, 16)), "photos")
     assert found.ran == "torch"
     wanted = measure_quality(toy_hybrid().hybrid(), None, data.unseen((16, 16)), "")
     assert found.hybrid.psnr == pytest.approx(wanted.hybrid.psnr, abs=1e-4)

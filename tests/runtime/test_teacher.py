@@ -58,7 +58,8 @@ def test_a_file_in_the_current_folder(
 def test_a_bundle_of_a_size_that_is_no_multiple(
     made: Bundle, tiny_restormer: torch.nn.Module
 ) -> None:
-    made.manifest["size"] = [12, 16]
+    for entry, shape in (("size", []), ("input_shape", [1, 3]), ("output_shape", [1, 3])):
+        made.manifest[entry] = [*shape, 12, 16]
     assert load_teacher(made, None, PLAIN)(torch.rand(1, 3, 12, 16)).shape == (1, 3, 12, 16)
 
 
@@ -77,6 +78,13 @@ def test_a_manifest_names_no_place(made: Bundle, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "tiny.pth").rename(tmp_path / "deep" / "tiny.pth")
     made.manifest["source"]["path"] = str(tmp_path / "deep" / "tiny.pth")
+    with pytest.raises(NoTeacher, match="neither beside"):
+        load_teacher(made, None, PLAIN)
+
+
+@pytest.mark.parametrize("name", ["", ".", "x\0y", "x" * 900, "\u00e9" * 200, "/dev/zero"])
+def test_odd_names_name_nothing(made: Bundle, name: str) -> None:
+    made.manifest["source"]["path"] = name
     with pytest.raises(NoTeacher, match="neither beside"):
         load_teacher(made, None, PLAIN)
 
@@ -110,7 +118,7 @@ def test_a_pickled_module_needs_trust_again(made: Bundle, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [({}, "of a module"), ({"path": "x.onnx", "sha256": "ab"}, "nothing was distilled")],
+    [({}, "of a module"), ({"path": "x.onnx", "sha256": "ab" * 32}, "nothing was distilled")],
 )
 def test_what_has_no_teacher(bundle: Bundle, source: dict[str, str], words: str) -> None:
     bundle.manifest["source"] = source
