@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 
 from distillc.codegen.compile import build_library
 from distillc.data.metrics import TOLERANCE, largest_error
-from distillc.errors import LoweringError, TraceError
+from distillc.errors import LoweringError, StorageError, TraceError
 from distillc.frontend.calls import Bound, Call, record_calls
 from distillc.frontend.trace import export_program
 from distillc.network import Network
 from distillc.runtime.devices import get_device
 from distillc.targets.base import Target, get_target
-from distillc.workdir import write_tensors, write_whole
+from distillc.workdir import write_tensors, write_text, write_whole
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def bisect(
 
     Args:
         network: With its decisions, at its size.
-        folder: Where the reproduction goes.
+        folder: Where the reproduction goes; it may not hold one already, which may be changed.
         target: A target or its name; its first device runs the code.
         tolerance: The largest difference that is none.
 
@@ -65,9 +66,10 @@ def bisect(
         TraceError: The network cannot be exported.
         LoweringError: The network cannot be compiled.
         DeviceError: Compiled code cannot be run.
-        StorageError: The reproduction cannot be written.
+        StorageError: The reproduction cannot be written, or there is one.
     """
     chosen = get_target(target)
+    _refuse_taken(folder)
     module = network.hybrid()
     image = torch.rand(network.input_shape, generator=torch.Generator().manual_seed(0))
     paths = [path for path, _ in module.named_modules() if path]
@@ -93,7 +95,7 @@ def _first_that_differs(
             error = _error(bound, calls[inside].given, target)
         except (TraceError, LoweringError):
             continue  # rule 3
-        if error > tolerance:
+        if not error <= tolerance:  # NaN differs too
             return inside, error
     return None
 
@@ -120,16 +122,26 @@ def _error(module: nn.Module, x: Tensor, target: Target) -> float:
     return largest_error(torch.from_numpy(given), wanted)
 
 
+FILES = ("module.pt2", "input.safetensors", "reproduce.py")
+
+
+def _refuse_taken(folder: Path) -> None:
+    if taken := [name for name in FILES if os.path.lexists(folder / name)]:
+        raise StorageError(
+            f"the folder of the reproduction holds {', '.join(taken)} already",
+            where=str(folder),
+            hint="choose another folder with --out, or move these away",
+        )
+
+
 def _write_reproduction(folder: Path, module: nn.Module, x: Tensor, target: Target) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     program = export_program(module, tuple(x.shape))
     write_whole(folder / "module.pt2", lambda path: torch.export.save(program, path))
     write_tensors(folder / "input.safetensors", {"x": x})
-    text = _SCRIPT.format(target=target.name, device=target.devices[0])
-    write_whole(folder / "reproduce.py", lambda path: path.write_text(text))
+    write_text(folder / "reproduce.py", _TEXT.format(target=target.name, device=target.devices[0]))
 
 
-_SCRIPT = '''\
+_TEXT = '''\
 """Compile module.pt2 for {target} and compare it with torch on input.safetensors."""
 
 from pathlib import Path

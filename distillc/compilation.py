@@ -130,7 +130,7 @@ def compile(
     return create_bundle(folder, facts, names)
 
 
-OURS = frozenset(Manifest.model_fields) - {"task", "decisions", "metrics"} | {"source"}
+OURS = frozenset(Manifest.model_fields) - {"task", "decisions", "metrics"}
 """Entries of the manifest that `compile` writes, or that say what was checked."""
 
 

@@ -16,6 +16,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from distillc.bisection import bisect
 from distillc.codegen import lower
 from distillc.codegen.rewrites.walk import is_call, rewrite_functions
+from distillc.errors import StorageError
 from distillc.network import Network
 
 
@@ -58,6 +59,16 @@ def network() -> Network:
 def test_a_network_that_agrees_has_no_culprit(network: Network, tmp_path: Path) -> None:
     assert bisect(network, tmp_path / "out") is None
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["module.pt2", "input.safetensors", "reproduce.py"])
+def test_a_script_that_somebody_may_have_changed_stays(
+    network: Network, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("weeks of work")
+    with pytest.raises(StorageError, match=f"holds {name} already"):
+        bisect(network, tmp_path)
+    assert (tmp_path / name).read_text() == "weeks of work"
 
 
 def test_the_innermost_module_is_found_and_reproduced(

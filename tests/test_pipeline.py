@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,19 @@ def test_verify_each_catches_changed_numbers() -> None:
     Pipeline([Spoil()]).run(toy_network())
     with pytest.raises(PassError, match="changed the network's output"):
         Pipeline([Spoil()], verify_each=True).run(toy_network())
+
+
+def test_verify_each_catches_what_is_no_number() -> None:
+    """A comparison with NaN is false either way round."""
+
+    class Diverge(Pass):
+        def run(self, net: Network, ctx: Context) -> PassResult:
+            module = Toy().eval()
+            module.first = nn.Hardtanh(math.nan, math.nan)  # type: ignore[assignment]
+            return PassResult(net.with_(module=module), True)
+
+    with pytest.raises(PassError, match="changed the network's output by nan"):
+        Pipeline([Diverge()], verify_each=True).run(toy_network())
 
 
 def test_decisions_for_unknown_blocks_are_caught() -> None:

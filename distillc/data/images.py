@@ -120,8 +120,10 @@ class RestorationData:
             `count` pairs, degraded (1, C, crop, crop) and clean (1, C, crop * scale, ...).
 
         Raises:
+            UsageError: The count is below 1: nothing would be compared.
             DataError: An image cannot be decoded.
         """
+        _check_count(count)
         pairs = []
         for index in range(count):
             generator = seeded("held out", crop, index)
@@ -140,8 +142,11 @@ class RestorationData:
             Pairs, degraded (1, C, H, W) and clean (1, C, H * scale, W * scale).
 
         Raises:
+            UsageError: The count is below 1: nothing would be compared.
             DataError: An image cannot be decoded.
         """
+        if count is not None:
+            _check_count(count)
         pairs = []
         for index, item in enumerate(self._held[:count]):
             images = self._images(item)
@@ -182,7 +187,13 @@ class RestorationData:
             )
 
     def unseen_count(self, most: int | None = None) -> int:
-        """Return how many images `unseen` yields."""
+        """Return how many images `unseen` yields.
+
+        Raises:
+            UsageError: `most` is below 1: nothing would be compared.
+        """
+        if most is not None:
+            _check_count(most)
         return len(self._originals) if most is None else min(most, len(self._originals))
 
     @cached_property
@@ -257,6 +268,11 @@ class RestorationData:
             self._cache[path] = decoded
             self._cached_bytes += decoded.nbytes
         return decoded
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise UsageError(f"{count} images: nothing would be compared", hint="ask for 1 or more")
 
 
 def open_data(source: Path | None, task: Task | str, channels: int = 3) -> RestorationData:

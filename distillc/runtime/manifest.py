@@ -92,18 +92,22 @@ class Figures(_Checked):
     ssim: float
 
 
-class Quality(_Checked):
-    """Teacher and hybrid on the conversion's images, in torch."""
+class Losses(_Checked):
+    """What `distillc.runtime.quality.Quality` says; without a teacher there are no losses."""
 
-    teacher: Figures
     hybrid: Figures
+    teacher: Figures | None = None
     images: int = Field(ge=1)
+    drop_db: float | None = None
+    interval_db: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    worst_db: float | None = None
+    worst_image: str | None = None
 
 
 class Metrics(_Checked):
     """Figures of a conversion."""
 
-    quality: Quality | None = None
+    quality: Losses | None = None
     verification: dict[str, Any] | None = None
 
 

@@ -25,6 +25,9 @@ from distillc.workdir import read_tensors
 ORIGINAL = "the ONNX file in ONNX Runtime"
 """What bundles of ONNX files are compared with when they are made."""
 
+MOST_PSNR = 999.0
+"""dB; that of equal images is infinite, which no JSON file can hold."""
+
 Pair = tuple[Tensor, Tensor]
 
 
@@ -61,9 +64,10 @@ class Verification:
 def verification_images(
     data: RestorationData, size: tuple[int, int], scale: int, count: int
 ) -> list[Pair]:
-    """Return pairs of a bundle's size (H, W) and scale, cut from held-out images.
+    """Return `count` pairs of a bundle's size (H, W) and scale, cut from held-out images.
 
     Raises:
+        UsageError: The count is below 1.
         DataError: An image cannot be decoded.
     """
     height, width = size
@@ -115,6 +119,7 @@ def _compare(
     with _blame(bundle, "reference.safetensors"):
         reference = read_tensors(bundle.path / "reference.safetensors")
         cases = [(reference["input"], reference["output"])]
+        _check_shapes(bundle, *cases[0])
     outputs: dict[str, list[Tensor]] = {}
     with torch.no_grad(), _blame(bundle, "hybrid.pt2"):
         program = read_program(bundle.path / "hybrid.pt2")
@@ -151,9 +156,7 @@ def _compare(
                 bundle,
                 f"the {what} differs from {against} by {error:.2e}, allowed is {allowed:.0e}",
             )
-    between = min(
-        min(psnr(y, wanted), 999.0) for y, (_, wanted) in zip(compiled, cases, strict=True)
-    )
+    between = min(_psnr(y, wanted) for y, (_, wanted) in zip(compiled, cases, strict=True))
     if between < precision.min_psnr:
         raise _failure(
             bundle,
@@ -163,7 +166,7 @@ def _compare(
     _check_weights(bundle, program.state_dict)
     pictures = [(y, clean) for y, (_, clean) in zip(compiled[1:], pairs, strict=True)]
     losses = [
-        psnr(wanted, clean) - psnr(y, clean)
+        _psnr(wanted, clean) - _psnr(y, clean)
         for (y, clean), (_, wanted) in zip(pictures, cases[1:], strict=True)
     ]
     return Verification(
@@ -172,7 +175,7 @@ def _compare(
         max_error=errors["compiled library"],
         psnr_to_torch=between,
         onnx_error=errors["ONNX file"],
-        psnr=statistics.fmean(psnr(*each) for each in pictures) if pictures else None,
+        psnr=statistics.fmean(_psnr(*each) for each in pictures) if pictures else None,
         ssim=statistics.fmean(ssim(*each) for each in pictures) if pictures else None,
         precision=precision.name,
         psnr_cost=statistics.fmean(losses) if losses else None,
@@ -187,6 +190,19 @@ def _each_once(run: Callable[[Tensor], Tensor], inputs: Sequence[Tensor]) -> lis
         same = next((earlier for earlier in range(index) if torch.equal(inputs[earlier], x)), None)
         outputs.append(run(x) if same is None else outputs[same])
     return outputs
+
+
+def _check_shapes(bundle: Bundle, x: Tensor, y: Tensor) -> None:
+    """Check that the stored reference is of the shapes that the manifest says."""
+    facts = bundle.facts
+    found, said = (tuple(x.shape), tuple(y.shape)), (facts.input_shape, facts.output_shape)
+    if found != said:
+        shapes = " -> ".join(map(str, found)), " -> ".join(map(str, said))
+        raise _failure(bundle, "reference.safetensors has {}, the manifest says {}".format(*shapes))
+
+
+def _psnr(y: Tensor, wanted: Tensor) -> float:
+    return min(psnr(y, wanted), MOST_PSNR)
 
 
 @contextmanager

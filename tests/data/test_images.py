@@ -49,6 +49,18 @@ def test_batches_are_a_function_of_seed_and_step(folder: Path) -> None:
     assert not torch.equal(clean, second.batch(4, 4, 16, seed=1)[1])
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_images_at_all_are_refused(folder: Path, count: int) -> None:
+    data = open_data(folder, "deblur")
+    for ask in (
+        lambda: data.held_out(count, 8),
+        lambda: data.test_images(count),
+        lambda: list(data.unseen((8, 8), count)),
+    ):
+        with pytest.raises(UsageError, match="nothing would be compared"):
+            ask()
+
+
 def test_a_tenth_is_held_out_of_the_batches(tmp_path: Path) -> None:
     for index in range(20):
         pixels = np.full((16, 16, 3), 10 * index, np.uint8)

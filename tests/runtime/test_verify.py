@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,33 @@ def test_what_is_not_finite_fails_wherever_it_is(
         verify_bundle(bundle, pairs())
     assert bundle.manifest["verified"] is False
     assert Bundle.open(bundle.path).manifest["verified"] is False
+
+
+def test_shapes_that_the_parts_do_not_have(bundle: Bundle) -> None:
+    """The manifest is not believed: its shapes are those of the reference, or nothing passes."""
+    shape = [1, 3, 8, 8]
+    other = rehash(bundle, size=[8, 8], input_shape=shape, output_shape=shape)
+    with pytest.raises(VerificationError, match=r"has \(1, 3, 16, 16\) .* says \(1, 3, 8, 8\)"):
+        verify_bundle(other)
+    assert Bundle.open(bundle.path).facts.verified is False
+
+
+def test_an_image_that_is_restored_without_fault(bundle: Bundle) -> None:
+    """Its PSNR is infinite, which JSON cannot hold."""
+    (noisy, _), *_ = pairs(1)
+    restored = torch.from_numpy(bundle.run(noisy.numpy()))
+    result = verify_bundle(bundle, [(noisy, restored)])
+    assert result.psnr == 999
+    assert result.psnr_cost is not None
+    assert math.isfinite(result.psnr_cost)
+    assert Bundle.open(bundle.path).facts.verified is True
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_images_are_no_check(count: int) -> None:
+    data = open_data(None, "denoise:sigma=25")
+    with pytest.raises(UsageError, match=f"{count} images: nothing would be compared"):
+        verification_images(data, (16, 16), 1, count)
 
 
 def test_another_shape_fails(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
