@@ -30,7 +30,7 @@ def fake_bundle(folder: Path, **entries: Any) -> Bundle:
         "output_shape": [1, 3, 32, 48],
         "planned_bytes": 4096,
         "source": {"path": "fake.pth"},
-        "task": "denoise:sigma=25",
+        "task": "sr:scale=2",
         "decisions": {"blocks.0": "keep"},
         "metrics": {
             "quality": {

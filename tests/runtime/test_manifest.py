@@ -43,7 +43,7 @@ def test_facts_have_types(folder: Path, entries: dict[str, Any]) -> None:
     facts = opened(folder, json.dumps(entries)).facts
     assert (facts.size, facts.scale) == ((16, 24), 2)
     assert (facts.input_shape, facts.output_shape) == ((1, 3, 16, 24), (1, 3, 32, 48))
-    assert (facts.bench, facts.devices, facts.task) == ("fake-bench", ["host"], "denoise:sigma=25")
+    assert (facts.bench, facts.devices, facts.task) == ("fake-bench", ["host"], "sr:scale=2")
     assert facts.metrics.quality is not None
     assert facts.metrics.quality.hybrid.psnr == 30.9
 
