@@ -14,7 +14,8 @@ from distillc.cli.terminal import Terminal
     epilog="""\b
 Examples:
   distillc run restormer.distillc noisy.png clean.png
-  distillc run restormer.distillc photo.jpg out.png --overlap 64"""
+  distillc run restormer.distillc photo.jpg out.png --overlap 64
+  distillc run restormer.distillc 12_bits_in_16.tif out.tif --white 4095"""
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("image", type=click.Path(path_type=Path))
@@ -22,6 +23,12 @@ Examples:
 @click.option("--device", help=f"Where to run it: {DEVICES}; by default the target's own.")
 @click.option("--threads", default=2, show_default=True, help="Threads.")
 @click.option("--overlap", type=int, help="Pixels that neighbouring tiles share.")
+@click.option(
+    "--white",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The number in IMAGE that is white, say 4095 where a 16-bit file holds 12; by default the "
+    "largest of whole numbers, 1 of floats.",
+)
 @json_option
 def run(
     bundle: Path,
@@ -30,18 +37,25 @@ def run(
     device: str | None,
     threads: int,
     overlap: int | None,
+    white: float | None,
     as_json: bool,
 ) -> None:
     """Restore IMAGE with BUNDLE and write it to RESULT.
 
     Images may have any size: larger ones than the bundle's go through in overlapping tiles, smaller
-    ones are mirrored at their edges.
+    ones are mirrored at their edges. The result has the depth of IMAGE, its transparency, colour
+    profile, Exif and resolution, where the format that RESULT ends in holds them; what is lost is
+    said on standard error.
     """
     from distillc.runtime.bundle import Bundle
     from distillc.runtime.restore import restore_file
 
-    width, height = restore_file(Bundle.open(bundle), image, result, device, threads, overlap)
+    made = restore_file(Bundle.open(bundle), image, result, device, threads, overlap, white)
+    width, height = made.size
     if as_json:
-        echo_json({"result": str(result), "width": width, "height": height})
+        facts = {"width": width, "height": height, "depth": made.depth, "notes": list(made.notes)}
+        echo_json({"result": str(result), **facts})
         return
-    Terminal().print(f"{result}: {width}x{height}")
+    for note in made.notes:
+        Terminal(stderr=True).print(f"note: {note}")
+    Terminal().print(f"{result}: {width}x{height}, {made.depth}")

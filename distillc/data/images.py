@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from distillc.data.files import Mode, read_image
+from distillc.data.files import read_picture
 from distillc.data.folders import (
     BUNDLED,
     BUNDLED_HELD_OUT,
@@ -22,12 +23,14 @@ from distillc.data.folders import (
     plain_folder,
     split,
 )
+from distillc.data.picture import Array, full_scale
 from distillc.data.tasks import Task, parse_task
 from distillc.data.windows import Pair, Windows, mirror_to, seeded, spread, turn
 from distillc.errors import DataError, UsageError
 from distillc.workdir import file_digest
 
 _CACHE_BYTES = 1 << 30  # decoded pixels kept in memory; what does not fit is decoded every time
+_MODES = {1: "L", 3: "RGB"}
 
 
 class RestorationData:
@@ -56,8 +59,8 @@ class RestorationData:
         self._train = tuple(train)
         self._held = tuple(held)
         self._test = tuple(test)
-        self._mode: Mode = "L" if channels == 1 else "RGB"
-        self._cache: dict[Path, torch.Tensor] = {}
+        self._channels = channels
+        self._cache: dict[Path, Array] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
@@ -76,7 +79,7 @@ class RestorationData:
                 sha.update(f"{item.name}:{path.name}:{file_digest(path)}\n".encode())
         return {
             "task": str(self.task),
-            "mode": self._mode,
+            "mode": _MODES[self._channels],
             "images": [len(self._train), len(self._held)],
             "files": sha.hexdigest()[:16],
         }
@@ -104,9 +107,9 @@ class RestorationData:
             index = int(torch.randint(len(self._train), (), generator=generator))
             turns = int(torch.randint(8, (), generator=generator))
             cuts.append([turn(each, turns) for each in self._cut(index, patch, generator)])
-        clean = _to_float(torch.stack([cut[-1] for cut in cuts]))
+        clean = torch.stack([cut[-1] for cut in cuts])
         if len(cuts[0]) == 2:
-            return _to_float(torch.stack([cut[0] for cut in cuts])), clean
+            return torch.stack([cut[0] for cut in cuts]), clean
         return self.task.degrade(clean, generator), clean
 
     def held_out(self, count: int, crop: int) -> list[Pair]:
@@ -215,13 +218,13 @@ class RestorationData:
         return tuple(found.values())
 
     def _pair(self, images: list[torch.Tensor], generator: torch.Generator) -> Pair:
-        clean = _to_float(images[-1][None])
+        clean = images[-1][None]
         if len(images) == 2:
-            return _to_float(images[0][None]), clean
+            return images[0][None], clean
         return self.task.degrade(clean, generator), clean
 
     def _cut(self, index: int, edge: int, generator: torch.Generator) -> list[torch.Tensor]:
-        """Cut a random window out of an image (or both images of a pair), uint8."""
+        """Cut a random window out of an image (or both images of a pair)."""
         images = self._filled((*self._train, *self._held)[index], (edge, edge))
         top, left = (
             int(torch.randint(side - edge + 1, (), generator=generator))
@@ -229,7 +232,7 @@ class RestorationData:
         )
         return self._window(images, top, left, edge, edge)
 
-    def _filled(self, item: Item, size: tuple[int, int]) -> list[torch.Tensor]:
+    def _filled(self, item: Item, size: tuple[int, int]) -> list[Array]:
         """The item's images, mirrored until the degraded one holds (H, W)."""
         images = self._images(item)
         factors = [1] * (len(images) - 1) + [self._scale(images)]
@@ -238,35 +241,36 @@ class RestorationData:
             for image, s in zip(images, factors, strict=True)
         ]
 
-    def _degraded_size(self, images: list[torch.Tensor]) -> tuple[int, int]:
+    def _degraded_size(self, images: list[Array]) -> tuple[int, int]:
         scale = self._scale(images)
         return images[-1].shape[1] // scale, images[-1].shape[2] // scale
 
-    def _scale(self, images: list[torch.Tensor]) -> int:
+    def _scale(self, images: list[Array]) -> int:
         """Clean size / degraded size."""
         return self.task.scale if len(images) == 1 else images[1].shape[1] // images[0].shape[1]
 
     def _window(
-        self, images: list[torch.Tensor], top: int, left: int, height: int, width: int
+        self, images: list[Array], top: int, left: int, height: int, width: int
     ) -> list[torch.Tensor]:
         """Cut the same window, in degraded pixels, out of both images."""
         factors = [1] * (len(images) - 1) + [self._scale(images)]
         return [
-            image[:, top * s : (top + height) * s, left * s : (left + width) * s]
+            _to_float(image[:, top * s : (top + height) * s, left * s : (left + width) * s])
             for image, s in zip(images, factors, strict=True)
         ]
 
-    def _images(self, item: Item) -> list[torch.Tensor]:
-        """The item's images as (C, H, W) uint8: [clean] or [degraded, clean]."""
+    def _images(self, item: Item) -> list[Array]:
+        """The item's images as (C, H, W), as files hold them: [clean] or [degraded, clean]."""
         return [self._decode(path) for path in item.paths]
 
-    def _decode(self, path: Path) -> torch.Tensor:
+    def _decode(self, path: Path) -> Array:
         if path in self._cache:
             return self._cache[path]
-        decoded = torch.from_numpy(read_image(path, self._mode)).permute(2, 0, 1).contiguous()
-        if self._cached_bytes + decoded.nbytes <= _CACHE_BYTES:
+        pixels = read_picture(path).shown().as_channels(self._channels)
+        decoded = pixels.transpose(2, 0, 1)
+        if self._cached_bytes + pixels.nbytes <= _CACHE_BYTES:
             self._cache[path] = decoded
-            self._cached_bytes += decoded.nbytes
+            self._cached_bytes += pixels.nbytes
         return decoded
 
 
@@ -350,5 +354,7 @@ def _items(source: Path, task: Task) -> list[Item]:
     return items
 
 
-def _to_float(image: torch.Tensor) -> torch.Tensor:
-    return image.float() / 255
+def _to_float(image: Array) -> torch.Tensor:
+    """Numbers of a picture, white is 1."""
+    values = np.array(image, np.float32, order="C")
+    return torch.from_numpy(values) / full_scale(image.dtype)

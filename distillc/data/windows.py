@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from distillc.data.picture import Array
+
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Degraded (B, C, H, W) and clean (B, C, H * scale, W * scale), float32."""
 
@@ -40,13 +42,12 @@ def spread(side: int, edge: int) -> list[int]:
     return [(2 * index + 1) * side // (2 * count) - edge // 2 for index in range(count)]
 
 
-def mirror_to(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def mirror_to(image: Array, size: tuple[int, int]) -> Array:
     """Mirror (C, H, W) at its lower and right edges until it holds (H, W)."""
     missing = [max(0, edge - side) for side, edge in zip(image.shape[1:], size, strict=True)]
     if not any(missing):
         return image
-    padded = np.pad(image.numpy(), [(0, 0), *((0, each) for each in missing)], mode="symmetric")
-    return torch.from_numpy(padded)
+    return np.pad(image, [(0, 0), *((0, each) for each in missing)], mode="symmetric")
 
 
 def turn(image: torch.Tensor, turns: int) -> torch.Tensor:

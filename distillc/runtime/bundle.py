@@ -85,20 +85,20 @@ class Bundle:
         threads: int = 2,
         overlap: int | None = None,
     ) -> np.ndarray[Any, Any]:
-        """Run the network on an image of any size.
+        """Run the network on an image of any size, or on several of one size.
 
         Larger images than the bundle's go through in overlapping tiles, smaller ones are mirrored
         at their edges: `distillc/runtime/native/tiles.c` says how.
 
         Args:
-            x: (1, C, H, W) float32 in [0, 1].
+            x: (N, C, H, W) float32 in [0, 1].
             device: Where; by default the first device of the bundle's target.
             threads: Threads.
             overlap: Pixels that neighbouring tiles share; 32, or a quarter of a small tile, by
                 default.
 
         Returns:
-            (1, C', H * scale, W * scale) float32.
+            (N, C', H * scale, W * scale) float32.
 
         Raises:
             UsageError: Wrong shape or type, unknown device, or tiles that cannot overlap so.
@@ -109,10 +109,10 @@ class Bundle:
         given: tuple[int, ...] = ()
         if isinstance(x, np.ndarray) and x.dtype == np.float32:
             given = x.shape
-        if len(given) != 4 or given[:2] != (1, channels) or not x.size:
+        if len(given) != 4 or given[1] != channels or not x.size:
             got = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
             raise UsageError(
-                f"the bundle takes a float32 array of shape (1, {channels}, H, W), not {got}",
+                f"the bundle takes a float32 array of shape (N, {channels}, H, W), not {got}",
                 where=str(self.path),
                 hint="NCHW, values in [0, 1]",
             )

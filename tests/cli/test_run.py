@@ -24,7 +24,7 @@ def test_an_image_smaller_than_the_bundle(converted: Any, run: Run, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "message", "exit_code"),
     [
-        (["in.png", "out.xyz"], "is no image format", 10),
+        (["in.png", "out.xyz"], "is not an image format", 10),
         (["none.png", "out.png"], "cannot read none.png", 10),
         (["in.png", "out.png", "--overlap", "500"], "cannot overlap by 500", 2),
     ],

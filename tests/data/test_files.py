@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from distillc.data.files import image_size, read_image
+from distillc.data.files import image_size, read_picture
 from distillc.errors import DataError
 
 
@@ -45,7 +45,7 @@ def test_images_are_upright(
 ) -> None:
     path = tmp_path / f"photograph.{suffix}"
     photograph(path, turn)
-    pixels = read_image(path, "RGB")
+    pixels = read_picture(path).pixels
     assert pixels.shape == ((24, 16, 3) if 5 <= turn <= 8 else (16, 24, 3))
     assert image_size(path) == (pixels.shape[1], pixels.shape[0])
     assert pixels[corner].min() > 240
@@ -57,9 +57,8 @@ def test_sixteen_bits_are_turned_too(tmp_path: Path) -> None:
     notes[ExifTags.Base.Orientation] = 6
     deep = np.arange(12, dtype=np.uint16).reshape(3, 4) * 256
     Image.fromarray(deep).save(tmp_path / "deep.png", exif=notes)
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "deep.png", "L")[..., 0], np.rot90(deep // 256, -1)
-    )
+    found = read_picture(tmp_path / "deep.png")
+    np.testing.assert_array_equal(found.pixels[..., 0], np.rot90(deep, -1))
 
 
 @pytest.mark.filterwarnings("ignore")  # of Pillow
@@ -75,4 +74,4 @@ def test_damaged_notes_are_an_error_of_ours_or_none(
         data[min(start + place, end - 1)] = value
     path.write_bytes(data)
     with suppress(DataError):
-        assert read_image(path, "RGB").shape in ((24, 16, 3), (16, 24, 3))
+        assert read_picture(path).pixels.shape in ((24, 16, 3), (16, 24, 3))

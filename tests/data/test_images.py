@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,11 +206,28 @@ def test_gray_networks_get_gray_images(folder: Path) -> None:
         open_data(folder, "denoise", channels=6)
 
 
-def test_sixteen_bit_gray_is_scaled(tmp_path: Path) -> None:
-    for name in "abc":
-        Image.fromarray(np.full((8, 8), 32768, np.uint16)).save(tmp_path / f"{name}.png")
+def test_all_bits_of_deep_images_are_used(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (8, 8, 3), np.uint16)
+    for index in range(4):
+        tifffile.imwrite(tmp_path / f"{index}.tif", deep, photometric="rgb")
+    data = open_data(tmp_path, "denoise")
+    clean = data.test_images()[0][1]
+    np.testing.assert_array_equal(clean[0].permute(1, 2, 0), deep / np.float32(65535))
+    assert all(each.dtype == np.uint16 for each in data._cache.values())
+    gray = open_data(tmp_path, "denoise", channels=1).test_images()[0][1][0, 0].numpy()
+    wanted = deep.astype(np.float64) @ (0.299, 0.587, 0.114) / 65535
+    assert np.abs(gray - wanted).max() <= 0.5 / 65535 + 1e-7
+    parts = data.batch(0, 1, 8, 0)[1].numpy()
+    assert np.isin(parts, deep / np.float32(65535)).all()
+
+
+def test_hidden_colours_do_not_show(tmp_path: Path) -> None:
+    pixels = np.full((8, 8, 4), (200, 30, 10, 255), np.uint8)
+    pixels[:, 5:] = (0, 255, 0, 0)
+    for index in range(4):
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
     clean = open_data(tmp_path, "denoise").test_images()[0][1]
-    assert clean.mean().item() == pytest.approx(128 / 255)
+    assert (255 * clean).round().flatten(2).unique(dim=2).squeeze().tolist() == [200, 30, 10]
 
 
 def test_bundled_photographs_need_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
