@@ -141,7 +141,7 @@ def test_files_without_a_hash_are_refused(bundle: Bundle, name: str) -> None:
     ],
 )
 def test_wrong_input(verified: Bundle, x: Any, got: str) -> None:
-    with pytest.raises(UsageError, match=rf"shape \(1, 3, H, W\), not .*{got}"):
+    with pytest.raises(UsageError, match=rf"shape \(N, 3, H, W\), not .*{got}"):
         verified.run(x)
 
 
