@@ -41,8 +41,9 @@ def ssim(image: torch.Tensor, reference: torch.Tensor) -> float:
     """
     first, second = (
         mirror_to(
-            each.detach().float().clamp(0, 1).cpu().reshape(each.shape[-3:]), (WINDOW, WINDOW)
-        ).numpy()
+            each.detach().float().clamp(0, 1).cpu().reshape(each.shape[-3:]).numpy(),
+            (WINDOW, WINDOW),
+        )
         for each in (image, reference)
     )
     return float(
