@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from distillc.pipeline import PassResult as PassResult
     from distillc.pipeline import Pipeline as Pipeline
     from distillc.runtime.bundle import Bundle as Bundle
+    from distillc.stages import WorkDir as WorkDir
     from distillc.targets.base import Target as Target
     from distillc.tuning import tune as tune
-    from distillc.workdir import WorkDir as WorkDir
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,7 @@ _HOME = {
     "Result": "conversion",
     "Surrogate": "network",
     "Target": "targets.base",
-    "WorkDir": "workdir",
+    "WorkDir": "stages",
     "compile": "compilation",
     "convert": "conversion",
     "convert_onnx": "onnx_conversion",

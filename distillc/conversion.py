@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -41,9 +40,9 @@ from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
 from distillc.runtime.quality import EDGE, Quality, measure_quality
 from distillc.runtime.verify import verification_images, verify_bundle
+from distillc.stages import WorkDir
 from distillc.surrogates.registry import parse_label
 from distillc.targets.base import Target
-from distillc.workdir import WorkDir
 
 THREADS = 2
 """Threads of every latency measured on the way."""
@@ -269,8 +268,7 @@ def convert(
     if stop_after:
         return Result(net, None)
 
-    with tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as temporary:
-        scratch = Path(temporary)
+    with work.scratch() as scratch:
         tuning = None
         if tune_minutes:
             clock = meter.device if meter != HERE else None

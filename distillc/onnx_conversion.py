@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from distillc.preflight import accept, fit, tune_apart
 from distillc.report.html import write_report
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.verify import verification_images, verify_bundle
+from distillc.stages import WorkDir
 from distillc.targets.base import Target
-from distillc.workdir import WorkDir
 
 NOTICE = "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
 
@@ -70,9 +69,8 @@ def convert_onnx(
     records = None
     if tune_minutes:
         records = tune_apart([net], net.size, job, tune_minutes, ctx).path
-    work.root.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix="bundle-", dir=work.root) as scratch,
+        work.scratch() as scratch,
         ctx.task("compile and verify", 3) as shown,
     ):
         bundle = compile_bundle(
@@ -81,7 +79,7 @@ def convert_onnx(
             size,
             precision=job.precision,
             weights_beside=weights_beside,
-            directory=Path(scratch) / "bundle",
+            directory=scratch / "bundle",
             reference=pairs[0][0],
             manifest={"task": str(job.task)},
             records=records,

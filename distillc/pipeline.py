@@ -10,7 +10,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,8 @@ from rich.progress import Progress
 from distillc.errors import PassError, PreconditionError, UsageError
 from distillc.network import Network, PassRecord
 from distillc.printable import escaped
-from distillc.workdir import WorkDir, write_json, write_text
+from distillc.stages import Stage, WorkDir
+from distillc.workdir import write_json, write_text
 
 
 class Task:
@@ -58,6 +59,10 @@ class Context:
     seed: int = 0
     device: str = "cpu"
     progress: Progress | None = None
+
+    def stage(self, name: str, key: Any) -> AbstractContextManager[Stage]:
+        """Open a stage of the work directory; without one, a stage that keeps nothing."""
+        return self.work.stage(name, key) if self.work else nullcontext(Stage(None))
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:

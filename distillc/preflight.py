@@ -102,13 +102,14 @@ def tune_apart(
     """
     assert ctx.work is not None
     key = {"target": job.target.name, "cpu": job.target.cpu}
-    return tune(
-        networks,
-        job.target,
-        [size],
-        minutes,
-        precision=job.precision,
-        device=device,
-        records=ctx.work.stage("tune", key) / "records.jsonl",
-        progress=ctx.progress,
-    )
+    with ctx.work.stage("tune", key) as stage:
+        return tune(
+            networks,
+            job.target,
+            [size],
+            minutes,
+            precision=job.precision,
+            device=device,
+            records=stage.path("records.jsonl"),
+            progress=ctx.progress,
+        )

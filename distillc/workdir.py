@@ -1,8 +1,4 @@
-"""The work directory: results of stages, keyed by what made them, written whole or not at all.
-
-Run the same command again after a crash and every finished stage is read back; change an option
-and only the stages whose key holds that option run again.
-"""
+"""Files that are written whole or not at all, and digests that name what is in them."""
 
 from __future__ import annotations
 
@@ -21,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from distillc.errors import StorageError
+
+_PARTIAL = ".distillc-partial"
 
 
 def digest(value: Any) -> str:
@@ -71,17 +69,25 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
         os.close(handle)
         try:
             write(Path(name))
             # mkstemp's files are for their owner alone; what `write` made executable stays so.
             executable = os.stat(name).st_mode & 0o111
             os.chmod(name, (0o666 | executable) & ~_umask())
+            with open(name, "rb") as stream:
+                os.fsync(stream)  # or a power cut could keep the name and lose the content
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs of `write_whole` left in a folder that nobody else writes to."""
+    for left in folder.glob(f".*{_PARTIAL}"):
+        left.unlink(missing_ok=True)
 
 
 def _umask() -> int:
@@ -140,40 +146,3 @@ def cache_folder() -> Path:
     """Return the folder of the user's cache, which need not exist."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "distillc"
-
-
-def cached_file(name: str, key: bytes, build: Callable[[Path], object]) -> Path:
-    """Return a file in the user's cache, built when it is not there.
-
-    Args:
-        name: Its name; a digest of `key` is added.
-        key: Everything the content depends on.
-        build: Writes the content to the path it is given.
-    """
-    stem, dot, suffix = name.partition(".")
-    digits = hashlib.sha256(key).hexdigest()[:16]
-    path = cache_folder() / f"{stem}-{digits}{dot}{suffix}"
-    if not path.exists():
-        write_whole(path, build)
-    return path
-
-
-class WorkDir:
-    """A folder of stage folders, each named `<stage>-<digest of its key>`."""
-
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-
-    def stage(self, name: str, key: Any) -> Path:
-        """Return the folder of a stage with this key, created when it is missing.
-
-        Args:
-            name: The stage, say `"distill"`.
-            key: Everything the result depends on, JSON-serialisable.
-        """
-        path = self.root / f"{name}-{digest(key)}"
-        if not path.is_dir():
-            with storage_errors(path):
-                path.mkdir(parents=True, exist_ok=True)
-            write_json(path / "key.json", key)
-        return path

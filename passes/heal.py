@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from distillc.data.images import RestorationData, open_data
+from distillc.forms import Tensors
 from distillc.network import KEEP, Network
 from distillc.passes.apply_replacements import ApplyReplacements
 from distillc.passes.training import (
@@ -24,10 +26,13 @@ from distillc.passes.training import (
     mixed_precision,
 )
 from distillc.pipeline import Context, PassResult, require
-from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
+from distillc.stages import Stage
+from distillc.workdir import weights_digest
 
 _CLIP = 0.1  # gradient norm; L1 gradients are small, and one bad batch must not undo the start
 _HELD_OUT = 12  # images that decide between before and after
+_PSNR = "/psnr"  # no weight has such a name
+_FIGURES = ("psnr_teacher", "psnr_before", "psnr_after")
 
 ENOUGH = 0.08
 """Difference from the teacher, dB, that further rounds are not spent on."""
@@ -103,17 +108,15 @@ class Heal(TrainingPass):
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the weights after a round, and its figures; from the work directory if there."""
         key = self._key(net, hybrid, data, ctx) | ({"first": first} if first else {})
-        stage = ctx.work.stage("heal", key) if ctx.work else None
-        result = stage / "heal.json" if stage else None
-        if stage and result and result.exists():
-            return read_tensors(stage / "hybrid.safetensors"), json.loads(result.read_text())
-        state = RunState(stage / "state.pt" if stage else None)
-        weights, figures = self._heal(net, copy.deepcopy(hybrid), data, first, state, ctx)
-        if stage and result:
-            write_tensors(stage / "hybrid.safetensors", weights)
-            write_json(result, figures)
-        state.clear()
-        return weights, figures
+        psnr = torch.zeros(len(_FIGURES), dtype=torch.float64)
+        form = Tensors({**hybrid.state_dict(), _PSNR: psnr})
+        with ctx.stage("heal", key) as stage:
+            heal = partial(self._heal, net, copy.deepcopy(hybrid), data, first, stage, ctx)
+            result = stage.once("hybrid.sealed", form, heal)
+            RunState(stage).clear()
+        weights = dict(result)
+        figures = dict(zip(_FIGURES, weights.pop(_PSNR).tolist(), strict=True))
+        return weights, {"steps": self.steps, **figures}
 
     def _key(
         self, net: Network, hybrid: nn.Module, data: RestorationData, ctx: Context
@@ -132,20 +135,18 @@ class Heal(TrainingPass):
         hybrid: nn.Module,
         data: RestorationData,
         first: int,
-        state: RunState,
+        stage: Stage,
         ctx: Context,
-    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    ) -> Mapping[str, torch.Tensor]:
+        """Return the weights after a round, and the PSNRs that `_FIGURES` names."""
         teacher = copy.deepcopy(net.module).to(ctx.device)
         hybrid = hybrid.to(ctx.device)
         pairs = data.held_out(_HELD_OUT, judging_edge(net, self.patch))
-        figures = {
-            "steps": self.steps,
-            "psnr_teacher": mean_psnr(teacher, pairs, ctx.device),
-            "psnr_before": mean_psnr(hybrid, pairs, ctx.device),
-        }
-        average = self._train(teacher, hybrid, data, first, state, ctx)
-        figures["psnr_after"] = mean_psnr(average, pairs, ctx.device)
-        return {name: each.cpu() for name, each in average.state_dict().items()}, figures
+        before = [mean_psnr(each, pairs, ctx.device) for each in (teacher, hybrid)]
+        average = self._train(teacher, hybrid, data, first, RunState(stage), ctx)
+        figures = [*before, mean_psnr(average, pairs, ctx.device)]
+        weights = {name: each.cpu() for name, each in average.state_dict().items()}
+        return {**weights, _PSNR: torch.tensor(figures, dtype=torch.float64)}
 
     def _train(
         self,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,13 +17,15 @@ from torch import nn
 
 from distillc.codegen.measure import Meter, generator_digest
 from distillc.codegen.records import load_records, records_digest
+from distillc.forms import Times
 from distillc.frontend.calls import Bound, record_calls
 from distillc.frontend.cost import on_meta
 from distillc.network import Network
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.pipeline import Context, Pass, PassResult, Task, require
+from distillc.stages import Stage
 from distillc.targets.base import Target, get_target
-from distillc.workdir import digest, write_json
+from distillc.workdir import digest
 
 Modules = Mapping[str, tuple[nn.Module, tuple[int, ...]]]
 
@@ -88,41 +90,42 @@ class ProfileBlocks(Pass):
             "records": records_digest(load_records(get_target(self.target))),
             "options": [self.threads, self.rounds, self.runs],
         }
-        stage = ctx.work.stage("profile", key) if ctx.work else None
         total = sum(map(len, groups.values())) + self.rounds * len(groups)
         with (
-            nullcontext(stage) if stage else tempfile.TemporaryDirectory() as folder,
+            ctx.stage("profile", key) as stage,
+            tempfile.TemporaryDirectory(prefix="distillc-profile-") as spare,
             ctx.task("profile blocks", total) as shown,
         ):
-            return self._result(net, bound, bare, self._measure(groups, Path(folder), shown))
+            # Libraries need a place, also where nothing is kept.
+            place = stage if stage.folder else Stage(Path(spare))
+            return self._result(net, bound, bare, self._measure(groups, place, shown))
 
     def _measure(
-        self, groups: Mapping[str, Modules], folder: Path, shown: Task
+        self, groups: Mapping[str, Modules], stage: Stage, shown: Task
     ) -> dict[str, float]:
-        """Build and time what `folder` lacks: structure -> milliseconds."""
-        rounds = {
-            folder / f"round{number}-{digest(shape)}.json": modules
-            for number in range(self.rounds)
-            for shape, modules in sorted(groups.items())
-        }
-        done, outputs = 0, {}
-        if not all(path.exists() for path in rounds):
-            for modules in groups.values():
-                for name, (module, shape) in modules.items():
-                    outputs[name] = self._build(_library(folder, name), module, shape)
-                    done += 1
-                    shown.update(done, name)
+        """Build and time what the stage lacks: structure -> milliseconds."""
+        libraries: dict[str, Path] = {}
+
+        def time(modules: Modules) -> dict[str, float]:
+            if not libraries:  # rule 2
+                for name, (module, shape) in chain(*(each.items() for each in groups.values())):
+                    make = partial(self._meter.build, module, shape)
+                    libraries[name] = stage.program(_library(name), make)
+                    shown.update(len(libraries), name)
+            return self._time(modules, [libraries[name] for name in modules])
+
         times: dict[str, list[float]] = {}
-        for path, modules in rounds.items():
-            if not path.exists():
-                write_json(path, self._time(modules, folder, outputs[next(iter(modules))]))
-            for name, spent in json.loads(path.read_text()).items():
-                times.setdefault(name, []).append(spent)
-            done += 1
-            shown.update(done, path.stem)
-        for name in times:
-            _library(folder, name).unlink(missing_ok=True)
-        return {name: median(spent) for name, spent in times.items()}
+        rounds = product(range(self.rounds), sorted(groups.items()))
+        for done, (number, (shape, modules)) in enumerate(rounds, 1):
+            name = f"round{number}-{digest(shape)}"
+            for each, spent in stage.once(
+                f"{name}.sealed", Times(modules), partial(time, modules)
+            ).items():
+                times.setdefault(each, []).append(spent)
+            shown.update(len(libraries) + done, name)
+        for each in times:
+            stage.remove(_library(each))
+        return {each: median(spent) for each, spent in times.items()}
 
     @property
     def _meter(self) -> Meter:
@@ -150,18 +153,10 @@ class ProfileBlocks(Pass):
         block = net.block(each.block)
         return each.module, block.shape if each.scope == "block" else block.attention_shape
 
-    def _build(self, library: Path, module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Build what is not there yet; return the shape of its output."""
-        known = library.with_suffix(".json")
-        if not (library.exists() and known.exists()):
-            write_json(known, self._meter.build(module, shape, library))
-        return tuple(json.loads(known.read_text()))
-
-    def _time(self, modules: Modules, folder: Path, output: tuple[int, ...]) -> dict[str, float]:
+    def _time(self, modules: Modules, libraries: Sequence[Path]) -> dict[str, float]:
         """Time libraries of one input shape, one round: structure -> milliseconds."""
-        libraries = [_library(folder, name) for name in modules]
-        shape = next(iter(modules.values()))[1]
-        stats = self._meter.time(libraries, shape, output, self.threads, self.runs, warmup=1)
+        shape = next(iter(modules.values()))[1]  # the first does nothing: its output is as large
+        stats = self._meter.time(libraries, shape, shape, self.threads, self.runs, warmup=1)
         return {name: each.median_ms for name, each in zip(modules, stats, strict=True)}
 
     def _result(
@@ -231,8 +226,8 @@ def _bound_blocks(net: Network) -> dict[str, nn.Module]:
     return blocks | {name: Bound(blocks[name], call) for name, call in calls.items()}
 
 
-def _library(folder: Path, name: str) -> Path:
-    return folder / f"{digest(name)}.so"
+def _library(structure: str) -> str:
+    return f"{digest(structure)}.so"
 
 
 def _structure(module: nn.Module, shape: tuple[int, ...]) -> str:

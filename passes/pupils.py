@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import copy
-import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from distillc.data.images import RestorationData, open_data
+from distillc.forms import Tensors
 from distillc.frontend.calls import Call, record_calls
 from distillc.network import Network, Surrogate
 from distillc.passes.training import RunState, TrainingPass, judging_edge
 from distillc.pipeline import Context, PassResult, require
-from distillc.workdir import read_tensors, weights_digest, write_json, write_tensors
+from distillc.stages import Stage
+from distillc.workdir import weights_digest
 
 _HELD_OUT = 8  # images that fidelity is measured on
+_FIDELITY = "/fidelity"  # no weight has such a name
 
 
 @dataclass
@@ -112,22 +113,16 @@ class Pupils:
             candidates[trained.block] += (trained,)
         return candidates
 
-    def save(self, stage: Path, fidelity: list[float]) -> None:
-        """Store the weights and fidelities of a finished run.
+    def result(self, fidelity: list[float]) -> dict[str, torch.Tensor]:
+        """Return what a finished run has learnt: weights, and fidelities."""
+        figures = torch.tensor(fidelity, dtype=torch.float64)
+        return {**self.modules.state_dict(), _FIDELITY: figures}
 
-        Raises:
-            StorageError: They cannot be written.
-        """
-        write_tensors(stage / "surrogates.safetensors", dict(self.modules.state_dict()))
-        write_json(stage / "fidelity.json", fidelity)
-
-    def load(self, stage: Path) -> list[float] | None:
-        """Take the weights of a finished run; return its fidelities, None where there is none."""
-        result = stage / "fidelity.json"
-        if not result.exists():
-            return None
-        self.modules.load_state_dict(read_tensors(stage / "surrogates.safetensors"))
-        fidelity: list[float] = json.loads(result.read_text())
+    def take(self, result: Mapping[str, torch.Tensor]) -> list[float]:
+        """Take the weights of a finished run; return its fidelities."""
+        weights = dict(result)
+        fidelity: list[float] = weights.pop(_FIDELITY).tolist()
+        self.modules.load_state_dict(weights)
         return fidelity
 
 
@@ -148,17 +143,18 @@ class Distillation(TrainingPass):
     def run(self, net: Network, ctx: Context) -> PassResult:
         data = open_data(self.data, self.task, net.in_channels)
         pupils = Pupils(net)
-        stage = ctx.work.stage(self.stage, self.key(net, data, ctx)) if ctx.work else None
-        fidelity = pupils.load(stage) if stage else None
-        if fidelity is None:
-            state = RunState(stage / "state.pt" if stage else None)
+
+        def learn(stage: Stage) -> Mapping[str, torch.Tensor]:
             teacher = copy.deepcopy(net.module).to(ctx.device)
-            self.train(teacher, pupils, data, state, ctx)
-            fidelity = pupils.fidelity(teacher, data, judging_edge(net, self.patch), ctx.device)
-            if stage:
-                pupils.save(stage, fidelity)
-            state.clear()
-        candidates = pupils.graduates(fidelity)
+            self.train(teacher, pupils, data, RunState(stage), ctx)
+            edge = judging_edge(net, self.patch)
+            return pupils.result(pupils.fidelity(teacher, data, edge, ctx.device))
+
+        form = Tensors(copy.deepcopy(pupils.result([0.0] * len(pupils.paths))))
+        with ctx.stage(self.stage, self.key(net, data, ctx)) as stage:
+            result = stage.once("surrogates.sealed", form, lambda: learn(stage))
+            RunState(stage).clear()
+        candidates = pupils.graduates(pupils.take(result))
         return PassResult(net.with_(candidates=candidates), True, _summary(candidates))
 
     @abstractmethod

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
-from distillc.errors import UsageError
+from distillc.errors import PassError, QualityError, UsageError
 from distillc.network import KEEP, Network, SearchPoint
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
@@ -25,13 +26,17 @@ from distillc.search.evaluator import Evaluator
 from distillc.search.pareto import choose_point, pareto_set
 from distillc.search.proposals import first_choices, propose
 from distillc.search.space import OBJECTIVES, Choice, Space, search_space
-from distillc.workdir import append_line, storage_errors, weights_digest, write_json
+from distillc.stages import Journal, Stage
+from distillc.workdir import weights_digest, write_json
 
 SURVIVORS = 4
 """How many times as many images the front is judged by at last."""
 
 MARGIN = 0.02
 """How far a sum of prices may be from the latency of the whole (docs/results.md)."""
+
+BROKEN = -math.inf
+"""PSNR of a hybrid whose output is not finite, dB; it is on no front."""
 
 AIMED = 12
 """Hybrids evaluated for limits and forced blocks, after those that serve every question."""
@@ -114,45 +119,56 @@ class SearchReplacements(Pass):
     def run(self, net: Network, ctx: Context) -> PassResult:
         data = open_data(self.data, self.task, net.in_channels)
         space = search_space(net, self.objective, self.keep, self.replace)
-        stage = ctx.work.stage("search", self._key(net, data, ctx)) if ctx.work else None
-        with storage_errors(stage) if stage else nullcontext():
+        with ctx.stage("search", self._key(net, data, ctx)) as stage:
             found = self._search(net, space, data, stage, ctx)
-            points = self._judge(net, space, data, found, stage, ctx)
-        teacher = next(each for each in points if space.choice(each.decisions) == space.keep)
-        front = pareto_set(each for each in points if space.allows(space.choice(each.decisions)))
-        search: dict[str, Any] = {
-            "objective": self.objective,
-            "points": [[point.cost, point.psnr] for point in points],
-            "front": [[point.cost, point.psnr] for point in front],
-            "teacher": [teacher.cost, teacher.psnr],
-        }
-        self._write(stage, search, front)
-        limits = (self.max_drop, self._cost_limit(teacher.cost), self.drop_option)
-        chosen = choose_point(front, teacher, *limits)
-        search["chosen"] = [chosen.cost, chosen.psnr]
-        self._write(stage, search, front)
+            values = self._judge(net, space, data, found, stage, ctx)
+            points = _points(space, values)
+            teacher = next(each for each in points if space.choice(each.decisions) == space.keep)
+            allowed = [each for each in points if space.allows(space.choice(each.decisions))]
+            if not allowed:
+                raise QualityError(
+                    "no hybrid with these blocks gives finite numbers",
+                    where=", ".join(self.replace),
+                    hint="replace other blocks, or by other surrogates",
+                )
+            front = pareto_set(allowed)
+            search: dict[str, Any] = {
+                "objective": self.objective,
+                "points": [[point.cost, point.psnr] for point in points],
+                "front": [[point.cost, point.psnr] for point in front],
+                "teacher": [teacher.cost, teacher.psnr],
+            }
+            self._write(stage, search, front)
+            limits = (self.max_drop, self._cost_limit(teacher.cost), self.drop_option)
+            chosen = choose_point(front, teacher, *limits)
+            search["chosen"] = [chosen.cost, chosen.psnr]
+            self._write(stage, search, front)
         replaced = sum(label != KEEP for label in chosen.decisions.values())
         note = (
             f"{len(points)} hybrids evaluated, {len(front)} on the front; chosen: {replaced} of "
             f"{len(net.blocks)} blocks replaced, {teacher.psnr - chosen.psnr:.3f} dB lost, cost "
             f"{chosen.cost:.4g} of {teacher.cost:.4g}"
         )
+        notes = [note]
+        if broken := len(values) - len(points):
+            notes.append(f"{broken} hybrids left out: their output is not finite")
         changed = net.with_(
             front=front,
             decisions=dict(chosen.decisions),
             healed=None,
             metrics={**net.metrics, "search": search},
         )
-        return PassResult(changed, True, (note,))
+        return PassResult(changed, True, tuple(notes))
 
     def _write(
-        self, stage: Path | None, search: Mapping[str, Any], front: tuple[SearchPoint, ...]
+        self, stage: Stage, search: Mapping[str, Any], front: tuple[SearchPoint, ...]
     ) -> None:
         """Write front.json and front.png; once before choosing, which may fail."""
-        if stage:
+        data, plot = stage.path("front.json"), stage.path("front.png")
+        if data and plot:
             decisions = [dict(point.decisions) for point in front]
-            write_json(stage / "front.json", {**search, "decisions": decisions})
-            plot_front(stage / "front.png", search)
+            write_json(data, {**search, "decisions": decisions})
+            plot_front(plot, search)
 
     def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
         """Return what PSNRs depend on: neither limits nor costs."""
@@ -170,17 +186,11 @@ class SearchReplacements(Pass):
         return min((limit * share for limit in limits if limit is not None), default=None)
 
     def _search(
-        self,
-        net: Network,
-        space: Space,
-        data: RestorationData,
-        stage: Path | None,
-        ctx: Context,
+        self, net: Network, space: Space, data: RestorationData, stage: Stage, ctx: Context
     ) -> dict[Choice, float]:
         """Evaluate what is missing; return the PSNR of every hybrid, in order, in dB."""
-        journal = stage / "hybrids.jsonl" if stage else None
-        entries = _read(journal) if journal else []
-        known = {space.choice(each["decisions"]): each["psnr"] for each in entries}
+        journal = stage.journal("hybrids.jsonl", partial(_check, space))
+        known = _known(space, journal)
         evaluate = Evaluator(net, data.held_out(self.images, self.crop), ctx.device)
         whole = search_space(net, self.objective)
         fixed = first_choices(whole)
@@ -192,27 +202,30 @@ class SearchReplacements(Pass):
         found: dict[Choice, float] = {}
         with ctx.task("search", sum(count for _, count in rounds)) as shown:
             for aim, count in rounds:
-                done = [each for each in entries if each["aim"] == aim][:count]
-                found |= {space.choice(each["decisions"]): each["psnr"] for each in done}
-                if done:
-                    shown.update(len(found), "remembered")
-                for number in range(len(done), count):
+                told = {
+                    each["number"]: space.choice(each["decisions"])
+                    for each in journal.entries
+                    if each["aim"] == aim
+                }
+                for number in range(count):
+                    if number in told:
+                        found[told[number]] = known[told[number]]
+                        shown.update(len(found), "remembered")
+                        continue
                     choice: Choice | None
                     if aim is None and number < len(fixed):
                         choice = fixed[number]
                     else:
-                        losses = {each: found[space.keep] - psnr for each, psnr in found.items()}
-                        random = np.random.default_rng([ctx.seed, number, len(losses)])
+                        random = np.random.default_rng([ctx.seed, number, len(found)])
+                        losses = _losses(space, found)
                         asked = (space, losses, random, *limits) if aim else (whole, losses, random)
                         choice = propose(*asked)
                     if choice is None:
                         break
                     if choice not in known:
-                        known[choice] = evaluate(space.decisions(choice))
+                        known[choice] = _measure(evaluate, space, choice)
                     found[choice] = known[choice]
-                    entry = {"aim": aim, "decisions": space.decisions(choice)}
-                    if journal:
-                        append_line(journal, json.dumps({**entry, "psnr": found[choice]}))
+                    journal.append({"aim": aim, "number": number, **_entry(space, choice, known)})
                     shown.update(len(found), f"{len(_front(space, found))} on the front")
         return found
 
@@ -222,49 +235,81 @@ class SearchReplacements(Pass):
         space: Space,
         data: RestorationData,
         found: Mapping[Choice, float],
-        stage: Path | None,
+        stage: Stage,
         ctx: Context,
-    ) -> list[SearchPoint]:
+    ) -> dict[Choice, float]:
         """Evaluate the front on more images; the others keep their distance from the teacher."""
-        kept = stage / "judged.jsonl" if stage else None
-        judged = {
-            space.choice(each["decisions"]): each["psnr"] for each in (_read(kept) if kept else ())
-        }
+        journal = stage.journal("judged.jsonl", partial(_check, space))
+        judged = _known(space, journal)
         evaluate = Evaluator(net, data.held_out(SURVIVORS * self.images, self.crop), ctx.device)
         allowed = {each: psnr for each, psnr in found.items() if space.allows(each)}
         survivors = list(dict.fromkeys([space.keep, *_front(space, allowed)]))
         with ctx.task("judge the front", len(survivors)) as shown:
             for number, choice in enumerate(survivors):
                 if choice not in judged:
-                    decisions = space.decisions(choice)
-                    judged[choice] = evaluate(decisions)
-                    if kept:
-                        line = {"decisions": decisions, "psnr": judged[choice]}
-                        append_line(kept, json.dumps(line))
+                    judged[choice] = _measure(evaluate, space, choice)
+                    journal.append(_entry(space, choice, judged))
                 shown.update(number + 1)
         shift = judged[space.keep] - found[space.keep]
-        return [
-            SearchPoint(
-                space.decisions(choice),
-                judged[choice] if choice in survivors else psnr + shift,
-                space.cost(choice),
-            )
+        return {
+            choice: judged[choice] if choice in survivors else psnr + shift
             for choice, psnr in found.items()
-        ]
+        }
+
+
+def _measure(evaluate: Evaluator, space: Space, choice: Choice) -> float:
+    """Return the PSNR of a hybrid, `BROKEN` where its output is not finite.
+
+    Raises:
+        PassError: The network itself is broken.
+    """
+    psnr = evaluate(space.decisions(choice))
+    if math.isfinite(psnr):
+        return psnr
+    if choice == space.keep:
+        raise PassError(
+            "the network's output is not finite",
+            where="on the images of the search",
+            hint="check the checkpoint, and that --task is what it was trained for",
+        )
+    return BROKEN
+
+
+def _losses(space: Space, found: Mapping[Choice, float]) -> dict[Choice, float]:
+    """Return what each hybrid loses, dB; one that is broken loses all there is."""
+    return {each: found[space.keep] - max(psnr, 0.0) for each, psnr in found.items()}
+
+
+def _entry(space: Space, choice: Choice, known: Mapping[Choice, float]) -> dict[str, Any]:
+    """Return a line of a journal; JSON has no infinity."""
+    psnr = known[choice]
+    return {"decisions": space.decisions(choice), "psnr": None if psnr == BROKEN else psnr}
+
+
+def _check(space: Space, entry: Mapping[str, Any]) -> None:
+    """Raise where a line of a journal is not what `_entry` returns."""
+    space.choice(entry["decisions"])
+    if entry["psnr"] is not None and not math.isfinite(entry["psnr"]):
+        raise ValueError("not a PSNR")
+
+
+def _known(space: Space, journal: Journal) -> dict[Choice, float]:
+    """Return the PSNR of every hybrid in a journal."""
+    return {
+        space.choice(each["decisions"]): BROKEN if each["psnr"] is None else each["psnr"]
+        for each in journal.entries
+    }
+
+
+def _points(space: Space, values: Mapping[Choice, float]) -> list[SearchPoint]:
+    """Return the hybrids that are not broken, with their costs."""
+    return [
+        SearchPoint(space.decisions(choice), psnr, space.cost(choice))
+        for choice, psnr in values.items()
+        if psnr != BROKEN
+    ]
 
 
 def _front(space: Space, found: Mapping[Choice, float]) -> list[Choice]:
     """Return the hybrids that no other beats in both PSNR and cost."""
-    points = [SearchPoint(space.decisions(c), psnr, space.cost(c)) for c, psnr in found.items()]
-    return [space.choice(point.decisions) for point in pareto_set(points)]
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a journal; one that a crash cut short is left out."""
-    entries = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return entries
+    return [space.choice(point.decisions) for point in pareto_set(_points(space, found))]

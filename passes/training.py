@@ -17,13 +17,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from distillc.data.images import RestorationData
-from distillc.data.metrics import psnr
+from distillc.data.metrics import average_psnr, psnr
 from distillc.data.tasks import check_scale, parse_task
 from distillc.data.windows import Pair
 from distillc.errors import UsageError
 from distillc.network import Network
 from distillc.pipeline import Context, Pass
-from distillc.workdir import weights_digest, write_whole
+from distillc.stages import Stage
+from distillc.workdir import weights_digest
 
 SAVE_SECONDS = 60.0
 """How much work a kill may cost."""
@@ -138,8 +139,7 @@ class Average:
 @torch.no_grad()
 def mean_psnr(module: nn.Module, pairs: Iterable[Pair], device: str = "cpu") -> float:
     """Return the mean PSNR of a module's output on (degraded, clean) pairs, dB."""
-    values = [psnr(module(degraded.to(device)).cpu(), clean) for degraded, clean in pairs]
-    return sum(values) / len(values)
+    return average_psnr(psnr(module(degraded.to(device)).cpu(), clean) for degraded, clean in pairs)
 
 
 class Stateful(Protocol):
@@ -154,40 +154,51 @@ class RunState:
     """The state of a training run on disk, so that the same command goes on after a kill.
 
     Args:
-        path: The file; None keeps nothing.
+        stage: Where it is kept.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    _NAME = "state.pt"
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
         self._saved = time.monotonic()
 
-    def load(self, parts: Mapping[str, Stateful]) -> dict[str, Any] | None:
-        """Load the state last saved into its parts; return its figures, None without a state."""
-        if self._path is None or not self._path.exists():
-            return None
-        state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(state.pop(name))
-        return state
+    def load(self, parts: Mapping[str, Stateful]) -> int:
+        """Load the state last saved into its parts; return the steps it has seen, 0 without one."""
 
-    def save(self, parts: Mapping[str, Stateful], **figures: float) -> None:
-        """Save the state of `parts` and some figures if the last time is `SAVE_SECONDS` ago.
+        def unpack(content: bytes) -> int:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            step: int = state.pop("step")
+            before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+            try:
+                for name, part in parts.items():
+                    part.load_state_dict(state[name])
+            except Exception:
+                for name, part in parts.items():
+                    part.load_state_dict(before[name])
+                raise
+            return step
+
+        return self._stage.read(self._NAME, unpack) or 0
+
+    def save(self, parts: Mapping[str, Stateful], step: int) -> None:
+        """Save the state of `parts` after `step` steps if the last time is `SAVE_SECONDS` ago.
 
         Raises:
             StorageError: It cannot be written; the last state is still there.
         """
-        if self._path is None or time.monotonic() - self._saved < SAVE_SECONDS:
+        if self._stage.folder is None or time.monotonic() - self._saved < SAVE_SECONDS:
             return
         buffer = io.BytesIO()  # torch.save to a file hides a full disk behind a RuntimeError
-        states = {name: part.state_dict() for name, part in parts.items()}
-        torch.save({**states, **figures}, buffer)
-        write_whole(self._path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+        torch.save(
+            {**{name: part.state_dict() for name, part in parts.items()}, "step": step}, buffer
+        )
+        self._stage.write(self._NAME, buffer.getvalue())
         self._saved = time.monotonic()
 
     def clear(self) -> None:
         """Forget the state: the run is finished and its result is stored."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        self._stage.remove(self._NAME)
 
 
 class Clock:
@@ -263,8 +274,7 @@ class TrainingPass(Pass):
             module.parameters(), self.lr, weight_decay=WEIGHT_DECAY, fused=True
         )
         parts = {**parts, "optimizer": optimizer}
-        saved = state.load(parts)
-        first = saved["step"] if saved else 0
+        first = state.load(parts)
         with ctx.task(title, self.steps) as shown:
             clock = Clock(first, self.steps)
             for step in range(first, self.steps):
@@ -276,4 +286,4 @@ class TrainingPass(Pass):
                     average.update(module, step)
                 done = step + 1
                 shown.update(done, f"{line} {clock.left(done)}")
-                state.save(parts, step=done)
+                state.save(parts, done)

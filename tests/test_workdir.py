@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,9 @@ from torch import nn
 
 from distillc.errors import StorageError
 from distillc.workdir import (
-    WorkDir,
     digest,
     read_tensors,
+    remove_leftovers,
     storage_errors,
     weights_digest,
     write_json,
@@ -58,20 +57,6 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         write_whole(tmp_path / "x", lambda _: Path("/dev/full").write_text("x" * 100))
 
 
-def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "work").write_text("not a folder")
-    with pytest.raises(StorageError):
-        WorkDir(tmp_path / "work").stage("distill", {"steps": 1})
-
-
-def test_stage_folders_follow_their_key(tmp_path: Path) -> None:
-    work = WorkDir(tmp_path)
-    first = work.stage("distill", {"steps": 1, "seed": 0})
-    assert first == work.stage("distill", {"seed": 0, "steps": 1})
-    assert first != work.stage("distill", {"steps": 2, "seed": 0})
-    assert json.loads((first / "key.json").read_text()) == {"steps": 1, "seed": 0}
-
-
 def test_tensors_round_trip(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)}
     write_tensors(tmp_path / "t.safetensors", tensors)
@@ -96,3 +81,19 @@ def test_digest_does_not_depend_on_order() -> None:
 def test_json_is_written_sorted(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"b": 1, "a": 2})
     assert (tmp_path / "x.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
+
+
+def test_what_a_killed_write_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(temporary: Path) -> None:
+        temporary.rename(temporary.with_name("." + temporary.name))  # as a kill leaves it
+        raise Killed
+
+    (tmp_path / ".theirs").touch()
+    with pytest.raises(Killed):
+        write_whole(tmp_path / "x", kill)
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_leftovers(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [".theirs"]

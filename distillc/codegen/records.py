@@ -6,19 +6,28 @@ are overruled by the user's own, in the user's cache, and these by a file that a
 
 from __future__ import annotations
 
-import json
+import functools
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import tvm_ffi
 from tvm import tirx
 
 from distillc.codegen.knobs import Choice
+from distillc.errors import StorageError
+from distillc.sealed import name_lines, read_lines, seal_line
 from distillc.targets.base import Target
 from distillc.workdir import append_line, cache_folder, digest
 
+log = logging.getLogger(__name__)
+
 SHIPPED = Path(__file__).parent / "records"
+
+_PLACE = "tuning record"
 
 
 @dataclass(frozen=True)
@@ -86,17 +95,40 @@ def user_records(target: Target) -> Path:
 def read_records(path: Path, target: Target) -> Records:
     """Return the records of one file that hold for a target's CPU.
 
-    Lines that a crash cut short, or that another version wrote, are passed over.
+    Lines that are damaged, or that another version wrote, are passed over with a warning and stay
+    in the file. Lines without a checksum are believed: people may write their own.
+
+    Raises:
+        StorageError: The file cannot be read.
     """
-    found = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            record = TuningRecord(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        if record.cpu == target.cpu:
-            found[record.workload] = record
-    return found
+    try:
+        records, damaged = read_lines(path, _PLACE, _record, checked=False)
+    except OSError as error:
+        raise StorageError(
+            f"the tuning records cannot be read: {error.strerror}",
+            where=str(path),
+            hint="move what is there to another place",
+        ) from error
+    if damaged:
+        _warn_once(path, tuple(damaged))
+    return {each.workload: each for each in records if each.cpu == target.cpu}
+
+
+def _record(entry: dict[str, Any]) -> TuningRecord:
+    record = TuningRecord(**entry)
+    words = (record.workload, record.kernel, record.cpu, record.rule, record.space, record.unit)
+    if not all(isinstance(each, str) for each in words):
+        raise TypeError("what names something is no text")
+    if not all(isinstance(each, int) for each in record.knobs.values()):
+        raise TypeError("a knob is not an integer")
+    if not all(math.isfinite(each) for each in (record.default, record.cost)):
+        raise ValueError("a cost is not finite")
+    return record
+
+
+@functools.cache
+def _warn_once(path: Path, damaged: tuple[int, ...]) -> None:
+    log.warning("%s: %s passed over, no tuning records", path, name_lines(damaged))
 
 
 def append_record(path: Path, record: TuningRecord) -> None:
@@ -105,7 +137,7 @@ def append_record(path: Path, record: TuningRecord) -> None:
     Raises:
         StorageError: The disk is full or the place cannot be written.
     """
-    append_line(path, json.dumps(asdict(record), sort_keys=True))
+    append_line(path, seal_line(_PLACE, asdict(record)))
 
 
 def records_digest(records: Records) -> str:

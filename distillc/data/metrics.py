@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from skimage.metrics import structural_similarity
@@ -23,6 +24,16 @@ def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
     difference = image.double().clamp(0, 1) - reference.double().clamp(0, 1)
     error = difference.square().mean().item()
     return -10 * math.log10(error) if error else math.inf
+
+
+EQUAL = 100.0
+"""What two equal images count in a mean, dB: infinity would hide all others."""
+
+
+def average_psnr(values: Iterable[float]) -> float:
+    """Return the mean of PSNRs in dB, each `EQUAL` at most; NaN where one is."""
+    capped = [value if math.isnan(value) else min(value, EQUAL) for value in values]
+    return sum(capped) / len(capped)
 
 
 WINDOW = 11

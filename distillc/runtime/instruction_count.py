@@ -26,7 +26,7 @@ from distillc.runtime.aarch64_classes import by_class
 from distillc.runtime.devices import get_local_device
 from distillc.runtime.elf import function_at, read_functions
 from distillc.runtime.runner import build_runner, run_models
-from distillc.workdir import cached_file
+from distillc.sealed import cached_file
 from distillc.zig import HINT, run_zig
 
 SOURCE = Path(__file__).with_name("instruction_count.c")

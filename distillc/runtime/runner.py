@@ -14,7 +14,8 @@ import numpy as np
 from distillc.errors import DeviceError
 from distillc.runtime.devices.base import Timing
 from distillc.runtime.native import FLAGS, FOLDER, RUNNER
-from distillc.workdir import cached_file, storage_errors
+from distillc.sealed import cached_file
+from distillc.workdir import storage_errors
 from distillc.zig import HINT, run_zig
 
 SOURCES = tuple(FOLDER / f"{name}.c" for name in RUNNER)
@@ -53,12 +54,17 @@ def start_runner(
         timeout_s: Seconds after which the process is killed.
 
     Raises:
-        DeviceError: It takes too long, crashes, or prints an error.
+        DeviceError: It cannot be started, takes too long, crashes, or prints an error.
     """
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, env=dict(environment), timeout=timeout_s
         )
+    except OSError as error:
+        raise DeviceError(
+            f"{command[0]} cannot be started: {error.strerror}",
+            hint="check that programs may run in the folder of the cache (XDG_CACHE_HOME)",
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise DeviceError(
             f"compiled code did not finish within {timeout_s:.0f} s",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distillc.data.images import Pair
-from distillc.data.metrics import psnr
+from distillc.data.metrics import average_psnr, psnr
 from distillc.network import KEEP, Network
 
 CACHE_BYTES = 1 << 30
@@ -45,7 +45,10 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(self, decisions: Mapping[str, str]) -> float:
-        """Return the mean PSNR of the hybrid that these decisions describe, dB."""
+        """Return the mean PSNR of the hybrid that these decisions describe, dB.
+
+        It is not finite where an output is not a number.
+        """
         run = _Run(self._cache)
         changed: list[tuple[nn.Module, str, nn.Module]] = []
         try:
@@ -67,7 +70,7 @@ class Evaluator:
             for run.image, (degraded, clean) in enumerate(self._pairs):
                 run.calls = 0
                 values.append(psnr(self._module(degraded).cpu(), clean))
-            return sum(values) / len(values)
+            return average_psnr(values)
         finally:
             for name, own in self._blocks.items():
                 self._module.set_submodule(name, own)

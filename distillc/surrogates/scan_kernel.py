@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from distillc.errors import LoweringError
-from distillc.workdir import cached_file
+from distillc.sealed import cached_file
 from distillc.zig import HINT, run_zig
 
 SOURCE = Path(__file__).with_name("scan_kernel.c")

@@ -27,10 +27,11 @@ from distillc.codegen.schedule import schedule_module
 from distillc.frontend.restormer import Restormer, TransformerBlock
 from distillc.frontend.trace import export_program
 from distillc.network import KEEP
+from distillc.stages import WorkDir
 from distillc.surrogates.registry import build_surrogate, parse_label
 from distillc.surrogates.skip import SkipSurrogate
 from distillc.targets.base import get_target
-from distillc.workdir import WorkDir, write_json
+from distillc.workdir import write_json
 from tests.benchmarks.engines import random_input
 from tests.benchmarks.race import ROOT
 
@@ -183,14 +184,16 @@ class Artifacts:
     def _make(
         self, kind: str, key: dict[str, object], name: str, make: Callable[[Path], object]
     ) -> Built:
-        folder = self._work.stage(kind, key)
-        path, note = folder / name, folder / "seconds"
-        # The note comes last: it says that the file is complete.
-        if not note.exists():
-            start = time.perf_counter()
-            make(path)
-            write_json(note, round(time.perf_counter() - start, 2))
-        return Built(path, float(note.read_text()))
+        with self._work.stage(kind, key) as stage:
+            path, note = stage.path(name), stage.path("seconds")
+            assert path
+            assert note
+            # The note comes last: it says that the file is complete.
+            if not note.exists():
+                start = time.perf_counter()
+                make(path)
+                write_json(note, round(time.perf_counter() - start, 2))
+            return Built(path, float(note.read_text()))
 
 
 @functools.cache

@@ -39,8 +39,9 @@ from distillc.passes.distill_hybrids import Hybrid
 from distillc.passes.pupils import Pupil
 from distillc.passes.training import mean_psnr
 from distillc.pipeline import Context, Pipeline
+from distillc.stages import WorkDir
 from distillc.surrogates import conv as feed_forward_user
-from distillc.workdir import WorkDir, digest, write_json
+from distillc.workdir import digest, write_json
 from tests.benchmarks.report import markdown
 
 FAMILIES = ("conv", "scan2")

@@ -18,7 +18,7 @@ from distillc.network import Network
 from distillc.pipeline import Context, Pipeline
 from distillc.search.evaluator import Evaluator
 from distillc.search.space import search_space
-from distillc.workdir import WorkDir
+from distillc.stages import WorkDir
 from tests.benchmarks.hybrids import Case
 
 RANDOM = 24

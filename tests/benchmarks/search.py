@@ -37,7 +37,7 @@ from distillc.pipeline import Context, Pipeline
 from distillc.search.evaluator import Evaluator
 from distillc.search.proposals import first_choices, hypervolume, propose
 from distillc.search.space import Choice, Space, search_space
-from distillc.workdir import WorkDir
+from distillc.stages import WorkDir
 from tests.benchmarks.report import markdown
 
 Measure = Callable[[Choice], float]

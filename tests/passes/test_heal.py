@@ -12,7 +12,8 @@ from distillc.passes import heal as heal_module
 from distillc.passes import training
 from distillc.passes.heal import Heal
 from distillc.pipeline import Context
-from distillc.workdir import WorkDir, weights_digest
+from distillc.stages import WorkDir
+from distillc.workdir import weights_digest
 
 from .toy import Killed, KilledAt, Recorder, toy_network
 

@@ -21,8 +21,8 @@ from distillc.passes import profile_blocks
 from distillc.passes.profile_blocks import ProfileBlocks
 from distillc.pipeline import Context
 from distillc.runtime.benchmark import Stats
+from distillc.stages import WorkDir
 from distillc.targets.base import Target
-from distillc.workdir import WorkDir
 
 from .toy import toy_network
 

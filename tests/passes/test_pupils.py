@@ -15,7 +15,7 @@ from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
 from distillc.passes.pupils import Distillation
 from distillc.pipeline import Context
-from distillc.workdir import WorkDir
+from distillc.stages import WorkDir
 
 from .toy import Killed, KilledAt, Recorder, same_candidates, toy_network
 

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from distillc import stages
 from distillc.errors import PassError, PreconditionError, QualityError, StorageError, UsageError
 from distillc.network import KEEP, Cost, Network
 from distillc.passes import search_replacements as search_module
 from distillc.passes.search_replacements import AIMED, SearchReplacements
 from distillc.pipeline import Context
 from distillc.search.evaluator import Evaluator
-from distillc.workdir import WorkDir
+from distillc.stages import WorkDir
+from distillc.workdir import storage_errors
 
 from .toy import Killed, toy_network
 
@@ -143,18 +145,18 @@ def test_full_disk_is_said_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, ctx = distilled(), Context(WorkDir(tmp_path))
-    append, lines = search_module.append_line, []
+    append, lines = stages.append_line, []
 
     def full(path: Path, line: str) -> None:
         lines.append(line)
         if len(lines) < 5:
             return append(path, line)
-        with path.open("ab") as stream:
+        with storage_errors(path), path.open("ab") as stream:
             stream.write(b'{"aim": nul')  # what still fitted
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(search_module, "append_line", full)
+        patch.setattr(stages, "append_line", full)
         with pytest.raises(StorageError, match="the disk is full"):
             SEARCH(net, ctx)
     assert outcome(SEARCH(net, ctx)) == outcome(SEARCH(net))

@@ -10,7 +10,7 @@ from torch import nn
 
 from distillc.network import Block, Cost, Network, Surrogate
 from distillc.pipeline import Context, Task
-from distillc.workdir import WorkDir
+from distillc.stages import WorkDir
 
 COST = Cost(0, 0)
 
