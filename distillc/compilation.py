@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distillc.checks import check_size
 from distillc.codegen.compile import build_library
 from distillc.codegen.onnx_export import export_onnx
 from distillc.codegen.self_check import self_check
@@ -66,11 +67,13 @@ def compile(
         records: A file of tuning records beside the shipped and the user's own.
 
     Raises:
-        UsageError: Unknown target or precision, or entries that the manifest has already.
+        UsageError: Unknown target or precision, a size out of range, or entries that the manifest
+            has already.
         StorageError: The directory is not empty, or cannot be written.
         TraceError: The network cannot take this size, or cannot be exported.
         LoweringError: An operator cannot be compiled, or linking fails.
     """
+    check_size(size)
     further = _check_entries(manifest)
     chosen = get_target(target)
     numbers = get_precision(precision)

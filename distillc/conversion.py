@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from torch import nn
 from distillc.budgets import Budget
 from distillc.codegen.measure import HERE, Meter, time_modules
 from distillc.compilation import compile as compile_bundle
-from distillc.data.images import RestorationData
+from distillc.data.images import RestorationData, check_folder
 from distillc.errors import QualityError, UsageError
 from distillc.frontend.formats import is_onnx
 from distillc.frontend.load import load
+from distillc.limits import NONE, Limits
 from distillc.network import KEEP, Network
 from distillc.onnx_conversion import NOTICE
 from distillc.passes import (
@@ -41,7 +42,6 @@ from distillc.runtime.devices import get_device
 from distillc.runtime.quality import EDGE, Quality, measure_quality
 from distillc.runtime.verify import verification_images, verify_bundle
 from distillc.stages import WorkDir
-from distillc.surrogates.registry import parse_label
 from distillc.targets.base import Target
 
 THREADS = 2
@@ -61,38 +61,11 @@ class Result:
     bundle: Bundle | None
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What is asked of the hybrid.
-
-    Attributes:
-        max_drop: Largest mean loss of PSNR against the teacher, dB, on images that neither
-            training nor the search nor healing saw.
-        min_speedup: Smallest compiled speed-up against the compiled teacher.
-        max_latency_ms: Largest compiled latency where it is measured, milliseconds.
-        keep: Blocks that stay.
-        replace: Block -> the label of the surrogate that replaces it.
-        search_drop: Largest loss on the search's images, before healing; `max_drop` by default.
-    """
-
-    max_drop: float | None = None
-    min_speedup: float | None = None
-    max_latency_ms: float | None = None
-    keep: tuple[str, ...] = ()
-    replace: Mapping[str, str] = field(default_factory=dict)
-    search_drop: float | None = None
-
-    @property
-    def aimed_drop(self) -> float | None:
-        """The largest loss that the search accepts, dB."""
-        return self.max_drop if self.search_drop is None else self.search_drop
-
-
 def road(
     budget: Budget,
     data: Path | None,
     task: str,
-    limits: Limits = Limits(),
+    limits: Limits = NONE,
     meter: Meter = HERE,
 ) -> list[Pass]:
     """Return the passes of a conversion, in order.
@@ -177,7 +150,7 @@ def convert(
     data: str | Path | None = None,
     families: Sequence[str] | None = None,
     objective: str | None = None,
-    limits: Limits = Limits(),
+    limits: Limits = NONE,
     measure_on: str = "host",
     overwrite: bool = False,
     seed: int = 0,
@@ -235,16 +208,28 @@ def convert(
     """
     if is_onnx(checkpoint):
         raise UsageError(f"{NOTICE}: use distillc.convert_onnx", where=str(checkpoint))
-    job = accept(checkpoint, target, task, budget, precision, out, overwrite)
+    work = WorkDir(work_dir)
+    ctx = Context(work, seed, device, progress)
+    folders = [work.root, *([dump_dir] if dump_dir else [])]
+    job = accept(
+        checkpoint, target, task, budget, precision, out, overwrite, size, tune_minutes, folders
+    )
     meter = find_meter(measure_on, job.target)
     effort = job.budget
     if families:
-        for label in families:
-            parse_label(label)
         effort = replace(effort, families=tuple(families))
+    limits = limits.among(effort.families)
     if objective:
         effort = replace(effort, objective=objective)
     folder = Path(data) if data is not None else None
+    check_folder(folder)
+    pipeline = Pipeline(
+        road(effort, folder, task, limits, meter),
+        verify_each=verify_each,
+        dump_dir=dump_dir,
+        print_after=print_after,
+        stop_after=stop_after,
+    )
     net = load(
         checkpoint,
         arch=arch,
@@ -254,15 +239,6 @@ def convert(
     )
     net, images = fit(net, job, size, folder)
 
-    pipeline = Pipeline(
-        road(effort, folder, task, limits, meter),
-        verify_each=verify_each,
-        dump_dir=dump_dir,
-        print_after=print_after,
-        stop_after=stop_after,
-    )
-    work = WorkDir(work_dir)
-    ctx = Context(work, seed, device, progress)
     teacher = net
     net = pipeline.run(net, ctx)
     if stop_after:

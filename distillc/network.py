@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from distillc.checks import check_size
 from distillc.errors import PassError, TraceError
 
 KEEP = "keep"
@@ -178,9 +179,11 @@ class Network:
             size: (H, W) in pixels.
 
         Raises:
+            UsageError: An edge is out of range.
             TraceError: The network cannot take this size; the message says which multiple it
                 needs and the nearest sizes.
         """
+        check_size(size)
         if size == self.size:
             return self
         if self.fixed_size:

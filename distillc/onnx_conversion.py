@@ -59,12 +59,14 @@ def convert_onnx(
     Raises:
         DistillcError: One of the family, each with its exit code; `out` is not touched.
     """
-    job = accept(path, target, task, budget, precision, out, overwrite)
+    work = WorkDir(work_dir)
+    job = accept(
+        path, target, task, budget, precision, out, overwrite, size, tune_minutes, [work.root]
+    )
     net, photographs = fit(load(path, sandbox=sandbox), job, size)
     pairs = verification_images(photographs, size, net.scale, job.budget.verify_images)
     original = Padded(OnnxRuntime(Path(path)), net.size, net.scale)
 
-    work = WorkDir(work_dir)
     ctx = Context(work, progress=progress)
     records = None
     if tune_minutes:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 from rich.progress import Progress
 
+from distillc.checks import SEEDS, check_training_device, check_whole
 from distillc.errors import PassError, PreconditionError, UsageError
 from distillc.network import Network, PassRecord
 from distillc.printable import escaped
@@ -53,12 +54,19 @@ class Context:
         seed: Seed of everything random.
         device: Torch device that trains and evaluates, `"cpu"` or `"cuda"`.
         progress: Rich display with a `detail` field; None shows nothing.
+
+    Raises:
+        UsageError: The seed is out of range, or the device is not here.
     """
 
     work: WorkDir | None = None
     seed: int = 0
     device: str = "cpu"
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        check_whole(SEEDS, seed=self.seed)
+        check_training_device(self.device)
 
     def stage(self, name: str, key: Any) -> AbstractContextManager[Stage]:
         """Open a stage of the work directory; without one, a stage that keeps nothing."""
@@ -94,6 +102,13 @@ class Pass(ABC):
 
     def requires(self, net: Network) -> None:  # noqa: B027 - optional hook
         """Raise `PreconditionError` when the network lacks what `run` needs."""
+
+    def foresee(self, net: Network) -> None:  # noqa: B027 - optional hook
+        """Raise `UsageError` where options cannot fit a network that earlier passes work on.
+
+        A pipeline asks this of every pass that is still to come, so that nobody waits for hours to
+        hear of a misspelt name.
+        """
 
     @abstractmethod
     def run(self, net: Network, ctx: Context) -> PassResult:
@@ -160,6 +175,11 @@ class Pipeline:
             flat.extend(each._flat() if isinstance(each, Pipeline) else [each])
         return flat
 
+    def foresee(self, net: Network) -> None:
+        """See `Pass.foresee`."""
+        for each in self.passes:
+            each.foresee(net)
+
     def _check_order(self) -> None:
         """Reject a pass that stands before one it builds on; absent ones may have run earlier."""
         flat = self._flat()
@@ -174,10 +194,13 @@ class Pipeline:
     def run(self, net: Network, ctx: Context | None = None) -> Network:
         """Run every pass and return the last network; without a context nothing is kept."""
         ctx = ctx or Context()
+        self.foresee(net)
         for index, each in enumerate(self.passes):
             before = net
             net = each(net, ctx)
             _lint(net, each.name)
+            for later in self.passes[index + 1 :]:
+                later.foresee(net)
             if (
                 self.verify_each
                 and net.decisions == before.decisions

@@ -7,9 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillc.budgets import Budget, get_budget
+from distillc.checks import (
+    MINUTES,
+    check_file,
+    check_name,
+    check_real,
+    check_size,
+    check_writable,
+    temporary_folder,
+)
 from distillc.codegen.tuner import TuningResult
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import Task, check_scale, parse_task
+from distillc.errors import CheckpointError
 from distillc.network import Network
 from distillc.pipeline import Context
 from distillc.runtime.devices import get_device
@@ -46,14 +56,35 @@ def accept(
     precision: str,
     out: str | Path | None,
     overwrite: bool,
+    size: tuple[int, int],
+    tune_minutes: float,
+    folders: Sequence[Path],
 ) -> Job:
     """Check what can be checked before the network in `source` is read.
 
+    Args:
+        source: The checkpoint.
+        target: A target or its name.
+        task: How clean images are degraded.
+        budget: A budget or its name.
+        precision: Name of what the bundle computes in.
+        out: The bundle's folder; None for the source's name.
+        overwrite: Whether the bundle may take the place of another.
+        size: (H, W) in pixels of the bundle.
+        tune_minutes: Time to tune for.
+        folders: What will be written to beside the bundle.
+
     Raises:
-        UsageError: An unknown target, task, budget or precision.
-        StorageError: A bundle cannot be written there; see `check_place`.
+        UsageError: An unknown target, task, budget or precision, a number out of range, or a name
+            that no file can have.
+        CheckpointError: The source is no file.
+        StorageError: A bundle cannot be written there (see `runtime.placement`), nor can a folder.
     """
+    check_size(size)
+    check_real(MINUTES, tune=tune_minutes)
+    check_file(Path(source), CheckpointError)
     place = Path(out) if out else Path(f"{Path(source).stem}.distillc")
+    check_name(place)
     job = Job(
         get_target(target),
         parse_task(task),
@@ -62,6 +93,9 @@ def accept(
         place,
     )
     check_place(place, overwrite)
+    for folder in folders:
+        check_writable(folder / "stage")
+    temporary_folder()
     return job
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.progress import Progress
 from torch import nn
 
+from distillc.checks import MINUTES, check_real, check_size, check_writable, temporary_folder
 from distillc.codegen.kernel_cost import choose_cost
 from distillc.codegen.lower import lower
 from distillc.codegen.records import user_records
@@ -55,8 +56,14 @@ def tune(
         DeviceError: Running fails.
         StorageError: The records cannot be written.
     """
-    if minutes <= 0:
-        raise UsageError(f"{minutes} minutes are no time to search in")
+    check_real(MINUTES, minutes=minutes)
+    if not minutes:
+        raise UsageError("no minutes are no time to search in", hint="give more than 0")
+    for size in sizes:
+        check_size(size)
+    if records:
+        check_writable(records)
+    temporary_folder()
     chosen = get_target(target)
     arithmetic = get_precision(precision).arithmetic
     cost = choose_cost(chosen, device or chosen.devices[0])

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from distillc.checks import RUNS, THREADS, check_whole
 from distillc.codegen.measure import Meter, generator_digest
 from distillc.codegen.records import load_records, records_digest
 from distillc.forms import Times
@@ -23,6 +24,7 @@ from distillc.frontend.cost import on_meta
 from distillc.network import Network
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.pipeline import Context, Pass, PassResult, Task, require
+from distillc.runtime.devices import get_device
 from distillc.stages import Stage
 from distillc.targets.base import Target, get_target
 from distillc.workdir import digest
@@ -63,6 +65,7 @@ class ProfileBlocks(Pass):
         target: What modules are compiled for.
 
     Raises:
+        UsageError: A number is out of range, or no device has this name.
         LoweringError: A block or a candidate cannot be compiled.
         DeviceError: Running fails.
     """
@@ -74,6 +77,11 @@ class ProfileBlocks(Pass):
     target: str | Target = "host"
 
     after = (SynthesizeSurrogates,)
+
+    def __post_init__(self) -> None:
+        check_whole(THREADS, threads=self.threads)
+        check_whole(RUNS, rounds=self.rounds, runs=self.runs)
+        get_device(self.device)
 
     def requires(self, net: Network) -> None:
         require(bool(net.blocks), "no blocks are known", "FindAttention")

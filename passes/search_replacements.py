@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distillc.checks import EDGES, NOT_NEGATIVE, POSITIVE, RUNS, check_real, check_whole
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
 from distillc.errors import PassError, QualityError, UsageError
@@ -25,7 +26,7 @@ from distillc.pipeline import Context, Pass, PassResult, require
 from distillc.search.evaluator import Evaluator
 from distillc.search.pareto import choose_point, pareto_set
 from distillc.search.proposals import first_choices, propose
-from distillc.search.space import OBJECTIVES, Choice, Space, search_space
+from distillc.search.space import OBJECTIVES, Choice, Space, check_forced, search_space
 from distillc.stages import Journal, Stage
 from distillc.workdir import weights_digest, write_json
 
@@ -78,8 +79,8 @@ class SearchReplacements(Pass):
         drop_option: What messages call `max_drop`.
 
     Raises:
-        UsageError: Unknown objective, or a block is to stay and to be replaced.
-        PassError: Unknown block or surrogate.
+        UsageError: Unknown objective, block or surrogate, a number out of range, or a block that is
+            to stay and to be replaced.
         QualityError: No point meets the limits.
         StorageError: The journal cannot be written; what it holds is kept.
     """
@@ -104,6 +105,14 @@ class SearchReplacements(Pass):
             raise UsageError(
                 f"unknown objective {self.objective!r}", hint=f"known: {', '.join(OBJECTIVES)}"
             )
+
+        check_whole(RUNS, trials=self.trials, images=self.images)
+        check_whole(EDGES, crop=self.crop)
+        check_real(NOT_NEGATIVE, max_drop=self.max_drop)
+        check_real(POSITIVE, min_speedup=self.min_speedup, max_cost=self.max_cost)
+
+    def foresee(self, net: Network) -> None:
+        check_forced(net, self.keep, self.replace)
 
     def requires(self, net: Network) -> None:
         require(bool(net.candidates), "the network has no candidates", "SynthesizeSurrogates")

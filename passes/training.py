@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from distillc.checks import EDGES, POSITIVE, RUNS, check_real, check_whole
 from distillc.data.images import RestorationData
 from distillc.data.metrics import average_psnr, psnr
 from distillc.data.tasks import check_scale, parse_task
@@ -225,6 +226,9 @@ class TrainingPass(Pass):
         batch: Images a step.
         patch: Edge of a training image, pixels.
         lr: Peak learning rate (AdamW, warm-up and cosine).
+
+    Raises:
+        UsageError: A number is out of range.
     """
 
     data: Path | None = None
@@ -233,6 +237,12 @@ class TrainingPass(Pass):
     batch: int = 8
     patch: int = 64
     lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_whole((0, RUNS[1]), steps=self.steps)
+        check_whole(RUNS, batch=self.batch)
+        check_whole(EDGES, patch=self.patch)
+        check_real(POSITIVE, lr=self.lr)
 
     def requires(self, net: Network) -> None:
         check_scale(parse_task(self.task), net.scale)

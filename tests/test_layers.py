@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "printable",
     "errors",
+    "checks",
     "sandbox_worker",
     "sandbox",
     "workdir",
@@ -33,6 +34,7 @@ LAYERS = (
     "bisection",
     "tuning",
     "budgets",
+    "limits",
     "preflight",
     "onnx_conversion",
     "conversion",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from distillc.cli.common import DEVICES, echo_json, json_option
+from distillc.checks import RUNS, THREADS
+from distillc.cli.common import DEVICE, DEVICES, PATH, echo_json, json_option, whole
 from distillc.cli.terminal import Terminal
 
 
@@ -18,10 +19,14 @@ Examples:
   distillc bench restormer.distillc --device adb
   distillc bench restormer.distillc --runs 50 --json"""
 )
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--device", default="host", show_default=True, help=f"Where to run it: {DEVICES}.")
-@click.option("--threads", default=2, show_default=True, help="Threads.")
-@click.option("--runs", default=20, show_default=True, help="Timed runs, after a warm-up.")
+@click.argument("bundle", type=PATH)
+@click.option(
+    "--device", type=DEVICE, default="host", show_default=True, help=f"Where to run it: {DEVICES}."
+)
+@click.option("--threads", type=whole(THREADS), default=2, show_default=True, help="Threads.")
+@click.option(
+    "--runs", type=whole(RUNS), default=20, show_default=True, help="Timed runs, after a warm-up."
+)
 @json_option
 def bench(bundle: Path, device: str, threads: int, runs: int, as_json: bool) -> None:
     """Time BUNDLE: median, 10th and 90th percentile, peak memory."""

@@ -4,45 +4,120 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from distillc.checks import (
+    Range,
+    check_name,
+    check_real,
+    check_training_device,
+    check_whole,
+    parse_size,
+)
 from distillc.cli.terminal import Terminal
 from distillc.errors import UsageError
 
 Item = TypeVar("Item")
 
 
-class Size(click.ParamType):
-    """`HxW` in pixels, or one number for a square."""
+class Checked(click.ParamType):
+    """What a function makes of the text, or refuses by a `UsageError`.
 
-    name = "HxW"
+    Args:
+        name: How the help calls it.
+        read: Gets the text, returns the value.
+    """
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        if isinstance(value, tuple):
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
             return value
-        words = str(value).lower().split("x")
-        if len(words) > 2 or not all(word.isdigit() and int(word) > 0 for word in words):
-            self.fail(f"{value!r} is not a size: write 256x256, or 256 for a square", param, ctx)
-        return int(words[0]), int(words[-1])
+        try:
+            return self._read(value)
+        except UsageError as error:
+            self.fail(f"{error.what}; {error.hint}", param, ctx)
 
 
-class Replacement(click.ParamType):
-    """`BLOCK=SPEC`."""
+def _replacement(text: str) -> tuple[str, str]:
+    block, equals, label = text.partition("=")
+    if not (block and equals and label):
+        raise UsageError(f"{text!r} is not a replacement", hint="write latent.0=scan1")
+    return block, label
 
-    name = "BLOCK=SPEC"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        block, equals, label = str(value).partition("=")
-        if not (block and equals and label):
-            self.fail(f"{value!r} is no replacement: write latent.0=scan1", param, ctx)
-        return block, label
+def _path(text: str) -> Path:
+    check_name(Path(text))
+    return Path(text)
+
+
+def _task(text: str) -> str:
+    from distillc.data.tasks import parse_task
+
+    parse_task(text)
+    return text
+
+
+def _target(text: str) -> str:
+    from distillc.targets.base import get_target
+
+    return get_target(text).name
+
+
+def _device(text: str) -> str:
+    from distillc.runtime.devices import get_device
+
+    return get_device(text).name
+
+
+def _training_device(text: str) -> str:
+    check_training_device(text)
+    return text
+
+
+def real(name: str, limits: Range) -> Checked:
+    """Return the type of finite numbers in a range."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise UsageError(f"{text[:40]!r} is not a number", hint="write 1.5") from error
+        check_real(limits, value=value)
+        return value
+
+    return Checked(name, read)
+
+
+SIZE = Checked("HxW", parse_size)
+REPLACEMENT = Checked("BLOCK=SPEC", _replacement)
+PATH = Checked("PATH", _path)
+TASK = Checked("TASK", _task)
+TARGET = Checked("TARGET", _target)
+DEVICE = Checked("DEVICE", _device)
+TRAINING_DEVICE = Checked("DEVICE", _training_device)
+
+
+def whole(limits: Range) -> Checked:
+    """Return the type of whole numbers in a range."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch("-?[0-9]{1,19}", text):
+            raise UsageError(f"{text[:40]!r} is not a whole number", hint="write digits")
+        value = int(text)
+        check_whole(limits, value=value)
+        return value
+
+    return Checked("N", read)
 
 
 DEVICES = "host, emulator, ssh:user@host[:port], adb or adb:SERIAL"

@@ -9,13 +9,21 @@ import click
 from click.core import ParameterSource
 
 from distillc.budgets import BUDGETS
+from distillc.checks import MINUTES, NOT_NEGATIVE, POSITIVE, SEEDS
 from distillc.cli.common import (
-    Replacement,
-    Size,
+    DEVICE,
+    PATH,
+    REPLACEMENT,
+    SIZE,
+    TARGET,
+    TASK,
+    TRAINING_DEVICE,
     echo_json,
     json_option,
     load_options,
     progress_display,
+    real,
+    whole,
 )
 from distillc.cli.terminal import Terminal
 from distillc.errors import UsageError
@@ -31,9 +39,15 @@ Examples:
   distillc convert restormer.pth --budget smoke --out ci.distillc --json
   distillc convert restormer.onnx --target snapdragon8elite --size 256"""
 )
-@click.argument("checkpoint")
-@click.option("--target", default="snapdragon8elite", show_default=True, help="What to build for.")
-@click.option("--size", type=Size(), default="256x256", show_default=True, help="Image size.")
+@click.argument("checkpoint", type=PATH)
+@click.option(
+    "--target",
+    type=TARGET,
+    default="snapdragon8elite",
+    show_default=True,
+    help="What to build for.",
+)
+@click.option("--size", type=SIZE, default="256x256", show_default=True, help="Image size.")
 @click.option(
     "--precision",
     default="fp32",
@@ -46,17 +60,18 @@ Examples:
 )
 @click.option(
     "--task",
+    type=TASK,
     default="denoise:sigma=25",
     show_default=True,
     help="denoise:sigma=S, derain, deblur or sr:scale=S: how clean images are degraded.",
 )
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of clean images, or of input/ and target/ pairs, three at least. Default: "
     "scikit-image's and matplotlib's photographs.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Bundle; default NAME.distillc.")
+@click.option("--out", type=PATH, help="Bundle; default NAME.distillc.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle if it exists.")
 @click.option(
     "--budget",
@@ -79,39 +94,38 @@ Examples:
 )
 @click.option(
     "--max-drop",
-    type=float,
-    metavar="DB",
+    type=real("DB", NOT_NEGATIVE),
     help="Largest PSNR loss allowed: the mean over images that neither training nor the search nor "
     "healing saw.",
 )
 @click.option(
     "--search-drop",
-    type=float,
-    metavar="DB",
+    type=real("DB", NOT_NEGATIVE),
     help="Largest loss that the search accepts on its own images, before healing; --max-drop by "
     "default.",
 )
-@click.option("--min-speedup", type=float, metavar="X", help="Smallest speed-up allowed.")
-@click.option("--max-latency-ms", type=float, metavar="MS", help="Largest latency allowed.")
+@click.option("--min-speedup", type=real("X", POSITIVE), help="Smallest speed-up allowed.")
+@click.option("--max-latency-ms", type=real("MS", POSITIVE), help="Largest latency allowed.")
 @click.option(
     "--measure-on",
+    type=DEVICE,
     default="host",
     show_default=True,
-    metavar="DEVICE",
     help="Whose clock the search and the limits go by: host, ssh:user@host[:port] or adb[:SERIAL].",
 )
 @click.option("--keep", multiple=True, metavar="BLOCK", help="Block that stays; repeatable.")
 @click.option(
     "--replace",
-    type=Replacement(),
+    type=REPLACEMENT,
     multiple=True,
-    metavar="BLOCK=SPEC",
     help="Block and the surrogate that replaces it, one of the families tried; repeatable.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+@click.option(
+    "--seed", type=whole(SEEDS), default=0, show_default=True, help="Seed of everything random."
+)
 @click.option(
     "--work-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path(".distillc-work"),
     show_default=True,
     help="Where finished stages are kept; the same command goes on from there.",
@@ -119,15 +133,18 @@ Examples:
 @click.option(
     "--tune",
     "tune_minutes",
-    type=float,
+    type=real("MINUTES", MINUTES),
     default=0.0,
-    metavar="MINUTES",
     help="Search the schedules of the kernels for so long before the last build.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Trains on: cpu or cuda.")
 @click.option(
-    "--dump-dir", type=click.Path(path_type=Path), help="Write the state after each pass."
+    "--device",
+    type=TRAINING_DEVICE,
+    default="cpu",
+    show_default=True,
+    help="Trains on: cpu or cuda.",
 )
+@click.option("--dump-dir", type=PATH, help="Write the state after each pass.")
 @click.option("--print-after", metavar="PASS", help="Print the state after this pass.")
 @click.option("--stop-after", metavar="PASS", help="Stop after this pass; writes no bundle.")
 @click.option("--verify-each", is_flag=True, help="Compare the numbers around every pass.")
@@ -136,7 +153,7 @@ Examples:
 @click.pass_context
 def convert(
     context: click.Context,
-    checkpoint: str,
+    checkpoint: Path,
     target: str,
     size: tuple[int, int],
     precision: str,
@@ -192,8 +209,8 @@ def convert(
             sandbox=loading["sandbox"],
         )
         return
-    from distillc.conversion import Limits
     from distillc.conversion import convert as run
+    from distillc.limits import Limits
     from distillc.pipeline import dump_data, dump_text
     from distillc.report.tables import summary
 
@@ -261,7 +278,7 @@ def _refuse_options(context: click.Context) -> None:
         )
 
 
-def _convert_onnx(path: str, as_json: bool, **options: Any) -> None:
+def _convert_onnx(path: Path, as_json: bool, **options: Any) -> None:
     from distillc.onnx_conversion import NOTICE, convert_onnx
     from distillc.report.tables import verification_table
     from distillc.runtime.verify import Verification

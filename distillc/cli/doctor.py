@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from distillc.cli.common import DEVICES, echo_json, json_option
+from distillc.cli.common import DEVICE, DEVICES, echo_json, json_option
 from distillc.cli.terminal import Terminal
 
 
@@ -18,7 +18,7 @@ Examples:
   distillc doctor --device adb
   distillc doctor --device ssh:pi@raspberrypi.local"""
 )
-@click.option("--device", default="host", show_default=True, help=f"{DEVICES}.")
+@click.option("--device", type=DEVICE, default="host", show_default=True, help=f"{DEVICES}.")
 @json_option
 def doctor(device: str, as_json: bool) -> None:
     """Look at what a device needs, step by step, up to what is not well."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from distillc.cli.common import Size, echo_json, json_option, load_options
+from distillc.cli.common import PATH, SIZE, TARGET, echo_json, json_option, load_options
 from distillc.cli.terminal import Terminal
 
 
@@ -19,12 +19,14 @@ Examples:
   distillc explain-failure restormer.pth --target host --size 64
   distillc explain-failure restormer.distillc/hybrid.pt2 --size 256""",
 )
-@click.argument("checkpoint")
-@click.option("--target", default="host", show_default=True, help="What to compile for.")
-@click.option("--size", type=Size(), default="64x64", show_default=True, help="Image size.")
+@click.argument("checkpoint", type=PATH)
+@click.option(
+    "--target", type=TARGET, default="host", show_default=True, help="What to compile for."
+)
+@click.option("--size", type=SIZE, default="64x64", show_default=True, help="Image size.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default="reproduction",
     show_default=True,
     help="Folder of the reproduction.",
@@ -32,7 +34,7 @@ Examples:
 @load_options
 @json_option
 def explain_failure(
-    checkpoint: str,
+    checkpoint: Path,
     target: str,
     size: tuple[int, int],
     out: Path,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from distillc.cli.common import Size, echo_json, json_option, load_options
+from distillc.cli.common import PATH, SIZE, echo_json, json_option, load_options
 from distillc.cli.terminal import Terminal
 
 
@@ -17,12 +18,12 @@ Examples:
   distillc inspect restormer.pth --size 720x1280 --json
   distillc inspect weights.pth --arch mynet.models:Net --arch-args '{"dim": 32}'"""
 )
-@click.argument("checkpoint")
-@click.option("--size", type=Size(), default="256x256", show_default=True, help="Image size.")
+@click.argument("checkpoint", type=PATH)
+@click.option("--size", type=SIZE, default="256x256", show_default=True, help="Image size.")
 @load_options
 @json_option
 def inspect(
-    checkpoint: str,
+    checkpoint: Path,
     size: tuple[int, int],
     loading: dict[str, Any],
     as_json: bool,

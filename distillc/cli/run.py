@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from distillc.cli.common import DEVICES, echo_json, json_option
+from distillc.checks import EDGES, POSITIVE, THREADS
+from distillc.cli.common import DEVICE, DEVICES, PATH, echo_json, json_option, real, whole
 from distillc.cli.terminal import Terminal
 
 
@@ -17,15 +18,17 @@ Examples:
   distillc run restormer.distillc photo.jpg out.png --overlap 64
   distillc run restormer.distillc 12_bits_in_16.tif out.tif --white 4095"""
 )
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("image", type=click.Path(path_type=Path))
-@click.argument("result", type=click.Path(path_type=Path))
-@click.option("--device", help=f"Where to run it: {DEVICES}; by default the target's own.")
-@click.option("--threads", default=2, show_default=True, help="Threads.")
-@click.option("--overlap", type=int, help="Pixels that neighbouring tiles share.")
+@click.argument("bundle", type=PATH)
+@click.argument("image", type=PATH)
+@click.argument("result", type=PATH)
+@click.option(
+    "--device", type=DEVICE, help=f"Where to run it: {DEVICES}; by default the target's own."
+)
+@click.option("--threads", type=whole(THREADS), default=2, show_default=True, help="Threads.")
+@click.option("--overlap", type=whole((0, EDGES[1])), help="Pixels that neighbouring tiles share.")
 @click.option(
     "--white",
-    type=click.FloatRange(min=0, min_open=True),
+    type=real("VALUE", POSITIVE),
     help="The number in IMAGE that is white, say 4095 where a 16-bit file holds 12; by default the "
     "largest of whole numbers, 1 of floats.",
 )

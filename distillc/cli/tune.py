@@ -8,13 +8,18 @@ from typing import Any
 
 import click
 
+from distillc.checks import MINUTES
 from distillc.cli.common import (
+    DEVICE,
     DEVICES,
-    Size,
+    PATH,
+    SIZE,
+    TARGET,
     echo_json,
     json_option,
     load_options,
     progress_display,
+    real,
 )
 from distillc.cli.terminal import Terminal
 
@@ -26,27 +31,34 @@ Examples:
   distillc tune restormer.pth restormer.distillc --size 128 --size 256
   distillc tune restormer.pth --target snapdragon8elite --json"""
 )
-@click.argument("networks", nargs=-1, required=True, metavar="CKPT_OR_BUNDLE...")
-@click.option("--target", default="host", show_default=True, help="What to tune for.")
+@click.argument("networks", nargs=-1, required=True, type=PATH, metavar="CKPT_OR_BUNDLE...")
+@click.option("--target", type=TARGET, default="host", show_default=True, help="What to tune for.")
 @click.option(
     "--size",
     "sizes",
-    type=Size(),
+    type=SIZE,
     multiple=True,
     default=["256x256"],
     show_default=True,
     help="Image size; repeatable.",
 )
-@click.option("--minutes", default=10.0, show_default=True, help="Time for all kernels together.")
+@click.option(
+    "--minutes",
+    type=real("MINUTES", MINUTES),
+    default=10.0,
+    show_default=True,
+    help="Time for all kernels together.",
+)
 @click.option(
     "--device",
+    type=DEVICE,
     help=f"What runs the candidates: {DEVICES}. The target's first by default; the emulator has no "
     "clock, so there the static model prices them.",
 )
 @load_options
 @json_option
 def tune(
-    networks: tuple[str, ...],
+    networks: tuple[Path, ...],
     target: str,
     sizes: tuple[tuple[int, int], ...],
     minutes: float,
@@ -63,7 +75,7 @@ def tune(
     from distillc.report.tables import tuning_table
     from distillc.tuning import tune as run
 
-    programs = [Path(each) / "hybrid.pt2" for each in networks]
+    programs = [each / "hybrid.pt2" for each in networks]
     loaded = [
         load(program if program.exists() else each, **loading)
         for each, program in zip(networks, programs, strict=True)

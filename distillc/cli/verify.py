@@ -8,13 +8,18 @@ from typing import Any
 
 import click
 
+from distillc.checks import RUNS
 from distillc.cli.common import (
+    DEVICE,
     DEVICES,
+    PATH,
+    TASK,
     echo_json,
     json_option,
     load_options,
     progress_display,
     watched,
+    whole,
 )
 from distillc.cli.terminal import Terminal
 from distillc.errors import UsageError
@@ -30,22 +35,30 @@ Examples:
   distillc verify restormer.distillc --data photos/ --teacher restormer.pth
   distillc verify restormer.distillc --data photos/ --task denoise:sigma=15 --device emulator"""
 )
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--device", help=f"Where to run it: {DEVICES}; by default the target's own.")
+@click.argument("bundle", type=PATH)
+@click.option(
+    "--device", type=DEVICE, help=f"Where to run it: {DEVICES}; by default the target's own."
+)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of your own clean images or pairs: also measures hybrid and teacher on them.",
 )
-@click.option("--task", help="How clean images are degraded; the bundle's task by default.")
+@click.option(
+    "--task", type=TASK, help="How clean images are degraded; the bundle's task by default."
+)
 @click.option(
     "--teacher",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Checkpoint that the bundle was made from; by default the file of that name beside the "
     "bundle or in the current folder.",
 )
 @click.option(
-    "--images", default=2, show_default=True, help="How many images are compared with torch."
+    "--images",
+    type=whole(RUNS),
+    default=2,
+    show_default=True,
+    help="How many images are compared with torch.",
 )
 @load_options
 @json_option

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from distillc.checks import check_name
 from distillc.data.files import read_picture
 from distillc.data.folders import (
     BUNDLED,
@@ -336,14 +337,27 @@ def _accept(task: Task | str, channels: int) -> Task:
     return parse_task(task)
 
 
-def _items(source: Path, task: Task) -> list[Item]:
-    """Return the images or pairs of a folder, at least one."""
+def check_folder(source: Path | None) -> None:
+    """Check that there is a folder, or None.
+
+    Raises:
+        UsageError: No folder can have this name.
+        DataError: There is none.
+    """
+    if source is None:
+        return
+    check_name(source)
     if not source.is_dir():
         raise DataError(
             "the image folder does not exist" if not source.exists() else "not a folder of images",
             where=str(source),
             hint="pass a folder with --data, or leave it out to use scikit-image's photographs",
         )
+
+
+def _items(source: Path, task: Task) -> list[Item]:
+    """Return the images or pairs of a folder, at least one."""
+    check_folder(source)
     items = paired_folder(source, task.scale) or plain_folder(source)
     if not items:
         raise DataError(

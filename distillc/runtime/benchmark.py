@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from distillc.checks import RUNS, THREADS, check_whole
 from distillc.errors import UsageError
 from distillc.runtime.devices import get_device
 
@@ -73,11 +74,9 @@ def compare(
             is too small.
         DeviceError: Running fails.
     """
-    if runs < 1 or threads < 1 or warmup < 0:
-        raise UsageError(
-            f"{runs} runs after {warmup} on {threads} threads make no sense",
-            hint="at least one run and one thread are needed",
-        )
+    check_whole(RUNS, runs=runs)
+    check_whole(THREADS, threads=threads)
+    check_whole((0, RUNS[1]), warmup=warmup)
     chosen = get_device(device)
     for bundle in bundles:
         if not chosen.programs and device not in bundle.facts.devices:

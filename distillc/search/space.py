@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distillc.errors import UsageError
+from distillc.errors import PassError, UsageError
 from distillc.frontend.cost import count_cost
 from distillc.network import KEEP, Block, Network, Surrogate
 
@@ -82,6 +82,30 @@ class Space:
         return max(FLOOR, self.rest + sum(options[number].cost for options, number in picked))
 
 
+def check_forced(net: Network, keep: Sequence[str], replace: Mapping[str, str]) -> None:
+    """Check what is asked of blocks, as far as the network knows its blocks and candidates.
+
+    Args:
+        net: Before or after `FindAttention` and `SynthesizeSurrogates`.
+        keep: Blocks that must stay.
+        replace: Block -> the label that it must take.
+
+    Raises:
+        UsageError: No block or no surrogate has such a name (the message lists the known), or a
+            block is to stay and to be replaced.
+    """
+    for name in replace:
+        if name in keep:
+            raise UsageError(f"block {name!r} is to be kept and to be replaced", where="--replace")
+    try:
+        for name in (*keep, *replace) if net.blocks else ():
+            net.block(name)
+        for name, label in replace.items() if net.candidates else ():
+            net.surrogate(name, label)
+    except PassError as error:
+        raise UsageError(error.what, where="--keep or --replace", hint=error.hint) from error
+
+
 def search_space(
     net: Network,
     objective: str,
@@ -97,16 +121,10 @@ def search_space(
         replace: Block -> the label that it must take.
 
     Raises:
-        PassError: No block or no surrogate has such a name; the message lists the known.
-        UsageError: A block is to stay and to be replaced.
+        UsageError: See `check_forced`.
     """
-    forced = dict.fromkeys(keep, KEEP)
-    for name, label in (replace or {}).items():
-        if name in forced:
-            raise UsageError(f"block {name!r} is to be kept and to be replaced", where="--replace")
-        forced[name] = net.surrogate(net.block(name).name, label).label
-    for name in keep:
-        net.block(name)
+    check_forced(net, keep, replace or {})
+    forced = {**dict.fromkeys(keep, KEEP), **(replace or {})}
     options, allowed = [], []
     for block in net.blocks:
         offered = [Option(KEEP, _kept(block, objective), 0.0)]

@@ -5,6 +5,7 @@ A label is a spec with a scope: `scan1` for a whole block, `scan1@attention` for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,7 +130,7 @@ def parse_spec(spec: str) -> tuple[Family, dict[str, int]]:
                 f"family {name!r} has no hyper-parameter {key!r}", hint=f"it has: {known}"
             )
         limit = family.limits[key]
-        if not value.isdigit() or not 1 <= int(value) <= limit:
+        if not re.fullmatch("[0-9]{1,9}", value) or not 1 <= int(value) <= limit:
             raise UsageError(
                 f"{key}={value!r} is out of range in {spec!r}", hint=f"1 to {limit} is allowed"
             )
@@ -158,6 +159,16 @@ def parse_label(label: str) -> tuple[str, Scope]:
     if scope in ("", "block"):
         return canonical_spec(spec), "block"
     raise UsageError(f"unknown scope {scope!r} in {label!r}", hint="known: @block, @attention")
+
+
+def canonical_label(label: str) -> str:
+    """Return the label with its spec in canonical form, as `Surrogate.label` has it.
+
+    Raises:
+        UsageError: See `parse_label`.
+    """
+    spec, scope = parse_label(label)
+    return spec if scope == "block" else f"{spec}@{scope}"
 
 
 def build_surrogate(

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from distillc.conversion import Limits, convert
+from distillc.conversion import convert
 from distillc.errors import QualityError
+from distillc.limits import Limits
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "checkpoints"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from distillc import stages
-from distillc.errors import PassError, PreconditionError, QualityError, StorageError, UsageError
+from distillc.errors import PreconditionError, QualityError, StorageError, UsageError
 from distillc.network import KEEP, Cost, Network
 from distillc.passes import search_replacements as search_module
 from distillc.passes.search_replacements import AIMED, SearchReplacements
@@ -240,9 +240,9 @@ def test_forced_blocks() -> None:
     kept = replace(SEARCH, keep=("blocks.0",))(net)
     assert all(point.decisions["blocks.0"] == KEEP for point in kept.front)
     assert len(kept.front) > 1
-    with pytest.raises(PassError, match=r"no block named 'blocks\.7'"):
+    with pytest.raises(UsageError, match=r"no block named 'blocks\.7'"):
         replace(SEARCH, keep=("blocks.7",))(net)
-    with pytest.raises(PassError, match="no surrogate 'mamba'"):
+    with pytest.raises(UsageError, match="no surrogate 'mamba'"):
         replace(SEARCH, replace={"blocks.0": "mamba"})(net)
     with pytest.raises(UsageError, match="to be kept and to be replaced"):
         replace(SEARCH, keep=("blocks.0",), replace={"blocks.0": "toy"})(net)
