@@ -107,8 +107,6 @@ def test_cuda_without_cuda(run: Run, tmp_path: Path) -> None:
         (["--keep", "latent.7"], "no block named 'latent.7'"),
         (["--replace", "latent.0=ss2d"], "not among the families tried"),
         (["--replace", "latent.0=mamba"], "unknown surrogate family"),
-        (["--keep", "latent.0", "--replace", "latent.0=conv"], "to be kept and to be replaced"),
-        (["--arch", "nonsense"], "nonsense"),
         (["--arch", "torch.nn:Nothing"], "Nothing"),
         (["--max-latency-ms", "5"], "no latency is measured"),
     ],
