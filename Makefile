@@ -26,6 +26,9 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	# Tests compare our scan with its reference; neither CUDA nor what else it requires is needed.
+	MAMBA_SKIP_CUDA_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE $(BIN)/pip install --quiet --no-deps \
+		--no-build-isolation --constraint constraints.txt mamba-ssm
 	$(BIN)/python -m distillc.runtime.setup_emulator
 	touch $@
 

@@ -56,7 +56,7 @@ def selective_scan(
         UsageError: An operand has another shape, type or device.
     """
     _check(u, delta, A, B, C, D, z, delta_bias)
-    if u.is_cuda and find_spec("mamba_ssm"):
+    if u.is_cuda and find_spec("selective_scan_cuda"):  # mamba-ssm, built with its kernels
         return _mamba_ssm(u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse)
     packed = _pack(u, delta, A, B, C, D, delta_bias)
     y = _unpack(_kernel(u).forward(*packed, delta_softplus, reverse), u)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 import types
 from importlib.util import find_spec
@@ -279,10 +280,10 @@ def test_macs_are_counted() -> None:
 
 def test_values_equal_mamba_ssm() -> None:
     """mamba-ssm imports its CUDA kernels first; without them its reference is still there."""
-    if find_spec("mamba_ssm") is None:
-        pytest.skip("mamba-ssm is not installed")
     spec = find_spec("mamba_ssm")
-    assert spec is not None
+    if spec is None and "CI" not in os.environ:
+        pytest.skip("mamba-ssm is not installed: `make setup` does that")
+    assert spec is not None, "mamba-ssm is not installed"
     assert spec.origin is not None
     package = types.ModuleType("mamba_ssm")
     package.__path__ = [str(Path(spec.origin).parent)]
