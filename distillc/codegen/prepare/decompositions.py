@@ -48,6 +48,18 @@ def _div(x: Tensor, y: Any) -> Tensor:
     return _promote(torch.div, x, y, quotient=True)
 
 
+def _of_whole(operator: Any) -> Callable[..., Tensor]:
+    """Return a form that gives a number of Python the type of the whole numbers beside it."""
+
+    def apply(x: Tensor, y: Any, **options: Any) -> Tensor:
+        if isinstance(y, Tensor) or x.is_floating_point() or isinstance(y, float):
+            return NotImplemented
+        result: Tensor = operator(x, torch.full((), y, dtype=x.dtype), **options)
+        return result
+
+    return apply
+
+
 def _reciprocal(x: Tensor) -> Tensor:
     whole = not x.is_floating_point() and not x.is_complex()
     return x.to(torch.float32).reciprocal() if whole else NotImplemented
@@ -243,6 +255,20 @@ def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
 _RUN = 32
 
 
+def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Multiply each element by the product of those before it: twice as many with every step."""
+    whole = not (x.is_floating_point() or x.is_complex())
+    y = x.to(dtype or (torch.int64 if whole else x.dtype))
+    if y.dim() == 0:
+        return y
+    y = y.movedim(dim, -1)
+    count, reach = y.shape[-1], 1
+    while reach < count:
+        y = y * F.pad(y[..., : count - reach], (reach, 0), value=1)
+        reach *= 2
+    return y.movedim(-1, dim)
+
+
 def _adaptive_max_pool(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Find the largest pixel of each channel."""
     if tuple(output_size) != (1, 1):
@@ -333,6 +359,11 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.median.dim: _median,
     aten.median.default: lambda x: _median(x.flatten(), 0)[0],
     aten.cumsum.default: _cumsum,
+    aten.cumprod.default: _cumprod,
+    aten.floor_divide.default: _of_whole(aten.floor_divide.default),
+    aten.div.Tensor_mode: _of_whole(aten.div.Tensor_mode),
+    aten.remainder.Scalar: _of_whole(aten.remainder.Tensor),
+    aten.fmod.Scalar: _of_whole(aten.fmod.Tensor),
     aten.unfold.default: _unfold,
     aten.slice_scatter.default: _slice_scatter,
     aten.var_mean.correction: _var_mean,
