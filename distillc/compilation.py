@@ -22,6 +22,7 @@ from distillc.frontend.padding import Padded
 from distillc.frontend.static_form import StableSorts
 from distillc.frontend.trace import as_network, export_program, image_scale
 from distillc.network import Network
+from distillc.quiet import quiet_libraries
 from distillc.runtime import app, native
 from distillc.runtime.bundle import Bundle, create_bundle
 from distillc.runtime.library import weights_of
@@ -33,6 +34,7 @@ from distillc.workdir import storage_errors, write_tensors
 log = logging.getLogger(__name__)
 
 
+@quiet_libraries()
 def compile(
     network: Network | nn.Module,
     target: str | Target = "host",

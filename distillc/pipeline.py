@@ -22,6 +22,7 @@ from distillc.checks import SEEDS, check_training_device, check_whole
 from distillc.errors import PassError, PreconditionError, UsageError
 from distillc.network import Network, PassRecord
 from distillc.printable import escaped
+from distillc.quiet import quiet_libraries
 from distillc.stages import Stage, WorkDir
 from distillc.workdir import write_json, write_text
 
@@ -117,6 +118,7 @@ class Pass(ABC):
     def ensures(self, net: Network) -> None:  # noqa: B027 - optional hook
         """Raise `PassError` when the result is not what the pass promises."""
 
+    @quiet_libraries()
     def __call__(self, net: Network, ctx: Context | None = None) -> Network:
         """Check, run, check, and add a line to the network's log."""
         ctx = ctx or Context()

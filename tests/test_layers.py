@@ -18,6 +18,7 @@ LAYERS = (
     "sealed",
     "forms",
     "stages",
+    "quiet",
     "zig",
     "network",
     "data",

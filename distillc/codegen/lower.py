@@ -33,6 +33,7 @@ from distillc.codegen.sort_kernel import argsort_kernel
 from distillc.errors import DistillcError, LoweringError, reason
 from distillc.frontend.attention_graph import activations
 from distillc.frontend.static_form import is_dynamic
+from distillc.quiet import quiet_libraries
 from distillc.targets.base import Target
 
 legalize.register()
@@ -55,6 +56,7 @@ EXTERNAL = {
 """What the importer knows but no schedule rule: sorted, written or read at computed places."""
 
 
+@quiet_libraries()
 def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Return the program as it is imported, once every operator of it is known.
 

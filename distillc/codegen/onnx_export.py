@@ -7,9 +7,7 @@ positions that is about 3 sqrt(L) iterations instead of L.
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import onnx_graphsurgeon as gs
 import onnxscript
 import torch
 from onnx import inliner, parser
+from onnx_graphsurgeon.logger import G_LOGGER
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from onnxscript import opset18 as op
 from onnxscript import optimizer
@@ -29,6 +28,7 @@ from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, StorageError, reason
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.trace import image_shapes
+from distillc.quiet import quiet_libraries
 from distillc.workdir import write_whole
 
 OPSET = 18
@@ -78,42 +78,33 @@ def _export(program: ExportedProgram, path: Path) -> None:
 
 
 def _convert(program: ExportedProgram) -> onnx.ModelProto:
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=["image"],
-                output_names=["restored"],
-                custom_translation_table={
-                    torch.ops.distillc.selective_scan.default: _translate,
-                    torch.ops.aten.sort.stable: _translate_sort,
-                },
-                verbose=False,
-                optimize=False,
-            )
-            assert exported is not None
-            # What the exporter itself would do, but for its rules: one drops sums with less than
-            # 1e-8, which keep quotients finite.
-            optimizer.inline(exported.model)
-            optimizer.fold_constants(exported.model)
-            # GraphSurgeon reads floats that are listed in a node as double.
-            LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(exported.model)
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-    model = inliner.inline_local_functions(_define_scans(exported.model_proto))
-    graph = gs.import_onnx(model)
-    graph.cleanup().toposort()
-    graph.fold_constants().cleanup()
-    tidy = gs.export_onnx(graph)
-    onnx.checker.check_model(tidy, full_check=True)
+    with quiet_libraries(), G_LOGGER.suppress(), torch.no_grad():
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["restored"],
+            custom_translation_table={
+                torch.ops.distillc.selective_scan.default: _translate,
+                torch.ops.aten.sort.stable: _translate_sort,
+            },
+            verbose=False,
+            optimize=False,
+        )
+        assert exported is not None
+        # What the exporter itself would do, but for its rules: one drops sums with less than
+        # 1e-8, which keep quotients finite.
+        optimizer.inline(exported.model)
+        optimizer.fold_constants(exported.model)
+        # GraphSurgeon reads floats that are listed in a node as double.
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(exported.model)
+        model = inliner.inline_local_functions(_define_scans(exported.model_proto))
+        graph = gs.import_onnx(model)
+        graph.cleanup().toposort()
+        graph.fold_constants().cleanup()
+        tidy = gs.export_onnx(graph)
+        onnx.checker.check_model(tidy, full_check=True)
     return tidy
 
 

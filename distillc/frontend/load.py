@@ -22,6 +22,7 @@ from distillc.frontend.restormer import Restormer, infer_config
 from distillc.frontend.trace import SIZE, scale_of, trace_module
 from distillc.frontend.user_code import import_class, importing_from
 from distillc.network import Network
+from distillc.quiet import quiet_libraries
 from distillc.sandbox import outcome
 from distillc.workdir import file_digest
 
@@ -29,6 +30,7 @@ OPERATORS = ("distillc.surrogates.selective_scan",)
 """Modules that register operators of ours; the front end does not know of them."""
 
 
+@quiet_libraries()
 def load(
     path: str | Path,
     *,

@@ -18,6 +18,7 @@ from distillc.frontend.exportable import exportable
 from distillc.frontend.finite import check_finite
 from distillc.frontend.static_form import static_form
 from distillc.network import Network
+from distillc.quiet import quiet_libraries
 
 SIZE = (64, 64)
 """Size that a network is tried at when none is known."""
@@ -26,6 +27,7 @@ MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Size multiples that are tried when a network's own is not known."""
 
 
+@quiet_libraries()
 def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Network:
     """Make a `Network` of any module that maps an image to an image.
 

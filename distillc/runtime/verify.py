@@ -17,6 +17,7 @@ from distillc.data.metrics import TOLERANCE, largest_error, psnr, ssim
 from distillc.errors import DeviceError, VerificationError, reason
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.programs import read_program
+from distillc.quiet import quiet_libraries
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
 from distillc.runtime.precision import get_precision
@@ -78,6 +79,7 @@ def verification_images(
     ]
 
 
+@quiet_libraries()
 def verify_bundle(
     bundle: Bundle,
     pairs: Sequence[Pair] = (),

@@ -110,7 +110,8 @@ def _clean(model: onnx.ModelProto) -> onnx.ModelProto:
     # GraphSurgeon's folding of shapes overlooks the `start` and `end` that Shape has since opset
     # 15; what follows from sizes is computed when a size is known.
     if not has_loops(model.graph):  # what can loop for ever is refused when it is known by name
-        graph.fold_constants(fold_shapes=False).cleanup()
+        with G_LOGGER.suppress():
+            graph.fold_constants(fold_shapes=False).cleanup()
     return gs.export_onnx(graph)
 
 
