@@ -39,6 +39,7 @@ from distillc.report.html import write_report
 from distillc.report.pictures import side_by_side
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
+from distillc.runtime.manifest import PLOT, REPORT
 from distillc.runtime.quality import EDGE, Quality, measure_quality
 from distillc.runtime.verify import verification_images, verify_bundle
 from distillc.stages import WorkDir
@@ -291,7 +292,7 @@ def convert(
                 },
                 "log": [asdict(record) for record in net.log],
             }
-            plot, report = bundle.path / "front.png", bundle.path / "report.html"
+            plot, report = bundle.path / PLOT, bundle.path / REPORT
             plot_front(plot, net.metrics["search"])
             write_report(
                 {**bundle.manifest, **entries},
@@ -299,7 +300,7 @@ def convert(
                 plot,
                 side_by_side(teacher, net, images),
             )
-            bundle = bundle.annotate(entries, (plot.name, report.name))
+            bundle = bundle.annotate(entries, (PLOT, REPORT))
             bundle = bundle.save(job.out, overwrite=overwrite)
             shown.update(5, str(job.out))
     return Result(net, bundle)

@@ -16,6 +16,7 @@ from distillc.pipeline import Context
 from distillc.preflight import accept, fit, tune_apart
 from distillc.report.html import write_report
 from distillc.runtime.bundle import Bundle
+from distillc.runtime.manifest import REPORT
 from distillc.runtime.verify import verification_images, verify_bundle
 from distillc.stages import WorkDir
 from distillc.targets.base import Target
@@ -89,9 +90,8 @@ def convert_onnx(
         shown.update(1, "library built")
         metrics = {"verification": asdict(verify_bundle(bundle, pairs, original=original))}
         shown.update(2, "verified")
-        report = bundle.path / "report.html"
-        write_report({**bundle.manifest, "metrics": metrics}, report)
-        bundle = bundle.annotate({"metrics": metrics}, [report.name])
+        write_report({**bundle.manifest, "metrics": metrics}, bundle.path / REPORT)
+        bundle = bundle.annotate({"metrics": metrics}, [REPORT])
         bundle = bundle.save(job.out, overwrite=overwrite)
         shown.update(3, str(job.out))
     return bundle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
@@ -202,7 +203,9 @@ class Bundle:
     def _copy_to(self, folder: Path) -> None:
         for name in self.manifest["files"]:
             shutil.copy2(self.path / name, folder)
-        write_json(folder / MANIFEST, self.manifest)
+        # In place, for a kill may leave no file there that the journal does not name.
+        text = json.dumps(self.manifest, indent=2, sort_keys=True)
+        (folder / MANIFEST).write_text(text + "\n")
         _check_files(folder, self.manifest["files"], self.path)
 
 

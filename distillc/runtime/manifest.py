@@ -19,7 +19,9 @@ from pydantic import (
 
 from distillc.data.tasks import parse_task
 from distillc.errors import UsageError, VerificationError, reason
+from distillc.runtime import app
 from distillc.runtime.devices import get_device
+from distillc.runtime.library import weights_of
 from distillc.runtime.precision import get_precision
 from distillc.runtime.strict_json import read_object
 
@@ -41,6 +43,7 @@ PARTS = (
 
 A report and a plot may come on top, for a phone also the library that the manifest calls `android`.
 """
+REPORT, PLOT, WEIGHTS = "report.html", "front.png", weights_of(Path(LIBRARY)).name
 
 AGAIN = "convert again: `distillc convert` goes on from its work directory"
 
@@ -233,9 +236,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def our_files(folder: Path) -> frozenset[str] | None:
-    """Return what a bundle's folder holds by its manifest, of any format; None of other folders.
+    """Return what distillc wrote into a bundle's folder, of any format; None of other folders.
 
-    Other programs' manifests have neither our format nor hashes of files.
+    Other programs' manifests have neither our format nor hashes of files. A manifest that lists
+    more than bundles have took in what somebody put beside it, as those of earlier versions did.
     """
     try:
         entries = read_object(folder / MANIFEST)
@@ -248,7 +252,16 @@ def our_files(folder: Path) -> frozenset[str] | None:
         _Listed.model_validate({"files": files})
     except ValidationError:
         return None
-    return frozenset({*files, MANIFEST})
+    known = [
+        *PARTS,
+        *app.FILES,
+        REPORT,
+        PLOT,
+        WEIGHTS,
+        entries.get("bench"),
+        entries.get("android"),
+    ]
+    return frozenset(name for name in files if name in known) | {MANIFEST}
 
 
 class _Listed(_Checked):

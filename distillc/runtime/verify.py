@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator of hybrid.pt2
 from distillc.data.images import RestorationData
 from distillc.data.metrics import TOLERANCE, largest_error, psnr, ssim
-from distillc.errors import DeviceError, VerificationError, reason
+from distillc.errors import DeviceError, StorageError, VerificationError, reason
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.programs import read_program
 from distillc.quiet import quiet_libraries
@@ -109,7 +109,8 @@ def verify_bundle(
         metrics = {**bundle.manifest.get("metrics", {}), "verification": asdict(result)}
         bundle.manifest = bundle.annotate({"verified": True, "metrics": metrics}).manifest
     except (VerificationError, DeviceError):
-        bundle.unmark()
+        with suppress(StorageError):  # what failed is more important
+            bundle.unmark()
         raise
     return result
 

@@ -179,6 +179,9 @@ def test_whose_folder_it_is(folder: Path, entries: dict[str, Any], tmp_path: Pat
     for form in (1, FORMAT, FORMAT + 1):
         (folder / "manifest.json").write_text(json.dumps({**entries, "format": form}))
         assert our_files(folder) == {*entries["files"], "manifest.json"}
+    taken_in = {**entries, "files": {**entries["files"], "notes.txt": HASH}}
+    (folder / "manifest.json").write_text(json.dumps(taken_in))
+    assert our_files(folder) == {*entries["files"], "manifest.json"}
     others: list[dict[str, Any]] = [
         {"manifest_version": 3, "name": "an extension", "version": "1.0"},
         {"name": "a web app", "icons": [], "start_url": "/"},

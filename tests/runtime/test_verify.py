@@ -15,7 +15,7 @@ import torch
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import open_data
 from distillc.data.metrics import psnr
-from distillc.errors import DeviceError, UsageError, VerificationError
+from distillc.errors import DeviceError, StorageError, UsageError, VerificationError
 from distillc.runtime import verify as verify_module
 from distillc.runtime.bundle import Bundle, create_bundle
 from distillc.runtime.verify import (
@@ -128,6 +128,18 @@ def test_shapes_that_the_parts_do_not_have(bundle: Bundle) -> None:
     with pytest.raises(VerificationError, match=r"has \(1, 3, 16, 16\) .* says \(1, 3, 8, 8\)"):
         verify_bundle(other)
     assert Bundle.open(bundle.path).facts.verified is False
+
+
+def test_a_bundle_that_cannot_be_written_fails_for_what_it_is(
+    bundle: Bundle, other: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Bundle) -> None:
+        raise StorageError("cannot write: Read-only file system")
+
+    mixed = swap(bundle, other, "model.so")
+    monkeypatch.setattr(Bundle, "unmark", fails)
+    with pytest.raises(VerificationError, match="compiled library differs"):
+        verify_bundle(mixed)
 
 
 def test_an_image_that_is_restored_without_fault(bundle: Bundle) -> None:
