@@ -12,8 +12,8 @@ import numpy as np
 
 from distillc.errors import DeviceError
 
-FORMATS = {"nchw": 0, "nhwc": 1, "rgba": 2}
-"""(1, C, H, W) and (H, W, C) float32, (H, W, 4) uint8."""
+FORMATS = {"nchw": 0, "nhwc": 1, "rgba": 2, "nchw16": 3, "nhwc16": 4, "rgba16": 5}
+"""(1, C, H, W) and (H, W, C) float32, (H, W, 4) uint8; the same layouts of uint16."""
 
 
 class _Image(ctypes.Structure):
@@ -25,6 +25,7 @@ class _Image(ctypes.Structure):
         ("channels", ctypes.c_int32),
         ("row_stride", ctypes.c_size_t),
         ("plane_stride", ctypes.c_size_t),
+        ("white", ctypes.c_int32),
     )
 
 
@@ -89,7 +90,7 @@ class Library:
         self._check(self._functions.distillc_model_info(self._model, ctypes.byref(self.info)))
 
     def run(
-        self, x: np.ndarray[Any, Any], source: str = "nchw", sink: str = "nchw"
+        self, x: np.ndarray[Any, Any], source: str = "nchw", sink: str = "nchw", white: int = 0
     ) -> np.ndarray[Any, Any]:
         """Run the network on an image.
 
@@ -97,36 +98,41 @@ class Library:
             x: As `FORMATS` says for `source`.
             source: Format of the input.
             sink: Format of the output.
+            white: The number that is white in 16 bits; 0 for 65535.
 
         Raises:
             DeviceError: The image does not fit the network.
         """
-        y = self._output(sink)
-        images = (ctypes.byref(_image(x, source)), ctypes.byref(_image(y, sink)))
+        y = self._output(sink, self.info.output_height, self.info.output_width)
+        images = (ctypes.byref(_image(x, source, white)), ctypes.byref(_image(y, sink, white)))
         self._check(self._functions.distillc_model_run(self._model, *images))
         return y
 
-    def restore(self, x: np.ndarray[Any, Any], overlap: int = -1) -> np.ndarray[Any, Any]:
-        """Restore a (1, C, H, W) float32 image of any size.
+    def restore(
+        self, x: np.ndarray[Any, Any], overlap: int = -1, form: str = "nchw", white: int = 0
+    ) -> np.ndarray[Any, Any]:
+        """Restore an image of any size.
 
         Args:
-            x: The image.
+            x: The image, as `FORMATS` says for `form`.
             overlap: Pixels that neighbouring tiles share, -1 for the library's own choice.
+            form: Format of input and output.
+            white: As of `run`.
 
         Raises:
             DeviceError: The network takes no such image.
         """
         scale = self.info.output_height // self.info.input_height
-        _, _, height, width = x.shape
-        y = np.empty((1, self.info.output_channels, scale * height, scale * width), np.float32)
-        images = (ctypes.byref(_image(x, "nchw")), ctypes.byref(_image(y, "nchw")))
+        given = _image(x, form, white)
+        y = self._output(form, scale * given.height, scale * given.width)
+        images = (ctypes.byref(given), ctypes.byref(_image(y, form, white)))
         self._check(self._functions.distillc_model_restore(self._model, *images, overlap))
         return y
 
     def profile(self, x: np.ndarray[Any, Any]) -> list[tuple[str, float]]:
         """Run the network on a (1, C, H, W) float32 image; return milliseconds by step."""
         times = (ctypes.c_double * self.info.kernels)()
-        y = self._output("nchw")
+        y = self._output("nchw", self.info.output_height, self.info.output_width)
         images = (ctypes.byref(_image(x, "nchw")), ctypes.byref(_image(y, "nchw")))
         profile = self._functions.distillc_model_profile
         self._check(profile(self._model, *images, times, self.info.kernels))
@@ -140,14 +146,15 @@ class Library:
         self._functions.distillc_model_destroy(self._model)
         self._model = ctypes.c_void_p()
 
-    def _output(self, form: str) -> np.ndarray[Any, Any]:
-        height, width = self.info.output_height, self.info.output_width
+    def _output(self, form: str, height: int, width: int) -> np.ndarray[Any, Any]:
+        layout = form.removesuffix("16")
         shapes: dict[str, Sequence[int]] = {
             "nchw": (1, self.info.output_channels, height, width),
             "nhwc": (height, width, self.info.output_channels),
             "rgba": (height, width, 4),
         }
-        return np.empty(shapes[form], np.uint8 if form == "rgba" else np.float32)
+        plain = np.uint8 if form == "rgba" else np.float32
+        return np.empty(shapes[layout], np.uint16 if layout != form else plain)
 
     def _check(self, status: int) -> None:
         if status:
@@ -155,8 +162,10 @@ class Library:
             raise DeviceError(f"{reason} (status {status})", where=str(self._path))
 
 
-def _image(array: np.ndarray[Any, Any], form: str) -> _Image:
+def _image(array: np.ndarray[Any, Any], form: str, white: int = 0) -> _Image:
     """Describe an array whose pixels, or whose planes' numbers, follow each other."""
-    _, channels, height, width = array.shape if form == "nchw" else (1, *np.roll(array.shape, 1))
-    rows, planes = (array.strides[2], array.strides[1]) if form == "nchw" else (array.strides[0], 0)
-    return _Image(array.ctypes.data, FORMATS[form], width, height, channels, rows, planes)
+    planar = form.startswith("nchw")
+    _, channels, height, width = array.shape if planar else (1, *np.roll(array.shape, 1))
+    rows, planes = (array.strides[2], array.strides[1]) if planar else (array.strides[0], 0)
+    mark = white if form.endswith("16") else 0
+    return _Image(array.ctypes.data, FORMATS[form], width, height, channels, rows, planes, mark)

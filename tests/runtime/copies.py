@@ -18,11 +18,17 @@ class Copy(Bundle):
         seen: Every input.
     """
 
-    def __init__(self, channels: int = 3, tile: int = 32, scale: int = 1, made: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int = 3,
+        tile: tuple[int, int] = (32, 32),
+        scale: int = 1,
+        made: int = 0,
+    ) -> None:
         super().__init__(Path("copy"), {})
         self._facts = Manifest.model_construct(
-            input_shape=(1, channels, tile, tile),
-            output_shape=(1, made or channels, tile * scale, tile * scale),
+            input_shape=(1, channels, *tile),
+            output_shape=(1, made or channels, tile[0] * scale, tile[1] * scale),
             scale=scale,
         )
         self.seen: list[np.ndarray[Any, Any]] = []

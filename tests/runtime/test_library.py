@@ -63,7 +63,7 @@ def by_torch(network: nn.Module, x: np.ndarray) -> np.ndarray:
 
 def test_it_says_what_it_is(library: Library) -> None:
     info = library.info
-    assert (info.api_version, info.name, info.target) == (2, b'my "net"', b"host")
+    assert (info.api_version, info.name, info.target) == (3, b'my "net"', b"host")
     assert (info.input_width, info.input_height, info.input_channels) == (24, 16, 3)
     assert (info.output_width, info.output_height, info.output_channels) == (24, 16, 3)
     assert info.threads == 2
@@ -390,3 +390,45 @@ def test_no_library(tmp_path: Path) -> None:
     (tmp_path / "model.so").write_text("nothing")
     with pytest.raises(DeviceError, match="cannot be loaded"):
         Library(tmp_path / "model.so")
+
+
+@pytest.mark.parametrize("white", [1023, 4095, 65472, 0])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc", "rgba"])
+def test_whole_numbers_of_sixteen_bits(library: Library, layout: str, white: int) -> None:
+    largest = white or 65535
+    deep = np.random.default_rng(2).integers(0, largest + 1, (16, 24, 4), dtype=np.uint16)
+    x = np.ascontiguousarray(deep[..., :3].transpose(2, 0, 1)[None] / np.float32(largest))
+    given = {"nchw": deep[..., :3].transpose(2, 0, 1)[None], "nhwc": deep[..., :3], "rgba": deep}
+    found = library.run(np.ascontiguousarray(given[layout]), f"{layout}16", f"{layout}16", white)
+    found = found[0].transpose(1, 2, 0) if layout == "nchw" else found
+    wanted = np.clip(library.run(x)[0].transpose(1, 2, 0), 0, 1) * largest
+    assert np.abs(found[..., :3] - wanted).max() <= 0.51
+    if layout == "rgba":
+        np.testing.assert_array_equal(found[..., 3], deep[..., 3])
+
+
+def test_opacity_goes_between_depths(library: Library) -> None:
+    bytes_ = np.random.default_rng(1).integers(0, 256, (16, 24, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        library.run(bytes_, "rgba", "rgba16")[..., 3], bytes_[..., 3].astype(np.uint16) * 257
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"white": 4095}, "has 4095 for white: 16 bits have 1 to 65535, other formats 0"),
+        ({"white": -1}, "has -1 for white"),
+        ({"format": 3, "white": 65536}, "has 65536 for white"),
+        ({"format": 3, "row_stride": 49, "plane_stride": 0}, "do not lie at multiples of 2"),
+        ({"format": 3, "row_stride": 47, "plane_stride": 0}, "overlap"),
+        ({"format": 6}, "unknown format 6"),
+        ({"format": -1}, "unknown format -1"),
+    ],
+)
+def test_sixteen_bits_that_do_not_fit(
+    library: Library, changes: dict[str, object], message: str
+) -> None:
+    status, said = call(library, **changes)
+    assert status == BAD_ARGUMENT
+    assert message in said

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from torch import nn
 from distillc.codegen.compile import build_library
 from distillc.errors import DeviceError
 from distillc.frontend.trace import export_program
-from distillc.runtime.library import Library
+from distillc.runtime.bands import run_in_bands
+from distillc.runtime.library import Library, _image
 from distillc.targets.base import get_target
+from tests.runtime.copies import Copy
 
 TILE = (24, 32)
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90))
@@ -70,6 +74,54 @@ def test_no_seam_where_a_pixel_sees_a_quarter_of_the_overlap(
 def test_tiles_that_share_nothing_cover_the_image(size: tuple[int, int], library: Library) -> None:
     image = np.ones((1, 3, *size), np.float32)
     assert np.isfinite(library.restore(image, 0)).all()
+
+
+@given(size=sizes, overlap=st.sampled_from([None, 0, 5, 12]))
+def test_bands_give_the_same_bits(
+    library: Library, size: tuple[int, int], overlap: int | None
+) -> None:
+    height, width = size
+    image = np.random.default_rng(0).random((1, 3, height, width), dtype=np.float32)
+
+    class Here(Copy):
+        def run(self, x: Any, device: Any, threads: Any, overlap: int | None) -> Any:
+            share = -1 if overlap is None else overlap
+            return np.concatenate([library.restore(each[None], share) for each in x])
+
+    scale = library.info.output_height // TILE[0]
+    bundle = Here(tile=TILE, scale=scale)
+
+    def rows(top: int, bottom: int) -> np.ndarray:
+        return image[0, :, top:bottom]
+
+    found = np.empty((3, height * scale, width * scale), np.float32)
+    for top, band in run_in_bands(bundle, (width, height), rows, overlap=overlap):
+        found[:, top : top + band.shape[1]] = band
+    wanted = library.restore(image, -1 if overlap is None else overlap)
+    np.testing.assert_array_equal(found, wanted[0])
+
+
+def test_in_place(library: Library, network: nn.Module) -> None:
+    if isinstance(network, Enlarge):
+        pytest.skip("the result is larger")
+    image = np.random.default_rng(0).random((1, 3, 70, 50), dtype=np.float32)
+    wanted, given = library.restore(image), _image(image, "nchw")
+    restore = library._functions.distillc_model_restore
+    assert restore(library._model, ctypes.byref(given), ctypes.byref(given), -1) == 0
+    np.testing.assert_array_equal(image, wanted)
+
+
+@pytest.mark.parametrize("form", ["rgba", "rgba16"])
+def test_opacity_grows_with_the_image(library: Library, network: nn.Module, form: str) -> None:
+    kind = np.uint16 if form == "rgba16" else np.uint8
+    pixels = np.full((40, 50, 4), 77, kind)
+    pixels[..., 3] = np.iinfo(kind).max // 50 * np.arange(50)
+    found = library.restore(pixels, form=form)[..., 3].astype(float)
+    scale = found.shape[1] // 50
+    np.testing.assert_array_equal(found[scale // 2 :: scale, scale // 2 :: scale], pixels[..., 3])
+    places = (np.arange(50 * scale) + 0.5) / scale - 0.5
+    wanted = np.iinfo(kind).max // 50 * places.clip(0, 49)
+    assert np.abs(found - wanted).max() <= 0.51
 
 
 def test_one_tile_is_a_plain_run(library: Library) -> None:

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define DISTILLC_API_VERSION 2
+#define DISTILLC_API_VERSION 3
 
 typedef struct distillc_model distillc_model;
 
@@ -36,7 +36,10 @@ typedef enum distillc_status {
 typedef enum distillc_format {
   DISTILLC_NCHW_F32 = 0, /* planes of float, values in [0, 1] */
   DISTILLC_NHWC_F32 = 1, /* pixels of `channels` floats */
-  DISTILLC_RGBA8 = 2     /* pixels of four bytes; the network sees the first three */
+  DISTILLC_RGBA8 = 2,    /* pixels of four bytes; the network sees the first three */
+  DISTILLC_NCHW_U16 = 3, /* planes of uint16_t, values in [0, white] */
+  DISTILLC_NHWC_U16 = 4, /* pixels of `channels` uint16_t */
+  DISTILLC_RGBA16 = 5    /* pixels of four uint16_t; the network sees the first three */
 } distillc_format;
 
 /* An image in the caller's memory. Strides are checked against its size, and that it ends where the
@@ -45,9 +48,11 @@ typedef struct distillc_image {
   void *data;
   distillc_format format;
   int32_t width, height; /* pixels */
-  int32_t channels;      /* 4 for DISTILLC_RGBA8 */
+  int32_t channels;      /* 4 for DISTILLC_RGBA8 and DISTILLC_RGBA16 */
   size_t row_stride;     /* bytes from row to row; 0: rows follow each other */
-  size_t plane_stride;   /* bytes from plane to plane, DISTILLC_NCHW_F32 only; 0: likewise */
+  size_t plane_stride;   /* bytes from plane to plane, of planes only; 0: likewise */
+  int32_t white;         /* what stands for 1 in 16 bits: 1023, 4095, or 65472 where ten bits lie in
+                          * the upper ones (P010); 0: 65535. Must be 0 in other formats */
 } distillc_image;
 
 typedef struct distillc_options {
@@ -78,14 +83,17 @@ DISTILLC_API distillc_status distillc_model_create(const distillc_options *optio
                                                    distillc_model **model);
 
 /* Runs the network. Sizes are those of `distillc_model_info`; input and output may have different
- * formats. The alpha channel of an RGBA8 output is the input's where that has one of the same size,
- * else 255. Blocks until the output is written. */
+ * formats. Whole numbers are rounded, and cut to [0, white]; floats are not cut. The alpha channel of
+ * an RGBA output is the input's where that has one, enlarged (bilinear) as the network enlarges, else
+ * opaque. The network sees the colours of transparent pixels too. Blocks until the output is
+ * written, which may lie where the input does if their sizes and formats are equal. */
 DISTILLC_API distillc_status distillc_model_run(distillc_model *model, const distillc_image *input,
                                                 const distillc_image *output);
 
 /* Restores an image of any size; the output's is the input's times the network's factor. Larger
  * images than the network's go through in tiles that share `overlap` pixels (-1: 32, or a quarter of
- * a small tile), smaller ones are mirrored at their right and lower edges. */
+ * a small tile), smaller ones are mirrored at their right and lower edges. Beside the images this
+ * takes the floats of two rows of tiles. Where it fails, part of the output may be written. */
 DISTILLC_API distillc_status distillc_model_restore(distillc_model *model,
                                                     const distillc_image *input,
                                                     const distillc_image *output,

@@ -187,7 +187,9 @@ static distillc_status run(distillc_model *model, const distillc_image *input,
   if (status || (status = dc_take_model(model))) return status;
   dc_read_window(&from, net->input, 0, 0, dc_model_input(model));
   status = dc_run_kernels(model, milliseconds);
-  if (!status) dc_write_image(dc_model_output(model), net->output, &to, &from);
+  if (!status)
+    dc_write_rows(dc_model_output(model), (size_t)net->output[1] * (size_t)net->output[2],
+                  net->output, 0, net->output[1], &to, &from);
   dc_give_model(model);
   return status ? status : dc_succeed();
 }
