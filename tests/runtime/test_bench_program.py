@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
@@ -96,6 +97,28 @@ def test_it_restores_as_the_library_does(
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), wanted)
     bytes_ = np.asarray(Image.open(tmp_path / "out.png")).transpose(2, 0, 1)
     assert np.abs(bytes_ - wanted[0].clip(0, 1) * 255).max() <= 0.501
+
+
+def test_sixteen_bits_stay(made: tuple[Path, Path], tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 1 << 16, (20, 30, 3), np.uint16)
+    (tmp_path / "in.png").write_bytes(imagecodecs.png_encode(deep))
+    x = np.ascontiguousarray(deep.transpose(2, 0, 1)[None], np.float32) / np.float32(65535)
+    np.save(tmp_path / "in.npy", x)
+    wanted = Library(made[0]).restore(x)[0].clip(0, 1) * 65535
+    for name in ("in.png", "in.npy"):
+        report(made[1], tmp_path, "--runs", "0", "--picture", name, "out.png")
+        found = imagecodecs.png_decode((tmp_path / "out.png").read_bytes())
+        assert np.abs(found.transpose(2, 0, 1) - wanted).max() <= 0.51
+
+
+def test_transparency_is_left_out_with_a_word(made: tuple[Path, Path], tmp_path: Path) -> None:
+    Image.new("RGBA", (24, 16)).save(tmp_path / "in.png")
+    done = start(made[1], tmp_path, "--runs", "0", "--picture", "in.png", "out.png")
+    assert done.returncode == 0
+    assert "in.png: its transparency is left out" in done.stderr
+    Image.new("RGB", (24, 16)).save(tmp_path / "in.png")
+    done = start(made[1], tmp_path, "--runs", "0", "--picture", "in.png", "out.png")
+    assert "transparency" not in done.stderr
 
 
 def test_gray_for_a_network_of_colour(made: tuple[Path, Path], tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ class Picture(ctypes.Structure):
         ("height", ctypes.c_int32),
         ("width", ctypes.c_int32),
         ("values", ctypes.POINTER(ctypes.c_float)),
+        ("bits", ctypes.c_int32),
+        ("clear", ctypes.c_int32),
     )
 
 

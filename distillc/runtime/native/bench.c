@@ -3,7 +3,8 @@
 //   NAME-bench [--threads N] [--warmup N] [--runs N] [--overlap N] [--picture IN OUT]
 //
 // Checks first, on an image made of numbers by rule, what torch made of it when the network was
-// compiled. Pictures are .png, .jpg (to read), or .npy (float32, C,H,W), of any size. Prints one JSON object:
+// compiled. Pictures are .png, .jpg (to read), or .npy (float32, C,H,W), of any size; a PNG has 16 bits
+// where the input has more than 8. Prints one JSON object:
 // milliseconds of creating the model, of every run and of every step, and memory. Exits with 1 where
 // something fails, 2 for wrong arguments, 3 where the check fails.
 #include <math.h>
@@ -119,10 +120,12 @@ static void restore(distillc_model *model, const distillc_info *info, const argu
   const char *wrong = dc_read_picture(given->input, &from);
   if (!wrong) wrong = dc_convert_picture(&from, info->input_channels);
   if (wrong) FAIL(1, "%s: %s", given->input, wrong);
+  if (from.clear) fprintf(stderr, "%s: its transparency is left out\n", given->input);
   const int scale = info->output_height / info->input_height;
   const int same = from.height == info->input_height && from.width == info->input_width;
   dc_picture to = picture_of(info->output_channels, same ? info->output_height : scale * from.height,
                              same ? info->output_width : scale * from.width);
+  to.bits = from.bits;
   const distillc_image input = image_of(&from), output = image_of(&to);
   const double start = dc_now_ms();
   if (distillc_model_restore(model, &input, &output, given->overlap))

@@ -15,7 +15,7 @@ const char *dc_new_picture(dc_picture *picture, int64_t channels, int64_t height
     return "the picture is empty or too large";
   const size_t count = (size_t)(channels * height * width);
   *picture = (dc_picture){(int32_t)channels, (int32_t)height, (int32_t)width,
-                          malloc(sizeof(float) * count)};
+                          malloc(sizeof(float) * count), 8, 0};
   return picture->values ? NULL : "no memory";
 }
 
@@ -40,6 +40,7 @@ const char *dc_decode_npy(const uint8_t *data, size_t size, dc_picture *picture)
   const size_t bytes = sizeof(float) * (size_t)(own[0] * own[1] * own[2]);
   if (size - 10 - length == bytes) {
     memcpy(picture->values, data + 10 + length, bytes);
+    picture->bits = 16;  // floats have no fewer
     return NULL;
   }
   free(picture->values);
@@ -128,5 +129,7 @@ const char *dc_convert_picture(dc_picture *picture, int32_t channels) {
       picture->values[i] = 0.299f * old.values[i] + 0.587f * old.values[pixels + i] +
                            0.114f * old.values[2 * pixels + i];
   free(old.values);
+  picture->bits = old.bits;
+  picture->clear = old.clear;
   return NULL;
 }

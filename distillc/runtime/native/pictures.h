@@ -10,6 +10,8 @@
 typedef struct {
   int32_t channels, height, width;
   float *values;
+  int32_t bits;   // of a value in its file: 8 or 16
+  int32_t clear;  // whether the file has transparency, which is not read
 } dc_picture;
 
 // All functions return null, or what is wrong; the picture has no memory then.

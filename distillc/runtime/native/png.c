@@ -1,4 +1,4 @@
-// PNG (RFC 2083): reads what has whole bytes and is not interlaced, writes 8 bits, not packed.
+// PNG (RFC 2083): reads what has whole bytes and is not interlaced, writes 8 or 16 bits, not packed.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +15,7 @@ typedef struct {
   int depth, kind, channels;  // channels as they are stored
   const uint8_t *palette;
   size_t colours;
+  int clear;  // whether a chunk says what is transparent
 } header;
 
 static uint32_t read_word(const uint8_t *data) {
@@ -66,6 +67,8 @@ static const char *to_planes(const header *found, const uint8_t *rows, size_t ro
   const int colour = found->kind & 2, bytes = found->depth / 8;
   const char *wrong = dc_new_picture(picture, colour ? 3 : 1, found->height, found->width);
   if (wrong) return wrong;
+  picture->bits = found->depth;
+  picture->clear = found->clear || found->kind & 4;
   const size_t pixels = (size_t)found->width * (size_t)found->height;
   for (int64_t y = 0; y < found->height; y++)
     for (int64_t x = 0; x < found->width; x++) {
@@ -102,6 +105,8 @@ const char *dc_decode_png(const uint8_t *data, size_t size, dc_picture *picture)
     } else if (!memcmp(name, "PLTE", 4)) {
       found.palette = body;
       found.colours = chunk / 3;
+    } else if (!memcmp(name, "tRNS", 4)) {
+      found.clear = 1;
     } else if (!memcmp(name, "IDAT", 4)) {
       memcpy(packed + length, body, chunk);
       length += chunk;
@@ -146,7 +151,8 @@ static int write_chunk(FILE *file, const char *name, const uint8_t *body, size_t
 
 // Rows as zlib stores them: blocks of at most 65535 bytes, and a sum.
 static uint8_t *pack(const dc_picture *picture, size_t *size) {
-  const size_t row = (size_t)picture->width * (size_t)picture->channels + 1;
+  const size_t bytes = (size_t)picture->bits / 8, pixel = bytes * (size_t)picture->channels;
+  const size_t row = (size_t)picture->width * pixel + 1;
   const size_t total = row * (size_t)picture->height, most = 65535;
   const size_t pixels = (size_t)picture->width * (size_t)picture->height;
   uint8_t *made = malloc(total + 5 * (total / most + 1) + 6), *to = made;
@@ -166,10 +172,11 @@ static uint8_t *pack(const dc_picture *picture, size_t *size) {
     const size_t column = i % row;
     uint8_t value = 0;
     if (column) {
-      const size_t channel = (column - 1) % (size_t)picture->channels,
-                   place = i / row * (size_t)picture->width +
-                           (column - 1) / (size_t)picture->channels;
-      value = dc_to_byte(picture->values[channel * pixels + place]);
+      const size_t channel = (column - 1) % pixel / bytes,
+                   place = i / row * (size_t)picture->width + (column - 1) / pixel;
+      const float own = picture->values[channel * pixels + place];
+      const uint16_t deep = dc_to_whole(own, 65535);  // in files its upper byte is first
+      value = bytes == 1 ? dc_to_byte(own) : (uint8_t)((column - 1) % 2 ? deep : deep >> 8);
     }
     *to++ = value;
     low = (low + value) % 65521;
@@ -185,7 +192,7 @@ const char *dc_write_png(FILE *file, const dc_picture *picture) {
   uint8_t head[13] = {0};
   put_word(head, (uint32_t)picture->width);
   put_word(head + 4, (uint32_t)picture->height);
-  head[8] = 8;
+  head[8] = (uint8_t)picture->bits;
   head[9] = picture->channels == 3 ? 2 : 0;
   size_t size;
   uint8_t *body = pack(picture, &size);
