@@ -14,8 +14,12 @@ from distillc.errors import DataError
 
 Array = np.ndarray[Any, Any]
 
-MOST_PIXELS = 1 << 30
-"""Larger pictures are refused: eight bits of colour take 3 GB then."""
+MOST_PIXELS = 1 << 28
+"""Larger pictures are not read. A file of a megabyte can say that it holds any number."""
+MOST_RESULT = 1 << 30
+"""Larger results are not made, in pixels."""
+MOST_BYTES = 1 << 31
+"""Of a decoded picture."""
 _STRIP = 512  # rows that are converted at once
 
 
@@ -170,15 +174,25 @@ def rescaled(pixels: Array, white: float, dtype: np.dtype[Any]) -> Array:
     return made
 
 
-def check_size(width: int, height: int, where: str) -> None:
+def check_size(
+    width: int, height: int, where: str, pixel: int = 1, most: int = MOST_PIXELS
+) -> None:
     """Refuse what is too large to be held.
+
+    Args:
+        width: Pixels.
+        height: Pixels.
+        where: The file, for the message.
+        pixel: Bytes of one, decoded.
+        most: Pixels at most.
 
     Raises:
         DataError: It is.
     """
-    if width * height > MOST_PIXELS:
+    if width * height > most or width * height * pixel > MOST_BYTES:
         raise DataError(
-            f"a picture of {width}x{height} pixels is too large, {MOST_PIXELS} are possible",
+            f"a picture of {width}x{height} pixels is too large: {most} are possible, and "
+            f"{MOST_BYTES >> 20} MiB decoded",
             where=where,
             hint="cut it into parts",
         )

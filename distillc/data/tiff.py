@@ -39,8 +39,9 @@ def read_tiff(path: Path) -> tuple[Picture, int]:
     """
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
-        check_size(page.imagewidth, page.imagelength, str(path))
         _check(page, path)
+        pixel = page.samplesperpixel * page.dtype.itemsize
+        check_size(page.imagewidth, page.imagelength, str(path), pixel)
         notes = [f"only the first of {len(file.pages)} pictures in the file is used"]
         if len(file.pages) == 1:
             notes.clear()
@@ -100,6 +101,8 @@ def _check(page: Any, path: Path) -> None:
         wrong, hint = "raw sensor data, or a preview of such", "develop it, and save 16-bit TIFF"
     elif page.axes not in ("YX", "YXS", "SYX"):
         wrong = f"pictures with the axes {page.axes}"
+    elif not isinstance(page.bitspersample, int):
+        wrong = f"channels of {page.bitspersample} bits"
     elif kind is None or kind.kind not in "buif" or (kind.kind in "iu" and kind.itemsize > 4):
         wrong = f"numbers of type {kind or 'unknown'}"
         hint = "save it with whole numbers of 8 to 32 bits, or floats of 16 to 64"

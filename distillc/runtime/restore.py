@@ -10,7 +10,16 @@ import numpy as np
 from PIL import Image
 
 from distillc.data.files import read_picture
-from distillc.data.picture import Array, Picture, check_size, full_scale, luma, rounded, strips
+from distillc.data.picture import (
+    MOST_RESULT,
+    Array,
+    Picture,
+    check_size,
+    full_scale,
+    luma,
+    rounded,
+    strips,
+)
 from distillc.data.save import check_sink, write_picture
 from distillc.errors import UsageError
 from distillc.runtime.bands import run_in_bands
@@ -72,7 +81,7 @@ def restore_file(
         )
     width, height = picture.size
     scale = bundle.facts.scale
-    check_size(width * scale, height * scale, str(sink))
+    check_size(width * scale, height * scale, str(sink), most=MOST_RESULT)
 
     def rows(top: int, bottom: int) -> Array:
         return _as_channels(picture.planes(top, bottom), given)
