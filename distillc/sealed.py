@@ -108,13 +108,20 @@ def put_aside(path: Path, why: str) -> None:
     """
     names = [path.with_name(f"{path.name}.damaged-{number}") for number in range(1, KEPT + 1)]
     free = [name for name in names if not os.path.lexists(name)]
-    aside = free[0] if free else min(names, key=lambda name: name.lstat().st_ctime_ns)
+    files = [name for name in names if not name.is_dir()]
+    aside = [*free, *sorted(files, key=_changed), names[0]][0]
     with storage_errors(path):
         try:
+            if path.is_dir() and not free and files:
+                aside.unlink()  # a folder takes no file's name
             os.replace(path, aside)
         except FileNotFoundError:
             return  # another process was faster
     log.warning("%s %s: put aside as %s and made again", path, why, aside.name)
+
+
+def _changed(path: Path) -> int:
+    return path.lstat().st_ctime_ns if os.path.lexists(path) else 0
 
 
 def sealed_program(path: Path, build: Callable[[Path], object]) -> Path:

@@ -153,6 +153,19 @@ def test_damaged_files_stay_and_do_not_fill_the_disk(tmp_path: Path) -> None:
     assert kept == list(range(3, KEPT + 3))
 
 
+def test_a_folder_takes_the_name_of_the_oldest_file(tmp_path: Path) -> None:
+    for _ in range(KEPT):
+        (tmp_path / "x").touch()
+        put_aside(tmp_path / "x", "is damaged")
+    (tmp_path / "x" / "sub").mkdir(parents=True)
+    put_aside(tmp_path / "x", "is not a file")
+    assert (tmp_path / "x.damaged-1" / "sub").is_dir()
+    (tmp_path / "x").touch()
+    put_aside(tmp_path / "x", "is damaged")
+    assert (tmp_path / "x.damaged-1").is_dir()
+    assert not (tmp_path / "x").exists()
+
+
 def test_where_nothing_can_be_renamed_the_error_says_so(tmp_path: Path) -> None:
     for number in range(1, KEPT + 1):
         (tmp_path / f"x.damaged-{number}" / "full").mkdir(parents=True)

@@ -118,7 +118,8 @@ def run_models(
     with tempfile.TemporaryDirectory(prefix="distillc-run-") as folder:
         source, sink = Path(folder) / "input", Path(folder) / "output"
         with storage_errors(source):
-            np.ascontiguousarray(x, dtype=np.float32).tofile(source)
+            # Not `tofile`, whose error does not say that the disk is full.
+            source.write_bytes(np.ascontiguousarray(x, dtype=np.float32).data)
         shape = ",".join(str(extent) for extent in x.shape[1:])
         words = [shape, overlap, source, sink, warmup, runs, *(path.resolve() for path in models)]
         data = start_runner([*command, *map(str, words)], environment, models[0], timeout_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from distillc.codegen.records import (
 )
 from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.codegen.schedule import SCAN_SHAPE, find_kernel, schedule_func, schedule_kernel
+from distillc.errors import StorageError
 from tests.codegen.rules.kernels import AVX512, SSE, lower, random
 
 RECORD = TuningRecord(
@@ -77,6 +78,41 @@ def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:
     append_record(path, other)
     assert set(read_records(path, SSE)) == {RECORD.workload, other.workload}
     assert json.loads(path.read_text().splitlines()[-1])["workload"] == other.workload
+
+
+def test_damaged_lines_stay_in_the_file_and_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "sse.jsonl"
+    own = json.dumps(asdict(replace(RECORD, workload="a" * 16)))  # as people write them
+    append_record(path, RECORD)
+    sealed = path.read_text()
+    flipped = sealed.replace('"run": 2', '"run": 6')
+    wrong = [
+        json.dumps({**asdict(RECORD), **each})
+        for each in (
+            {"cost": float("nan")},
+            {"knobs": {"run": "2"}},
+            {"rule": 7},
+            {"knobs": [1]},
+            {"more": 1},
+        )
+    ]
+    text = "\n".join([own, flipped.strip(), *wrong, "\u2028", "[]", sealed])
+    path.write_text(text)
+    for _ in range(2):
+        assert read_records(path, SSE) == {
+            RECORD.workload: RECORD,
+            "a" * 16: replace(RECORD, workload="a" * 16),
+        }
+    assert path.read_text() == text
+    (line,) = [each.getMessage() for each in caplog.records]
+    assert line == f"{path}: lines 2, 3, 4, 5, 6, ... passed over, no tuning records"
+
+
+def test_records_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be read: Is a directory"):
+        read_records(tmp_path, SSE)
 
 
 def test_records_of_another_cpu_are_left_out(tmp_path: Path) -> None:

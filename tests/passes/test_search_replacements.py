@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -88,6 +89,36 @@ def test_no_hybrid_is_evaluated_twice(evaluated: list[dict[str, str]]) -> None:
     result = replace(SEARCH, trials=40)(distilled())
     names = searched(evaluated)
     assert len(set(names)) == len(names) == len(result.metrics["search"]["points"]) == 9
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_hybrid_whose_output_is_not_finite_is_on_no_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    def evaluate(self: Evaluator, decisions: Mapping[str, str]) -> float:
+        labels = list(decisions.values())
+        bad = math.nan if labels[0] == "toy" else math.inf
+        return bad if "toy" in labels else 30 - 0.3 * labels.count("toy@attention")
+
+    monkeypatch.setattr(Evaluator, "__call__", evaluate)
+    monkeypatch.setattr(search_module, "plot_front", lambda *_: None)
+    ctx = Context(WorkDir(tmp_path) if kept else None)
+    net = distilled()
+    for _ in range(2):  # evaluated, and remembered
+        result = SEARCH(net, ctx)
+        points = result.metrics["search"]["points"]
+        assert all(math.isfinite(psnr) for _, psnr in points)
+        assert len(points) == 4
+        assert not [each for each in result.front if "toy" in each.decisions.values()]
+        assert "5 hybrids left out: their output is not finite" in result.log[-1].notes[1]
+    with pytest.raises(QualityError, match="finite"):
+        replace(SEARCH, replace={"blocks.0": "toy"})(net, ctx)
+
+
+def test_a_network_whose_output_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Evaluator, "__call__", lambda *_: math.nan)
+    with pytest.raises(PassError, match="the network's output is not finite"):
+        SEARCH(distilled())
 
 
 @pytest.mark.usefixtures("evaluated")

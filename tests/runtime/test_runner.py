@@ -63,6 +63,15 @@ def test_output_of_another_size() -> None:
         run(f"open(sink, 'wb').write(open(source, 'rb').read())\n{OK}", shape=(1, 1, 2, 4))
 
 
+def test_a_runner_that_may_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(command: list[str], **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(runner.subprocess, "run", refuse)
+    with pytest.raises(DeviceError, match="cannot be started: Permission denied"):
+        run(OK)
+
+
 def test_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(command: list[str], timeout: float, **_: object) -> None:
         raise subprocess.TimeoutExpired(command, timeout)
