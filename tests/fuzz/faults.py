@@ -1,12 +1,12 @@
 """Faults of machine and disk: the same command, run again, gives the same bundle to the last bit.
 
-    python -m tests.fuzz.faults [--kills 30] [--folder DIR]
+    python -m tests.fuzz.faults [GROUP...] [--kills 30] [--seed 0] [--folder DIR]
 
-1. Every kind of damage to every file of a work folder, with the passes of a toy network.
-2. `distillc convert` killed at random moments, again and again until it ends by itself.
-3. No space in the work folder, in the folder of `--out` and in `TMPDIR`; then there is space again.
-4. Two at once in one work folder.
-5. Damage to files that only the whole command has: programs and libraries of the cache.
+- damage: every kind of damage to every file of a work folder, with the passes of a toy network.
+- cache: every kind of damage to the programs and libraries of the cache.
+- kill: `distillc convert` killed at random moments, again and again until it may end.
+- full: no space in the work folder, in the folder of `--out` and in `TMPDIR`; then there is space.
+- once: three at once in one work folder.
 
 One line a case on standard output; ends with 1 where a case failed.
 """
@@ -229,26 +229,23 @@ class Report:
         print(f"{group} {case}: {wrong or 'right'}", flush=True)
 
 
-def kill_at_random(command: Command, folder: Path, wanted: str, count: int, report: Report) -> None:
-    """Kill conversions at random moments, each three times before it may end."""
-    source, seconds = random.Random(0), 0.0
-    start = time.monotonic()
-    found = command.finish(folder / "whole")
-    seconds = time.monotonic() - start
-    report.add("kill", "none", found != wanted and found)
-    for first in range(0, count, 3):
+def kill_at_random(
+    command: Command, folder: Path, wanted: str, moments: Sequence[float], report: Report
+) -> None:
+    """Kill conversions after so many seconds, each three times before it may end."""
+    for first in range(0, len(moments), 3):
         place = folder / f"kill{first}"
-        moments = []
-        for _ in range(min(3, count - first)):
+        bundle = place / "small.distillc"
+        cases = []
+        for moment in moments[first : first + 3]:
             child = command.start(place)
-            time.sleep(moment := source.uniform(0, seconds))
+            time.sleep(moment)
             os.kill(child, signal.SIGKILL)
-            moments.append(f"{moment:.1f} s{'' if wait(child) < 0 else ' (had ended)'}")
-            if (place / "small.distillc").exists():
+            cases.append(f"{moment:.1f} s{'' if wait(child) < 0 else ' (had ended)'}")
+            if bundle.exists():
                 break
-        done = (place / "small.distillc").exists()
-        found = bundle_digest(place / "small.distillc") if done else command.finish(place)
-        report.add("kill", f"at {', '.join(moments)}", found != wanted and found)
+        found = bundle_digest(bundle) if bundle.exists() else command.finish(place)
+        report.add("kill", f"at {', '.join(cases)}", found != wanted and found)
 
 
 @contextlib.contextmanager
@@ -276,7 +273,7 @@ def fill_disks(command: Command, folder: Path, wanted: str, report: Report) -> N
             subprocess.run(again, check=True)
             code = wait(command.start(place, out=out)) if full else code
             found = said(place, code) if code else bundle_digest(out)
-        report.add("full disk", f"{name} {size}", found != wanted and found)
+        report.add("full", f"{name} {size}", found != wanted and found)
 
 
 def run_at_once(command: Command, folder: Path, wanted: str, report: Report) -> None:
@@ -292,7 +289,7 @@ def run_at_once(command: Command, folder: Path, wanted: str, report: Report) -> 
     for name, child in children.items():
         code = wait(child)
         found = said(place, code) if code else bundle_digest(place / f"{name}.distillc")
-        report.add("at once", name, found != rights[name] and found)
+        report.add("once", name, found != rights[name] and found)
 
 
 def use_cache(bundle: Path) -> None:
@@ -327,34 +324,57 @@ def damage_cache(folder: Path, bundle: Path, report: Report) -> None:
             report.add("cache", f"{path.name} {kind}", wrong)
 
 
+GROUPS = ("cache", "once", "full", "kill", "damage")
+
+
 def main_campaign(arguments: Sequence[str] | None = None) -> int:
-    """Run everything; return the exit status."""
+    """Run what is asked for; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; all")
     parser.add_argument("--kills", type=int, default=30, help="kills at random moments")
+    parser.add_argument("--seed", type=int, default=0, help="decides the moments")
     parser.add_argument("--folder", type=Path, help="where everything is; a temporary one")
     chosen = parser.parse_args(arguments)
+    groups = chosen.groups or GROUPS
+    if unknown := sorted(set(groups) - set(GROUPS)):
+        parser.error(f"unknown: {', '.join(unknown)}")
     torch.set_num_threads(1)
     report = Report()
     with tempfile.TemporaryDirectory(prefix="distillc-faults-") as temporary:
         folder = chosen.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        command = Command(folder)
-        wanted = command.finish(folder / "first")
-        print(f"bundle {wanted}", flush=True)
-        damage_cache(folder, folder / "first" / "small.distillc", report)
-        run_at_once(command, folder, wanted, report)
-        if os.getuid():
-            print("full disk: skipped, mounting small disks needs root")
-        else:
-            fill_disks(command, folder, wanted, report)
-        kill_at_random(command, folder, wanted, chosen.kills, report)
-        right, _ = run_passes(folder / "finished")
-        for number, (pattern, kind) in enumerate(CASES):
-            wrong = try_damage(folder / "finished", right, pattern, kind, folder / f"work{number}")
-            report.add("damage", f"{pattern} {kind}", wrong)
+        if set(groups) != {"damage"}:
+            run_command(folder, groups, chosen.kills, random.Random(chosen.seed), report)
+        if "damage" in groups:
+            right, _ = run_passes(folder / "finished")
+            for number, (pattern, kind) in enumerate(CASES):
+                work = folder / f"work{number}"
+                wrong = try_damage(folder / "finished", right, pattern, kind, work)
+                report.add("damage", f"{pattern} {kind}", wrong)
     for group, (good, bad) in report.counts.items():
         print(f"{group}: {good} right, {bad} wrong")
     return int(any(bad for _, bad in report.counts.values()))
+
+
+def run_command(
+    folder: Path, groups: Sequence[str], kills: int, source: random.Random, report: Report
+) -> None:
+    """Run the groups that need `distillc convert`."""
+    command, start = Command(folder), time.monotonic()
+    wanted = command.finish(folder / "first")
+    seconds = time.monotonic() - start
+    print(f"bundle {wanted} in {seconds:.0f} s", flush=True)
+    if "cache" in groups:
+        damage_cache(folder, folder / "first" / "small.distillc", report)
+    if "once" in groups:
+        run_at_once(command, folder, wanted, report)
+    if "full" in groups and os.getuid():
+        print("full: skipped, mounting small disks needs root")
+    elif "full" in groups:
+        fill_disks(command, folder, wanted, report)
+    if "kill" in groups:
+        moments = [source.uniform(0, seconds) for _ in range(kills)]
+        kill_at_random(command, folder, wanted, moments, report)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distillc import stages
-from distillc.errors import PreconditionError, QualityError, StorageError, UsageError
+from distillc.errors import PassError, PreconditionError, QualityError, StorageError, UsageError
 from distillc.network import KEEP, Cost, Network
 from distillc.passes import search_replacements as search_module
 from distillc.passes.search_replacements import AIMED, SearchReplacements
