@@ -86,6 +86,8 @@ def compare(
                 hint="convert with --target host to time it here",
             )
     shapes = {bundle.facts.input_shape for bundle in bundles}
+    if not shapes:
+        raise UsageError("there are no bundles to time")
     if len(shapes) > 1:
         raise UsageError(f"bundles of different input shapes cannot be compared: {sorted(shapes)}")
     return time_libraries(

@@ -26,7 +26,7 @@ def test_a_killed_conversion_goes_on_to_a_verified_bundle(converted: Converted) 
     assert bundle.manifest["metrics"]["verification"]["max_error"] <= 1e-4
     journal = next(converted.bundle.parent.glob("work/search-*/hybrids.jsonl"))
     assert len(journal.read_text().splitlines()) > converted.journal_before
-    assert not list(converted.bundle.parent.glob("*.partial"))
+    assert not list(converted.bundle.parent.glob(".distillc-new-*"))
 
 
 def test_the_bundle_holds_what_the_readme_says(converted: Converted) -> None:

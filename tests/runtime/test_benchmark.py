@@ -45,6 +45,11 @@ def test_what_a_device_cannot_run(verified: Bundle) -> None:
         phone.benchmark(device="phone")
 
 
+def test_no_bundles_are_no_comparison() -> None:
+    with pytest.raises(UsageError, match="no bundles to time"):
+        compare([])
+
+
 def test_different_shapes(verified: Bundle) -> None:
     shape = [1, 3, 32, 32]
     entries = {"size": [32, 32], "input_shape": shape, "output_shape": shape}
