@@ -6,6 +6,8 @@ and is part of the public interface: codes are never reused.
 
 from __future__ import annotations
 
+import errno
+
 from distillc.printable import printable
 
 
@@ -110,3 +112,22 @@ class StorageError(DistillcError):
     """A result cannot be written: disk full, no permission, path taken."""
 
     exit_code = 11
+
+
+class OutOfMemoryError(DistillcError):
+    """The system gives no more memory."""
+
+    exit_code = 12
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether memory was missing, as Python, the system, torch or the loader say it."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    said = str(error).lower()
+    return any(words in said for words in _NO_MEMORY)
+
+
+_NO_MEMORY = ("failed to map segment", "allocate memory", "bad_alloc", "out of memory")

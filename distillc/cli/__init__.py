@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import traceback
+from typing import NoReturn
 
 import click
 from rich.text import Text
@@ -18,17 +19,19 @@ from distillc.cli.explain_failure import explain_failure
 from distillc.cli.inspect import inspect
 from distillc.cli.passes import passes
 from distillc.cli.run import run
+from distillc.cli.streams import standard_streams
 from distillc.cli.targets import targets
 from distillc.cli.terminal import Terminal
 from distillc.cli.tune import tune
 from distillc.cli.verify import verify
-from distillc.errors import DistillcError
+from distillc.errors import DistillcError, OutOfMemoryError, is_memory_error, reason
 from distillc.printable import escaped
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 checkpoint, 4 tracing,
 5 a pass failed, 6 lowering, 7 device, 8 verification, 9 no hybrid is good enough,
-10 data, 11 storage (disk full, path taken), 130 interrupted."""
+10 data, 11 storage (disk full, path taken), 12 too little memory, 130 interrupted,
+141 nobody reads the output any more."""
 
 
 @click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,7 +65,11 @@ for command in (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error becomes a message and an exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
+    with standard_streams():
+        _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(words: list[str]) -> NoReturn:
     try:
         cli(words, standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -81,6 +88,13 @@ def main(arguments: list[str] | None = None) -> None:
         _show(error, as_json="--json" in words, debug="--debug" in words)
         sys.exit(error.exit_code)
     except Exception as error:
+        if is_memory_error(error):
+            short = OutOfMemoryError(
+                f"there is too little memory: {reason(error)}",
+                hint="close other programs, raise the limit (`ulimit -v`), or try a smaller --size",
+            )
+            _show(short, as_json="--json" in words, debug="--debug" in words)
+            sys.exit(short.exit_code)
         if "--debug" in words:
             _print_traceback()
         hint = "run again as `distillc --debug ...` and report the traceback"
