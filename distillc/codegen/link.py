@@ -84,7 +84,7 @@ def link(
             folder = Path(name)
             script = folder / "exports.map"
             script.write_text(f"{{ global: {exports}; local: *; }};\n")
-            names = [f"-Wl,--version-script={script}", f"-Wl,-soname,{path.name}"]
+            names = [*_to_linker(f"--version-script={script}"), *_to_linker("-soname", path.name)]
             shared = ["-shared", "-fPIC", *names]
             if form is Form.PROGRAM:
                 zig("-target", target.static, "-static", "-o", temporary, *sources)
@@ -100,6 +100,11 @@ def link(
     write_whole(path, write)
 
 
+def _to_linker(*words: str) -> list[str]:
+    """Return the compiler's words for words of the linker; `-Wl,` would cut them at commas."""
+    return [part for word in words for part in ("-Xlinker", word)]
+
+
 def _android_parts(
     zig: Callable[..., None], target: Target, sources: Sequence[Path], folder: Path
 ) -> list[Path]:
@@ -112,7 +117,7 @@ def _android_parts(
     for library, names in BIONIC.items():
         stub = folder / f"{library}.c"
         stub.write_text("\n".join(f"void {name}(void) {{}}" for name in names))
-        plain = ["-shared", "-nostdlib", "-fno-builtin", "-w", f"-Wl,-soname,{library}"]
+        plain = ["-shared", "-nostdlib", "-fno-builtin", "-w", *_to_linker("-soname", library)]
         parts.append(folder / library)
         zig("-target", target.static, *plain, stub, "-o", parts[-1])
     for number, source in enumerate(sources):

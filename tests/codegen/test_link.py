@@ -116,6 +116,20 @@ def test_program_needs_nothing(tmp_path: Path, name: str) -> None:
     assert done.stdout == "42\n"
 
 
+@pytest.mark.parametrize("name", ["a,b", "a b", 'it\'s "q"', "zwölf", "a\nb", "@a", "a=b"])
+def test_any_folder_of_temporary_files_will_do(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    library = folder / "model.so"
+    link(library, get_target("host"), [compile_object(tmp_path)], KERNELS, "answer")
+    assert ctypes.CDLL(str(library)).answer() == 42
+    assert [each.name for each in folder.iterdir()] == ["model.so"]
+
+
 def test_failure_names_target_and_reason(tmp_path: Path) -> None:
     missing = tmp_path / "missing.o"
     with pytest.raises(LoweringError, match=r"linking for host failed: .*missing\.o"):
