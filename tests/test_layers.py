@@ -12,6 +12,7 @@ LAYERS = (
     "printable",
     "errors",
     "checks",
+    "children",
     "sandbox_worker",
     "sandbox",
     "workdir",

@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from distillc.children import with_us
 from distillc.errors import LoweringError, UsageError
 from distillc.runtime.instruction_count import Instruction
 from distillc.targets.base import Target
@@ -208,7 +209,7 @@ def tool(name: str) -> str:
 
 
 def _run(words: list[str], text: str) -> str:
-    done = subprocess.run(words, input=text, capture_output=True, text=True)
+    done = subprocess.run(with_us(words), input=text, capture_output=True, text=True)
     if done.returncode or not done.stdout:
         raise LoweringError(
             f"{words[0]} failed: {done.stderr.strip()[-300:]}",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from distillc.children import with_us
 from distillc.errors import DeviceError
 from distillc.runtime.devices.base import Timing
 from distillc.runtime.native import FLAGS, FOLDER, RUNNER
@@ -58,7 +59,7 @@ def start_runner(
     """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, env=dict(environment), timeout=timeout_s
+            with_us(command, environment), capture_output=True, text=True, timeout=timeout_s
         )
     except OSError as error:
         raise DeviceError(

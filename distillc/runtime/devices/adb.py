@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from distillc.errors import DeviceError
+from distillc.runtime.devices.asking import SHORT_S, Answer, ask
 from distillc.runtime.devices.base import TIMEOUT_S, Finding
-from distillc.runtime.devices.remote import SHORT_S, Answer, RemoteDevice, ask
+from distillc.runtime.devices.remote import RemoteDevice
 
 STATES = {
     "unauthorized": "the phone does not trust this machine: unlock it and allow USB debugging",
@@ -32,12 +33,17 @@ class Adb(RemoteDevice):
         self.name = f"adb:{serial}" if serial else "adb"
         self._serial = serial
 
-    def shell(self, command: str, timeout_s: float = SHORT_S) -> Answer:
+    def words(self, command: str) -> list[str]:
+        """See `RemoteDevice.words`."""
+        return self._adb("shell", command)
+
+    def shell(self, command: str, timeout_s: float = SHORT_S, given: bytes | None = b"") -> Answer:
         """See `RemoteDevice.shell`.
 
         Old phones lose the exit code and mix both outputs: the code is printed, errors come last.
         """
-        answer = self._adb(["shell", f"( {command} ); code=$?; echo; echo code $code"], timeout_s)
+        coded = f"( {command} ); code=$?; echo; echo code $code"
+        answer = ask(self.words(coded), timeout_s, self.name, given)
         text, found = answer.output.decode(errors="replace"), answer.code
         if match := re.search(r"\r?\n?code (\d+)\s*$", text):
             text, found = text[: match.start()], int(match[1])
@@ -47,11 +53,11 @@ class Adb(RemoteDevice):
 
     def push(self, local: Path, remote: str) -> Answer:
         """See `RemoteDevice.push`."""
-        return self._adb(["push", str(local), remote], TIMEOUT_S)
+        return ask(self._adb("push", str(local), remote), TIMEOUT_S, self.name)
 
     def pull(self, remote: str, local: Path) -> Answer:
         """See `RemoteDevice.pull`."""
-        return self._adb(["pull", remote, str(local)], TIMEOUT_S)
+        return ask(self._adb("pull", remote, str(local)), TIMEOUT_S, self.name)
 
     def reach(self) -> Iterator[Finding]:
         """See `RemoteDevice.reach`."""
@@ -92,6 +98,5 @@ class Adb(RemoteDevice):
         rows = (line.split(maxsplit=1) for line in lines.splitlines() if line.strip())
         return {row[0]: row[1].strip() if len(row) > 1 else "" for row in rows}
 
-    def _adb(self, words: list[str], timeout_s: float) -> Answer:
-        chosen = ["-s", self._serial] if self._serial else []
-        return ask(["adb", *chosen, *words], timeout_s, self.name)
+    def _adb(self, *words: str) -> list[str]:
+        return ["adb", *(["-s", self._serial] if self._serial else []), *words]

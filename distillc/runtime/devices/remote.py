@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
-import subprocess
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,11 +17,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distillc.errors import DeviceError
+from distillc.runtime.devices.asking import SHORT_S, Answer, kept_open, leashed
 from distillc.runtime.devices.base import KERNELS_S, TIMEOUT_S, Device, Finding, Timing
 from distillc.workdir import file_digest, storage_errors
 
-SHORT_S = 60.0
-"""Seconds for what moves no large file and computes nothing."""
 KEPT_DAYS = 7
 """Programs that were not used for longer make room for others."""
 ROUNDS = 3
@@ -31,51 +30,27 @@ MACHINES = {62: "x86_64", 183: "aarch64"}
 """`e_machine` of an ELF header -> what `uname -m` says."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command said: exit code, standard output, the last line of standard error."""
-
-    code: int
-    output: bytes
-    complaint: str
-
-
-def ask(command: Sequence[str], timeout_s: float, what: str, given: bytes | None = None) -> Answer:
-    """Run a command here that talks to a device.
-
-    Args:
-        command: The words.
-        timeout_s: Seconds.
-        what: What it does, for messages.
-        given: Its standard input.
-
-    Raises:
-        DeviceError: It takes too long.
-    """
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, input=given)
-    except subprocess.TimeoutExpired as error:
-        raise DeviceError(
-            f"{what}: no answer within {timeout_s:.0f} s",
-            hint="see that the device is awake and connected: `distillc doctor` looks at it",
-        ) from error
-    lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return Answer(done.returncode, done.stdout, lines[-1] if lines else "")
-
-
 class RemoteDevice(Device):
     """A machine that runs the programs of bundles, which need nothing there.
 
-    Files go to one folder, named by their content, so that none is sent twice, and stay for some
-    days after they were used.
+    Files go to one folder that is this user's alone, named by their content, so that none is sent
+    twice, and stay for some days after they were used. What is started there, and what it leaves,
+    ends with this process: see `leashed`.
+
+    Attributes:
+        folder: The folder's name but for the number of the user.
     """
 
     programs: ClassVar[bool] = True
     folder: ClassVar[str]
 
     @abstractmethod
-    def shell(self, command: str, timeout_s: float = SHORT_S) -> Answer:
-        """Run a command there.
+    def words(self, command: str) -> list[str]:
+        """Return the words that run a command there."""
+
+    @abstractmethod
+    def shell(self, command: str, timeout_s: float = SHORT_S, given: bytes | None = b"") -> Answer:
+        """Run a command there; see `ask` for `given`.
 
         Raises:
             DeviceError: The device cannot be reached.
@@ -132,11 +107,11 @@ class RemoteDevice(Device):
     def run_kernels(self, path: Path, words: Sequence[str], threads: int) -> dict[str, Any]:
         """See `Device.run_kernels`; the program is for once and does not stay there."""
         self.ready()
-        (program,) = self._install([path])
-        try:
+        self._check_machine([path])
+        with self._scratch() as scratch:
+            program = f"{scratch}/kernels"
+            self._put(path, program)
             return self._start(program, [threads, *words], KERNELS_S)
-        finally:
-            self.shell(f"rm -f {shlex.quote(program)}")
 
     def ready(self) -> None:
         """See `Device.ready`."""
@@ -158,12 +133,15 @@ class RemoteDevice(Device):
         yield Finding("kernel", True, self._words("uname -r"))
         cores = self._words("nproc")
         yield Finding("cores", cores.isdigit(), cores)
-        made = self.shell(f"mkdir -p {self.folder} && df -Pk {self.folder} | tail -n 1")
-        free = made.output.decode(errors="replace").split()
-        room = int(free[3]) // 1024 if made.code == 0 and len(free) > 3 else 0
-        seen = made.complaint if made.code else f"{self.folder}, {room} MiB free"
-        yield Finding("folder", room >= 64, seen)
-        script = f"{self.folder}/doctor"
+        try:
+            folder = self._private
+        except DeviceError as error:
+            yield Finding("folder", False, str(error))
+            return
+        free = self._words(f"df -Pk {folder} | tail -n 1").split()
+        room = int(free[3]) // 1024 if len(free) > 3 and free[3].isdecimal() else 0
+        yield Finding("folder", room >= 64, f"{folder}, {room} MiB free")
+        script = f"{folder}/doctor"
         test = f"printf '#!/bin/sh\\nexit 0\\n' > {script} && chmod 755 {script} && {script}"
         done = self.shell(f"{test}; code=$?; rm -f {script}; exit $code")
         seen = "programs start there" if not done.code else done.complaint or "they do not start"
@@ -173,8 +151,28 @@ class RemoteDevice(Device):
         answer = self.shell(command)
         return answer.output.decode(errors="replace").strip() or answer.complaint
 
-    def _install(self, programs: Sequence[Path]) -> list[str]:
-        """Send programs unless they are there; return their names there."""
+    @cached_property
+    def _private(self) -> str:
+        """The folder there, made and found to be ours alone: what lies in it is run."""
+        name = f"{self.folder}-$(id -u)"
+        script = f'd={name}; [ -e "$d" ] || [ -L "$d" ] || mkdir -m 700 "$d"; ls -ldn "$d"; id -u'
+        answer = self.shell(f'{script}; echo "$d"')
+        lines = [line.split() for line in answer.output.decode(errors="replace").splitlines()]
+        if len(lines) < 3 or len(lines[-3]) < 3:
+            raise DeviceError(
+                f"{self.name}: no folder for programs: {answer.complaint or 'unknown answer'}",
+                where=f"{self.folder}-*",
+                hint="see what `mkdir` says there",
+            )
+        (mode, _, owner, *_), (user,), (folder,) = lines[-3:]
+        if mode.rstrip(".") != "drwx------" or owner != user:
+            raise DeviceError(
+                f"{self.name}: others could put programs into {folder} ({mode}, of user {owner})",
+                hint="find out who made it, and remove it there",
+            )
+        return folder
+
+    def _check_machine(self, programs: Sequence[Path]) -> None:
         there = self._words("uname -m")
         for program in programs:
             with program.open("rb") as file:
@@ -186,26 +184,45 @@ class RemoteDevice(Device):
                     where=str(program),
                     hint="convert for another --target",
                 )
-        return [self._send_program(program) for program in programs]
 
-    def _send_program(self, program: Path) -> str:
-        place = f"{self.folder}/{program.name}-{file_digest(program)[:16]}"
-        if self.shell(f"test -x {shlex.quote(place)} && touch {shlex.quote(place)}").code:
-            self._checked(self.shell(f"mkdir -p {self.folder}"), self.folder)
-            self.shell(f"find {self.folder} -type f -mtime +{KEPT_DAYS} -exec rm -f {{}} +")
-            self._send(program, f"{place}.part")
-            moved = f"chmod 755 {shlex.quote(place)}.part && mv {shlex.quote(place)}.part "
-            self._checked(self.shell(moved + shlex.quote(place)), place)
-        return place
+    def _install(self, programs: Sequence[Path]) -> list[str]:
+        """Send programs unless they are there; return their names there."""
+        self._check_machine(programs)
+        places = []
+        for program in programs:
+            digest = file_digest(program)
+            place = f"{self._private}/{program.name}-{digest[:16]}"
+            if not self._holds(place, digest):
+                old = f"{self._private} -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS}"
+                self.shell(f"find {old} -exec rm -rf {{}} +")
+                self._put(program, place)
+            places.append(place)
+        return places
+
+    def _holds(self, place: str, digest: str) -> bool:
+        """Whether a program is there whole; if so, it counts as used."""
+        quoted = shlex.quote(place)
+        answer = self.shell(f"test -x {quoted} && sha256sum < {quoted} && touch {quoted}")
+        return not answer.code and answer.output.split()[:1] == [digest.encode()]
+
+    def _put(self, program: Path, place: str) -> None:
+        """Send a program, and see that it arrived."""
+        part = f"{place}.{secrets.token_hex(4)}"
+        self._send(program, part)
+        moved = f"chmod 700 {shlex.quote(part)} && mv {shlex.quote(part)} {shlex.quote(place)}"
+        self._checked(self.shell(moved), place)
+        if not self._holds(place, file_digest(program)):
+            hint = "`sha256sum` must be there: see what it says"
+            raise DeviceError(
+                f"{self.name}: the program is not what was sent", where=place, hint=hint
+            )
 
     @contextmanager
     def _scratch(self) -> Iterator[str]:
-        made = self._checked(self.shell(f"mktemp -d {self.folder}/run-XXXXXX"), self.folder)
-        place = made.output.decode().strip()
-        try:
-            yield place
-        finally:
-            self.shell(f"rm -rf {shlex.quote(place)}")
+        """Give a folder there that is gone afterwards, also when this process is killed."""
+        made = f'd=$(mktemp -d {self._private}/run-XXXXXX) && echo "$d" && read -r x'
+        with kept_open(self.words(f"trap '' HUP; {made}; rm -rf \"$d\"")) as answer:
+            yield self._checked(answer, self._private).output.decode()
 
     def _restore(
         self, program: str, image: np.ndarray[Any, Any], scratch: str, threads: int, overlap: int
@@ -226,9 +243,9 @@ class RemoteDevice(Device):
     def _start(
         self, program: str, words: Sequence[object], timeout_s: float = TIMEOUT_S
     ) -> dict[str, Any]:
-        """Run a program; return what it prints."""
+        """Run a program, which ends when its standard input does; return what it prints."""
         command = shlex.join([program, *map(str, words)])
-        answer = self._checked(self.shell(command, timeout_s), program)
+        answer = self._checked(self.shell(leashed(command), timeout_s, None), program)
         try:
             found: dict[str, Any] = json.loads(answer.output.decode().splitlines()[-1])
         except (ValueError, IndexError) as error:
@@ -244,7 +261,7 @@ class RemoteDevice(Device):
         said = answer.complaint
         what, hint = said or f"exit code {answer.code}", "`distillc doctor` says more"
         if "No space left" in said:
-            what, hint = "there is no space left", f"clear {self.folder} there"
+            what, hint = "there is no space left", f"clear {self._private} there"
         elif "Exec format error" in said or "not executable" in said:
             what, hint = "the program is for another machine", "convert for another --target"
         elif answer.code == 137 or said == "Killed":

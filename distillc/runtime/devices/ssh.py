@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from distillc.errors import DeviceError, UsageError
+from distillc.runtime.devices.asking import SHORT_S, Answer, ask
 from distillc.runtime.devices.base import TIMEOUT_S, Finding
-from distillc.runtime.devices.remote import SHORT_S, Answer, RemoteDevice, ask
+from distillc.runtime.devices.remote import RemoteDevice
 
 UNREACHED = 255
 """OpenSSH's own exit code; others are the command's."""
@@ -49,35 +50,13 @@ class Ssh(RemoteDevice):
         if port:
             self._options += ["-p", port]
 
-    def shell(self, command: str, timeout_s: float = SHORT_S) -> Answer:
+    def words(self, command: str) -> list[str]:
+        """See `RemoteDevice.words`."""
+        return ["ssh", *self._options, self._host, command]
+
+    def shell(self, command: str, timeout_s: float = SHORT_S, given: bytes | None = b"") -> Answer:
         """See `RemoteDevice.shell`."""
-        return self._ssh(command, timeout_s)
-
-    def push(self, local: Path, remote: str) -> Answer:
-        """See `RemoteDevice.push`."""
-        return self._ssh(f"cat > {shlex.quote(remote)}", TIMEOUT_S, local.read_bytes())
-
-    def pull(self, remote: str, local: Path) -> Answer:
-        """See `RemoteDevice.pull`."""
-        answer = self._ssh(f"cat {shlex.quote(remote)}", TIMEOUT_S)
-        local.write_bytes(answer.output)
-        return answer
-
-    def reach(self) -> Iterator[Finding]:
-        """See `RemoteDevice.reach`."""
-        client = shutil.which("ssh")
-        yield Finding("client", bool(client), client or "ssh (Debian: openssh-client) is missing")
-        try:
-            answer = self._ssh("echo here", SHORT_S)
-        except DeviceError as error:
-            yield Finding("connection", False, str(error))
-            return
-        here = answer.output.split()[-1:] == [b"here"]
-        yield Finding("connection", here, self._host if here else "its shell runs no commands")
-
-    def _ssh(self, command: str, timeout_s: float, given: bytes = b"") -> Answer:
-        words = ["ssh", *self._options, self._host, command]
-        answer = ask(words, timeout_s, self.name, given)
+        answer = ask(self.words(command), timeout_s, self.name, given)
         if answer.code == UNREACHED:
             hints = [hint for text, hint in HINTS.items() if text in answer.complaint]
             raise DeviceError(
@@ -85,3 +64,27 @@ class Ssh(RemoteDevice):
                 hint=hints[0] if hints else f"try `ssh {self._host}` by hand",
             )
         return answer
+
+    def push(self, local: Path, remote: str) -> Answer:
+        """See `RemoteDevice.push`."""
+        return self.shell(f"cat > {shlex.quote(remote)}", TIMEOUT_S, local.read_bytes())
+
+    def pull(self, remote: str, local: Path) -> Answer:
+        """See `RemoteDevice.pull`."""
+        answer = self.shell(f"cat {shlex.quote(remote)}", TIMEOUT_S)
+        local.write_bytes(answer.output)
+        return answer
+
+    def reach(self) -> Iterator[Finding]:
+        """See `RemoteDevice.reach`."""
+        client = shutil.which("ssh")
+        yield Finding("client", bool(client), client or "ssh (Debian: openssh-client) is missing")
+        if not client:
+            return
+        try:
+            answer = self.shell("echo here", SHORT_S)
+        except DeviceError as error:
+            yield Finding("connection", False, str(error))
+            return
+        here = answer.output.split()[-1:] == [b"here"]
+        yield Finding("connection", here, self._host if here else "its shell runs no commands")

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 VERSION = 41
@@ -72,14 +73,41 @@ class _Client(socketserver.BaseRequestHandler):
         elif text.startswith("shell"):
             send(b"OKAY")
             words = self.server.command(text.partition(":")[2])
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            send(subprocess.run(words, env=self.server.environment, **pipes).stdout)
+            self._shell(words)
         elif text == "sync:":
             send(b"OKAY")
             self._sync()
         else:
             send(b"FAIL" + _framed(f"unknown: {text}"))
         return False
+
+    def _shell(self, words: list[str]) -> None:
+        """Run a command; what comes from the client is its input until the client is gone."""
+        environment, pipe = self.server.environment, subprocess.PIPE
+        process = subprocess.Popen(
+            words, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT
+        )
+        given, shown = process.stdin, process.stdout
+        assert given is not None
+        assert shown is not None
+
+        def feed() -> None:
+            with suppress(OSError):
+                while data := self.request.recv(65536):
+                    given.write(data)
+                    given.flush()
+            with suppress(OSError):
+                given.close()
+
+        feeder = threading.Thread(target=feed, daemon=True)
+        feeder.start()
+        with suppress(OSError):  # the client is gone
+            while data := os.read(shown.fileno(), 65536):
+                self.request.sendall(data)
+        process.wait()
+        with suppress(OSError):
+            self.request.shutdown(socket.SHUT_RDWR)
+        feeder.join()
 
     def _sync(self) -> None:
         while head := self._take(8):

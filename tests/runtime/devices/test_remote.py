@@ -30,6 +30,11 @@ StartSshd = Callable[..., Ssh]
 StartAdb = Callable[[dict[str, str], "Path | str"], None]
 
 
+def there(folder: Path) -> Path:
+    """The folder of programs on a device of the tests."""
+    return folder / f"there-{os.getuid()}"
+
+
 def found(device: Ssh | Adb) -> list[tuple[str, bool]]:
     return [(each.what, each.well) for each in device.doctor()]
 
@@ -54,10 +59,10 @@ def test_ssh_to_an_arm_machine(arm: Bundle, start_sshd: StartSshd, arm_shell: Pa
 def test_programs_are_sent_once(verified: Bundle, start_sshd: StartSshd, tmp_path: Path) -> None:
     device = start_sshd().name
     verified.run(X, device)
-    (program,) = (tmp_path / "there").glob("*-bench-*")
+    (program,) = (there(tmp_path)).glob("*-bench-*")
     before = program.stat().st_ino
     verified.run(X, device)
-    assert [each.name for each in (tmp_path / "there").iterdir()] == [program.name]
+    assert [each.name for each in (there(tmp_path)).iterdir()] == [program.name]
     assert program.stat().st_ino == before
 
 
@@ -65,17 +70,17 @@ def test_programs_that_nobody_used_for_days_make_room(
     verified: Bundle, start_sshd: StartSshd, tmp_path: Path
 ) -> None:
     device = start_sshd().name
-    there = tmp_path / "there"
-    there.mkdir(exist_ok=True)
+    folder = there(tmp_path)
+    folder.mkdir(mode=0o700)
     for name, days in (("old", 9), ("young", 5)):
-        (there / name).touch()
+        (folder / name).touch()
         age = time.time() - days * 86400
-        os.utime(there / name, (age, age))
+        os.utime(folder / name, (age, age))
     verified.run(X, device)
-    names = {each.name.partition("-")[0] for each in there.iterdir()}
+    names = {each.name.partition("-")[0] for each in folder.iterdir()}
     assert "young" in names
     assert "old" not in names
-    (program,) = there.glob("*-bench-*")
+    (program,) = folder.glob("*-bench-*")
     os.utime(program, (0, 0))
     verified.run(X, device)
     assert program.stat().st_mtime > time.time() - 600
@@ -99,7 +104,7 @@ def test_blocks_are_priced_there(start_sshd: StartSshd, tmp_path: Path) -> None:
     assert all(block.latency_ms for block in net.blocks)
     assert all(each.latency_ms for found in net.candidates.values() for each in found)
     assert net.metrics["profile"]["device"] == device
-    assert list((tmp_path / "there").glob("*.so-*"))
+    assert list((there(tmp_path)).glob("*.so-*"))
 
 
 def test_kernels_are_tuned_there(start_sshd: StartSshd, tmp_path: Path) -> None:
@@ -111,7 +116,7 @@ def test_kernels_are_tuned_there(start_sshd: StartSshd, tmp_path: Path) -> None:
     assert (result.unit, len(result.records)) == ("ms", 1)
     assert 0 < result.records[0].cost <= result.records[0].default
     assert records.read_text().count("\n") == 1
-    assert list((tmp_path / "there").iterdir()) == []
+    assert list((there(tmp_path)).iterdir()) == []
 
 
 def test_the_emulator_has_no_clock() -> None:
