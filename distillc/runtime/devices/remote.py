@@ -155,8 +155,8 @@ class RemoteDevice(Device):
     def _private(self) -> str:
         """The folder there, made and found to be ours alone: what lies in it is run."""
         name = f"{self.folder}-$(id -u)"
-        script = f'd={name}; [ -e "$d" ] || [ -L "$d" ] || mkdir -m 700 "$d"; ls -ldn "$d"; id -u'
-        answer = self.shell(f'{script}; echo "$d"')
+        made = f'd={name}; {{ [ -e "$d" ] || [ -L "$d" ] || mkdir -m 700 "$d"; }}'
+        answer = self.shell(f'{made} && ls -ldn "$d" && id -u && echo "$d"')
         lines = [line.split() for line in answer.output.decode(errors="replace").splitlines()]
         if len(lines) < 3 or len(lines[-3]) < 3:
             raise DeviceError(
