@@ -20,7 +20,7 @@ _BASE = {_PHOTO.MINISWHITE: 1, _PHOTO.MINISBLACK: 1, _PHOTO.PALETTE: 1, _PHOTO.R
 _BY_PILLOW = {_PHOTO.SEPARATED: "CMYK", _PHOTO.YCBCR: "YCbCr"}
 _RAW = (_PHOTO.CFA, 34892)  # and LINEAR_RAW
 _CONVERT = "convert it to gray or RGB first"
-_ORIENTATION, _XRES, _YRES, _UNIT = 274, 282, 283, 296
+_ORIENTATION, _XRES, _YRES, _UNIT, _PROFILE = 274, 282, 283, 296, 34675
 _INCHES = {2: 1.0, 3: 2.54}
 
 
@@ -55,7 +55,7 @@ def read_tiff(path: Path) -> tuple[Picture, int]:
         made = Picture(
             colours,
             alpha,
-            icc=page.iccprofile,
+            icc=page.tags.valueof(_PROFILE),
             dpi=(dpi[0], dpi[1]) if min(dpi) > 0 else None,
             notes=tuple(notes),
         )
@@ -75,7 +75,7 @@ def write_tiff(path: Path, picture: Picture) -> None:
         extrasamples=["unassalpha"] if picture.alpha is not None else None,
         compression="zlib",
         predictor=True,
-        iccprofile=picture.icc,
+        extratags=[(_PROFILE, 7, len(picture.icc), picture.icc, True)] if picture.icc else [],
         resolution=picture.dpi,
         resolutionunit="inch" if picture.dpi else None,
         metadata=None,

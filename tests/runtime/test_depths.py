@@ -236,7 +236,10 @@ SAID_OF_TIFF = {
 @pytest.mark.parametrize("name", kinds())
 def test_what_tifffile_writes(name: str, ending: str, tmp_path: Path) -> None:
     array, options = kinds()[name]
-    tifffile.imwrite(tmp_path / "in.tif", array, **options)
+    try:
+        tifffile.imwrite(tmp_path / "in.tif", array, **options)
+    except NotImplementedError as error:
+        pytest.skip(f"this imagecodecs packs no {name}: {error}")
     if options.get("planarconfig") == "separate":
         array = np.moveaxis(array, 0, 2)
     wanted, levels = expected(name, array.reshape(H, W, -1), options)
