@@ -136,8 +136,7 @@ def test_everything_is_in_one_file(tmp_path: Path) -> None:
     for figure in ("2.00x", "-0.100 dB", "1 of 2", "31.500", "0.8800", "31,300", "955 nodes"):
         assert figure in text
     for words in (
-        "mean over 4 images that neither training nor the search nor healing saw; on the worst "
-        "-0.175 dB</span>",
+        "mean over 4 images that nothing saw; the worst -0.175 dB</span>",
         '95% interval of the mean</td><td class="n">0.050 to 0.150 dB</td>',
         'largest loss</td><td class="n">0.175 dB, cat.png</td>',
         "4 images of photos that neither training nor the search nor healing saw, up to four "
