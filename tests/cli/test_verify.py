@@ -12,14 +12,16 @@ import torch
 from PIL import Image
 
 from distillc.data.images import open_test_set
-from distillc.runtime.devices.local import missing_parts
-from tests.conftest import Converted
+from distillc.frontend.load import load
+from distillc.runtime.bundle import Bundle
+from tests.passes.toy import ToyNet
+from tests.runtime.conftest import bundle, toy_hybrid, verified
 
 Run = Callable[..., tuple[int, str, str]]
 
-pytestmark = pytest.mark.skipif(
-    bool(missing_parts()), reason=f"the emulator is not complete: {missing_parts()}"
-)
+__all__ = ["bundle", "verified"]
+
+ARCH = "tests.passes.toy:ToyNet"
 
 
 @pytest.fixture
@@ -27,29 +29,44 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     for index in range(2):
-        pixels = np.random.default_rng(index).integers(0, 256, (40, 80, 3), np.uint8)
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 40, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{index} [bold].png")
     return folder
 
 
-def test_quality_on_the_users_images(converted: Converted, photos: Path, run: Run) -> None:
-    words = ["verify", converted.bundle, "--images", 1, "--data", photos]
+@pytest.fixture
+def made(bundle: Bundle) -> Bundle:
+    """A bundle whose teacher lies beside it."""
+    teacher = bundle.path.parent / "toy.pth"
+    torch.save(toy_hybrid().module.state_dict(), teacher)
+    source = dict(load(teacher, arch=ARCH).source)
+    return bundle.annotate({"source": source})
+
+
+def mean_psnr(module: Callable[[torch.Tensor], torch.Tensor], photos: Path) -> float:
+    values = []
+    for each in open_test_set(photos, "denoise:sigma=15").unseen((16, 16)):
+        with torch.no_grad():
+            errors = [(module(x).clamp(0, 1) - clean).square() for x, clean in each.pairs]
+        values.append(-10 * np.log10(torch.cat(errors).double().mean().item()))
+    return float(np.mean(values))
+
+
+def test_quality_on_the_users_images(made: Bundle, photos: Path, run: Run) -> None:
+    words = ["verify", made.path, "--images", 1, "--data", photos, "--arch", ARCH]
     words += ["--task", "denoise:sigma=15"]
-    code, out, _ = run(*words, "--json")
-    assert code == 0
+    code, out, error = run(*words, "--json")
+    assert code == 0, error
     found = json.loads(out)["data"]
-    assert (found["images"], found["window"], found["notice"]) == (2, [32, 32], None)
-    assert found["ran"] == "torch"
-    hybrid = torch.export.load(converted.bundle / "hybrid.pt2").module()
-    errors = [
-        torch.cat([(hybrid(x).clamp(0, 1) - clean).square() for x, clean in each.pairs])
-        for each in open_test_set(photos, "denoise:sigma=15").unseen((32, 32))
-    ]
-    wanted = np.mean([-10 * np.log10(each.double().mean().item()) for each in errors])
-    assert found["hybrid"]["psnr"] == pytest.approx(wanted, abs=1e-4)
-    assert found["drop_db"] == pytest.approx(
-        found["teacher"]["psnr"] - found["hybrid"]["psnr"], abs=1e-9
-    )
+    assert (found["images"], found["window"], found["notice"]) == (2, [16, 16], None)
+    assert found["ran"] == "the compiled library"
+    teacher = ToyNet()
+    teacher.load_state_dict(toy_hybrid().module.state_dict())
+    assert found["teacher"]["psnr"] == pytest.approx(mean_psnr(teacher, photos), abs=1e-3)
+    wanted = mean_psnr(toy_hybrid().hybrid(), photos)
+    assert found["hybrid"]["psnr"] == pytest.approx(wanted, abs=1e-3)
+    assert found["drop_db"] == pytest.approx(found["teacher"]["psnr"] - found["hybrid"]["psnr"])
+    assert found["interval_db"][0] < found["drop_db"] < found["interval_db"][1]
     code, out, _ = run(*words)
     assert code == 0
     assert f"{found['worst_db']:.3f} dB, {found['worst_image']}" in out
@@ -57,31 +74,26 @@ def test_quality_on_the_users_images(converted: Converted, photos: Path, run: Ru
 
 
 def test_without_its_teacher_the_hybrid_is_measured_alone(
-    converted: Converted, photos: Path, run: Run, tmp_path: Path
+    made: Bundle, photos: Path, run: Run
 ) -> None:
-    away = tmp_path / "away" / "tiny.distillc"
-    away.parent.mkdir()
-    away.symlink_to(converted.bundle)
-    checkpoint = converted.bundle.parent / "tiny.pth"
-    hidden = checkpoint.rename(tmp_path / "hidden.pth")
-    words = ["verify", converted.bundle, "--images", 1, "--data", photos]
-    try:
-        code, out, _ = run(*words)
-        assert code == 0
-        assert "the hybrid is measured alone: tiny.pth is neither beside" in " ".join(out.split())
-        code, out, _ = run(*words, "--teacher", hidden, "--json")
-        assert json.loads(out)["data"]["drop_db"] is not None
-        code, _, error = run(*words, "--teacher", photos / "0 [bold].png")
-        assert code == 2
-        assert "not the checkpoint that the bundle was made from" in error
-    finally:
-        hidden.rename(checkpoint)
+    words = ["verify", made.path, "--images", 1, "--data", photos]
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "the hybrid is measured alone: " in out
+    assert "give --arch again" in " ".join(out.split())
+    code, out, _ = run(*words, "--json")
+    found = json.loads(out)["data"]
+    assert found["drop_db"] is None
+    assert "give --arch again" in found["notice"]
+    code, _, error = run(*words, "--teacher", photos / "0 [bold].png")
+    assert code == 2
+    assert "not the checkpoint that the bundle was made from" in error
 
 
-def test_options_that_would_do_nothing_or_harm(converted: Converted, run: Run) -> None:
-    code, _, error = run("verify", converted.bundle, "--teacher", "x.pth")
+def test_options_that_would_do_nothing_or_harm(bundle: Bundle, run: Run) -> None:
+    code, _, error = run("verify", bundle.path, "--teacher", "x.pth")
     assert code == 2
     assert "add --data" in error
-    code, _, error = run("verify", converted.bundle, "--task", "sr:scale=2")
+    code, _, error = run("verify", bundle.path, "--task", "sr:scale=2")
     assert code == 2
     assert "enlarges images 2 times, the network 1 times" in error
