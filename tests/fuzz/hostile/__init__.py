@@ -1,0 +1,1 @@
+"""Makers of hostile files: each takes a random generator and a folder, and returns a command."""
