@@ -28,7 +28,7 @@ MEMORY = 3 * 2**30
 def limits_of(path: Path) -> Limits:
     """Return what a trial may take: a graph takes 10 s a megabyte to load, and some to run."""
     size = path.stat().st_size
-    return Limits(12 + min(size, 2e7) / 1e5 + size / 2e7, MEMORY + 4 * size)
+    return Limits(8 + min(size, 2e7) / 1e5 + size / 2e7, MEMORY + 4 * size)
 
 
 def try_program(path: str, modules: list[str], out: str) -> dict[str, Any]:

@@ -93,6 +93,8 @@ def campaign(
             (kept / "case.json").write_text(record(trial, words))
             print(f"{kept}: {trial.wrong}", flush=True)
         shutil.rmtree(folder)
+        if (index - first) % 50 == 49:
+            print(f"{index - first + 1} tried", file=sys.stderr, flush=True)
     return tallies
 
 

@@ -56,7 +56,7 @@ def judged(trial: Trial) -> Trial:
     wrong = None
     if trial.code not in DOCUMENTED:
         wrong = f"exit code {trial.code}"
-    elif found := re.search(r"Traceback|unexpected [A-Z]\w+|core dumped", trial.said):
+    elif found := re.search(r"Traceback|unexpected \w+(Error|Exception)|core dumped", trial.said):
         wrong = found[0]
     elif trial.said != escaped(trial.said):
         wrong = "control characters in the output"
@@ -121,7 +121,7 @@ def _command(
             os.dup2(stream, each)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        worker.owner = os.getpid()  # one command at a time uses it
+        worker.usable = lambda: True  # type: ignore[method-assign] - one command at a time uses it
         ask = worker.ask
 
         def measured(request: dict[str, Any], files: list[int]) -> dict[str, Any]:

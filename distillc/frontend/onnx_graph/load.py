@@ -30,7 +30,7 @@ def limits_of(path: Path) -> Limits:
     size = path.stat().st_size + sum(
         each.stat().st_size for each in path.parent.glob(f"{path.name}*") if each != path
     )
-    return Limits(15 + size / 2e5, 3 * 2**30 + 6 * size)
+    return Limits(8 + size / 2e5, 3 * 2**30 + 6 * size)
 
 
 def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tests.fuzz.hostile.checkpoints import NET, saved, state
-from tests.fuzz.hostile.damage import NAMES, altered, damaged
+from tests.fuzz.hostile.damage import NAMES, altered, damaged, dumped
 from tests.fuzz.hostile.small import Small
 
 
@@ -42,7 +42,7 @@ def bundle_files(rng: Random, folder: Path) -> list[str]:
         facts = json.loads(manifest.read_text())
         for _ in range(rng.choice((1, 1, 3))):
             facts = altered(facts, rng)
-        manifest.write_text(json.dumps(facts))
+        manifest.write_bytes(dumped(facts))
     else:
         name = rng.choice(("manifest.json", "reference.safetensors", "hybrid.pt2", "model.onnx"))
         path = bundle / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 NUMBERS = (0, -1, 1, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1, -(2**31), -(2**63))
@@ -12,6 +13,16 @@ NAMES = (
     "../../etc/passwd", "", ".", "x" * 300, "nul\0", "__class__", "1.2.3", "a.99999999.weight",
 )  # fmt: skip
 """What a name in a file can be."""
+
+
+DEEP = "lists in lists"
+"""Stands for them in JSON that `dumped` writes."""
+
+
+def dumped(value: object) -> bytes:
+    """Return JSON, in places deeper than a reader that calls itself can follow."""
+    text = json.dumps(value)
+    return text.replace(f'"{DEEP}"', "[" * 5000 + "]" * 5000).encode()
 
 
 def damaged(content: bytes, rng: Random) -> bytes:
@@ -60,10 +71,7 @@ def altered(value: object, rng: Random) -> object:
 def other(value: object, rng: Random) -> object:
     """Return a value that a careless reader would not expect in a place."""
     if isinstance(value, bool) or rng.random() < 0.3:
-        deep: object = 1
-        for _ in range(rng.choice((3, 5000))):
-            deep = [deep]
-        return rng.choice((None, [], {}, "", "x", -1, 0, 1e308, float("nan"), True, deep))
+        return rng.choice((None, [], {}, "", "x", -1, 0, 1e308, float("nan"), True, DEEP))
     if isinstance(value, int):
         return rng.choice(NUMBERS)
     if isinstance(value, str):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tests.fuzz.hostile.damage import NUMBERS, altered, damaged
+from tests.fuzz.hostile.damage import NUMBERS, altered, damaged, dumped
 from tests.fuzz.hostile.small import Small
 
 BAD_CALLS = (
@@ -86,7 +86,7 @@ def program_graph(rng: Random, folder: Path) -> list[str]:
     way = rng.randrange(6)
     if way == 0:
         name = rng.choice(tables)
-        members[name] = json.dumps(altered(json.loads(members[name]), rng)).encode()
+        members[name] = dumped(altered(json.loads(members[name]), rng))
     elif way == 1:
         _wild(rng.choice(graph["nodes"]), rng)
     elif way == 2:
