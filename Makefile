@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := results/restormer_tiny.distillc
 
-.PHONY: demo test lint results zoo setup
+.PHONY: demo test test-lowest audit lint results zoo setup
 
 demo: setup
 	$(BIN)/distillc convert examples/checkpoints/restormer_tiny_denoise_sigma25.pth \
@@ -13,6 +13,21 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# The suite with the lowest versions that pyproject.toml allows: 7 GB, not part of CI.
+LOWEST := build/lowest
+test-lowest: setup
+	mkdir -p build
+	$(BIN)/python -m tests.lowest > $(LOWEST).txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST).txt --editable '.[test]'
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+# Known vulnerabilities of the pinned versions, asked from a service: not part of CI.
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	build/audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
 
 lint: setup
 	$(BIN)/ruff check .
