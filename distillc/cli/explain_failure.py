@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from distillc.checks import check_writable
 from distillc.cli.common import PATH, SIZE, TARGET, echo_json, json_option, load_options
 from distillc.cli.terminal import Terminal
 
@@ -49,6 +50,7 @@ def explain_failure(
     from distillc.bisection import bisect
     from distillc.frontend.load import load
 
+    check_writable(out / "reproduce.py")
     net = load(checkpoint, **loading).at(size)
     culprit = bisect(net, out, target)
     if as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from distillc.checks import EDGES, POSITIVE, THREADS
+from distillc.checks import EDGES, POSITIVE, THREADS, check_writable
 from distillc.cli.common import DEVICE, DEVICES, PATH, echo_json, json_option, real, whole
 from distillc.cli.terminal import Terminal
 
@@ -53,6 +53,7 @@ def run(
     from distillc.runtime.bundle import Bundle
     from distillc.runtime.restore import restore_file
 
+    check_writable(result)
     made = restore_file(Bundle.open(bundle), image, result, device, threads, overlap, white)
     width, height = made.size
     if as_json:
