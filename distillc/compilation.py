@@ -29,12 +29,13 @@ from distillc.runtime.library import weights_of
 from distillc.runtime.manifest import HEADER, LIBRARY, PARTS, Manifest
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
-from distillc.workdir import storage_errors, write_tensors
+from distillc.workdir import full_disk, storage_errors, write_tensors
 
 log = logging.getLogger(__name__)
 
 
 @quiet_libraries()
+@full_disk()
 def compile(
     network: Network | nn.Module,
     target: str | Target = "host",

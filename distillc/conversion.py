@@ -44,6 +44,7 @@ from distillc.runtime.quality import EDGE, Quality, measure_quality
 from distillc.runtime.verify import verification_images, verify_bundle
 from distillc.stages import WorkDir
 from distillc.targets.base import Target
+from distillc.workdir import full_disk
 
 THREADS = 2
 """Threads of every latency measured on the way."""
@@ -138,6 +139,7 @@ def find_meter(device: str, target: Target) -> Meter:
     return Meter(device, target if chosen.programs else "host")
 
 
+@full_disk()
 def convert(
     checkpoint: str | Path,
     target: str | Target = "snapdragon8elite",

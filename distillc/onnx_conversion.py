@@ -20,10 +20,12 @@ from distillc.runtime.manifest import REPORT
 from distillc.runtime.verify import verification_images, verify_bundle
 from distillc.stages import WorkDir
 from distillc.targets.base import Target
+from distillc.workdir import full_disk
 
 NOTICE = "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
 
 
+@full_disk()
 def convert_onnx(
     path: str | Path,
     target: str | Target = "snapdragon8elite",

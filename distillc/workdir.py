@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from torch import nn
 from distillc.errors import StorageError
 
 _PARTIAL = ".distillc-partial"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = 1 << 20
 
 
 def digest(value: Any) -> str:
@@ -48,7 +51,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in _FULL
         hint = (
             "free some space and run the same command again: finished stages are kept"
             if full
@@ -59,6 +62,35 @@ def storage_errors(path: Path) -> Iterator[None]:
             where=str(path),
             hint=hint,
         ) from error
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Turn whatever the block raises for want of space into a `StorageError`.
+
+    Zig, TVM and torch have errors of their own for it.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause and not _lacks_space(cause):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise StorageError(
+            "the disk is full",
+            where=getattr(cause, "filename", None) or f"{tempfile.gettempdir()} or --work-dir",
+            hint="free some space and run the same command again: finished stages are kept",
+        ) from error
+
+
+def _lacks_space(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return "No space left on device" in str(error) or "NoSpaceLeft" in str(error)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -73,6 +105,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         os.close(handle)
         try:
             write(Path(name))
+            if not os.path.exists(name) and shutil.disk_usage(path.parent).free < _NO_SPACE:
+                # Zig reports success when its output found no space.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             # mkstemp's files are for their owner alone; what `write` made executable stays so.
             executable = os.stat(name).st_mode & 0o111
             os.chmod(name, (0o666 | executable) & ~_umask())

@@ -10,6 +10,7 @@ import ziglang
 
 from distillc.checks import temporary_folder
 from distillc.children import with_us
+from distillc.errors import StorageError
 
 HINT = "check that `python -m ziglang version` works and the disk has space"
 
@@ -18,7 +19,7 @@ def run_zig(*words: object) -> str | None:
     """Run `zig` with some arguments; return its errors, None where it succeeded.
 
     Raises:
-        StorageError: There is no folder for its temporary files.
+        StorageError: There is no folder for its temporary files, or no space.
     """
     program = Path(ziglang.__file__).parent / "zig"
     environment = {**os.environ, "TMPDIR": str(temporary_folder())}
@@ -26,5 +27,12 @@ def run_zig(*words: object) -> str | None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if not done.returncode:
         return None
+    if "NoSpaceLeft" in done.stderr:
+        # Not an error of what is compiled: nobody should go on without it.
+        raise StorageError(
+            "the disk is full",
+            where=f"zig's cache, {environment['TMPDIR']}, or where its output goes",
+            hint="free some space and run the same command again",
+        )
     errors = [line for line in done.stderr.splitlines() if "error:" in line]
     return "\n".join(errors)[:500] or done.stderr.strip()[-500:]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from distillc.errors import StorageError
+from distillc.errors import LoweringError, StorageError
 from distillc.workdir import (
     digest,
+    full_disk,
     read_tensors,
     remove_leftovers,
     storage_errors,
@@ -97,3 +98,26 @@ def test_what_a_killed_write_leaves_is_removed_and_nothing_else(tmp_path: Path) 
     assert len(list(tmp_path.iterdir())) == 2
     remove_leftovers(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == [".theirs"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/tmp/x"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("PytorchStreamWriter failed: No space left on device"),
+        LoweringError("linking failed", where="error: NoSpaceLeft"),
+    ],
+)
+def test_whoever_finds_no_space_says_so(error: Exception) -> None:
+    with pytest.raises(StorageError, match="disk is full"), full_disk():
+        raise error
+    with pytest.raises(StorageError, match="disk is full"), full_disk():
+        raise ValueError("what came of it") from error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    for error in (OSError(errno.EACCES, "Permission denied"), LoweringError("not supported")):
+        with pytest.raises(type(error)) as caught, full_disk():
+            raise error
+        assert caught.value is error

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from distillc.errors import DistillcError, UsageError
+from distillc.errors import DistillcError, StorageError, UsageError
 from distillc.surrogates import scan_kernel, scan_reference
 
 
@@ -267,6 +267,8 @@ def _kernel(u: Tensor) -> Any:
 def _has_kernel() -> bool:
     try:
         scan_kernel.library()
+    except StorageError:
+        raise  # with space, the same command would compute other last bits
     except (DistillcError, OSError) as error:
         warnings.warn(
             f"the selective scan runs in plain torch, which is many times slower: {error}",

@@ -6,10 +6,12 @@ import errno
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from distillc import zig
 from distillc.errors import DeviceError, StorageError
 from distillc.runtime import runner
 from distillc.runtime.runner import Timing, build_runner, run_models
@@ -94,6 +96,15 @@ def test_runner_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = build_runner(None)
     monkeypatch.setattr(runner.subprocess, "run", None)
     assert build_runner(None) == first
+
+
+def test_a_compiler_without_space_is_no_error_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(returncode=1, stderr="error: unable to write: NoSpaceLeft")
+
+    monkeypatch.setattr(zig.subprocess, "run", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        zig.run_zig("cc")
 
 
 def test_runner_that_does_not_compile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
