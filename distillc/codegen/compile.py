@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tempfile
 import time
@@ -32,6 +34,9 @@ from distillc.runtime.native import KERNEL_PROGRAM, KERNELS, MODEL, PROGRAM
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target
 from distillc.workdir import storage_errors
+
+_ROOM = 4 << 20
+"""Bytes that kernels of a network may take."""
 
 EXPORTS = "distillc_model_*; distillc_last_error"
 """What others see of a library: the functions of `distillc.h`."""
@@ -184,4 +189,7 @@ def _building(target: Target, path: Path) -> Iterator[Path]:
         storage_errors(path),
         tempfile.TemporaryDirectory(prefix="distillc-build-") as folder,
     ):
+        if shutil.disk_usage(folder).free < _ROOM:
+            # LLVM ends the process when its file finds no space.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield Path(folder)

@@ -13,6 +13,7 @@ import torch
 import tvm
 from torch import nn
 
+from distillc.codegen import compile as compile_module
 from distillc.codegen import link
 from distillc.codegen.compile import LibraryInfo, build_library, tvm_target
 from distillc.errors import LoweringError, StorageError
@@ -140,6 +141,16 @@ def test_failures_leave_nothing_and_are_ours(
     with pytest.raises(LoweringError, match="building for host failed: no such register"):
         build_library(program, host, path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_room_for_kernels_llvm_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_module, "_ROOM", 1 << 60)
+    program = export_program(nn.Conv2d(3, 3, 1), (1, 3, 8, 8))
+    with pytest.raises(StorageError, match="disk is full"):
+        build_library(program, get_target("host"), tmp_path / "x.so")
+    assert not list(tmp_path.iterdir())
 
 
 def test_tvm_target_takes_the_features() -> None:
