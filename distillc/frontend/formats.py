@@ -61,7 +61,7 @@ def read_checkpoint(
 def limits_of(path: Path) -> Limits:
     """Return what reading a file may take: a copy or two in float32, and time for a slow disk."""
     size = path.stat().st_size
-    return Limits(5 + size / 2e7, 2**30 + 6 * size)
+    return Limits(3 + size / 2e7, 2**30 + 6 * size)
 
 
 def extract(path: str, out: str) -> list[str]:
