@@ -33,6 +33,11 @@ def test_restormer_equals_torch(tiny_restormer: nn.Module, size: tuple[int, int]
     check(tiny_restormer, torch.rand(1, 3, *size))
 
 
+def test_a_padded_image_of_one_row() -> None:
+    """Its rows are merged with nothing: a rule asked for lines that are not there."""
+    check(nn.Conv2d(7, 3, (5, 1), stride=(3, 1), padding=(2, 0)), torch.rand(1, 7, 1, 4))
+
+
 def test_input_module_is_left_as_it_was() -> None:
     mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
     before = kernels(mod)

@@ -147,6 +147,8 @@ def schedule_contraction(
         return None
     epilogue = take_epilogue(sch, blocks[number], blocks[number + 1 :], target)
     stencil = any(is_padding(block) for block in before)
+    if stencil and len(axes.columns) < 2:  # an image of one row has no lines to share
+        return None
     shared = [] if stencil else shared_inputs(func, before)
     copies = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
     pack = pack_block.rv if pack_block else sch.cache_read(rv, axes.packed, "global", [rv])
