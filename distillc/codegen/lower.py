@@ -65,7 +65,8 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
     """
     _refuse_dynamic(program)
     _refuse_recurrent(program)
-    program = decompose(program)
+    with compiler_errors("the network cannot be brought to core operators"):
+        program = decompose(program)
     known = {*ExportedProgramImporter().convert_map, *REDUCTIONS, SORT, WRITE, SCAN} - EXTERNAL
     missing: dict[str, list[str]] = {}
     for node in activations(program):
@@ -79,7 +80,8 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
             "operators that cannot be compiled yet:" + _listed(missing),
             hint="rewrite these lines with other operators, or report the network",
         )
-    return prepare(program)
+    with compiler_errors("what is constant in the network cannot be computed"):
+        return prepare(program)
 
 
 def _refuse_dynamic(program: torch.export.ExportedProgram) -> None:

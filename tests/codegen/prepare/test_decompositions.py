@@ -6,13 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from tvm import relax
 
+from distillc.codegen.compile import tvm_target
+from distillc.codegen.lower import lower
 from distillc.codegen.prepare import decompose, prepare
+from distillc.codegen.schedule import schedule_module
+from distillc.targets.base import get_target
 from tests.codegen.prepare.programs import check_prepared
 from tests.codegen.rules.kernels import Function
+
+HOST = get_target("host")
 
 
 @pytest.mark.parametrize("name", ["max", "min"])
@@ -209,6 +217,31 @@ def test_running_sums(others: list[int], count: int, axis: int, dtype: torch.dty
         return x.cumsum(axis) + (kept * (x > 0)).to(dtype).cumsum(axis)
 
     assert "cumsum" not in check_prepared(summed, torch.randn(shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 3), (3, 33), (70,)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_running_products(shape: tuple[int, ...], axis: int) -> None:
+    def product(x: torch.Tensor) -> torch.Tensor:
+        return x.sigmoid().cumprod(axis) + (x > -1).cumprod(axis)
+
+    assert "cumprod" not in check_prepared(product, torch.randn(shape))
+
+
+def test_arithmetic_of_whole_numbers_with_numbers_of_python() -> None:
+    """The importer gives a number int32, and TVM then refuses it beside int64."""
+
+    def whole(x: torch.Tensor) -> torch.Tensor:
+        n = (x * 8).long()
+        parts = (n // 3, n % 5, torch.fmod(n, 4), torch.div(n, 3, rounding_mode="trunc"))
+        return torch.stack(parts).to(x.dtype)
+
+    x = torch.linspace(-3, 3, 24).reshape(1, 1, 4, 6)
+    check_prepared(whole, x)
+    mod = schedule_module(lower(torch.export.export(Function(whole), (x,)), HOST), HOST)
+    vm = relax.VirtualMachine(tvm.compile(mod, tvm_target(HOST)), tvm.cpu())
+    y = vm["main"](tvm.runtime.tensor(x.numpy())).numpy()
+    torch.testing.assert_close(torch.from_numpy(y), whole(x), rtol=0, atol=0)
 
 
 @given(st.integers(1, 9), st.integers(-3, 9), st.integers(-3, 12), st.integers(1, 3), st.booleans())
