@@ -12,10 +12,13 @@ from torch.nn import functional as F
 
 from distillc.codegen.prepare.resizing import (
     adaptive_avg_pool,
+    avg_pool,
     upsample_bicubic_aa,
+    upsample_bilinear,
     upsample_bilinear_aa,
+    upsample_nearest,
 )
-from distillc.codegen.prepare.sampling import col2im, grid_sampler
+from distillc.codegen.prepare.sampling import affine_grid, col2im, grid_sampler
 
 aten = torch.ops.aten
 
@@ -372,6 +375,10 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten._adaptive_avg_pool2d.default: adaptive_avg_pool,
     aten._upsample_bilinear2d_aa.default: upsample_bilinear_aa,
     aten._upsample_bicubic2d_aa.default: upsample_bicubic_aa,
+    aten.upsample_nearest2d.vec: upsample_nearest,
+    aten.upsample_bilinear2d.vec: upsample_bilinear,
+    aten.avg_pool2d.default: avg_pool,
+    aten.affine_grid_generator.default: affine_grid,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,
     aten.grid_sampler_2d.default: grid_sampler,
     aten.col2im.default: col2im,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -161,3 +162,32 @@ def col2im(
             total = moved if total is None else total + moved
     assert total is not None
     return total.reshape(*batch, -1, *output_size)
+
+
+def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Return the places that affine maps (N, 2, 3) give, (N, H, W, 2); torch's form is no program
+    where a side is one pixel."""
+    if len(size) != 4:
+        return NotImplemented
+    ys, xs = (_centres(extent, align_corners).to(theta.dtype) for extent in size[2:])
+    rows, columns = len(ys), len(xs)
+    places = torch.stack(
+        [
+            xs.expand(rows, columns),
+            ys[:, None].expand(rows, columns),
+            torch.ones(rows, columns, dtype=theta.dtype),
+        ],
+        -1,
+    )
+    flat = places.reshape(1, -1, 3) @ theta.transpose(1, 2)
+    return flat.reshape(size[0], rows, columns, 2)
+
+
+def _centres(extent: int, align_corners: bool) -> Tensor:
+    """Return the pixels of a side on the way from -1 to 1."""
+    if extent == 1:
+        return torch.zeros(1)
+    number = torch.arange(extent, dtype=torch.float32)
+    if align_corners:
+        return 2 * number / (extent - 1) - 1
+    return (2 * number + 1) / extent - 1

@@ -79,3 +79,16 @@ def test_patches_that_overlap_or_leave_gaps(
         return F.fold(patches * 0.5, (9, 8), (height, width), **options)
 
     assert not {"col2im", "index_put"} & set(check_prepared(folded, torch.rand(2, 3, 9, 8)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 3)])
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_affine_grids_of_a_pixel(size: tuple[int, int], align_corners: bool) -> None:
+    """Of one pixel too, where torch's own form is no functional program."""
+
+    def warp(x: torch.Tensor) -> torch.Tensor:
+        theta = torch.tensor([[[0.9, 0.2, 0.1], [-0.1, 0.8, 0.05]]]) * (1 + x.mean())
+        grid = F.affine_grid(theta, [1, 2, *size], align_corners)
+        return F.grid_sample(x, grid, align_corners=align_corners)
+
+    assert "affine_grid_generator" not in check_prepared(warp, torch.rand(1, 2, *size))
