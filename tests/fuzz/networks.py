@@ -11,11 +11,13 @@ is cut down to the fewest steps that still fail.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -27,6 +29,7 @@ from distillc.runtime.precision import PRECISIONS
 from tests.fuzz.judge import WAYS, Verdict, judge
 from tests.fuzz.network import Cut, build, smaller
 
+Judge = Callable[[Sequence[Cut]], list[Verdict]]
 PATIENCE_S = 300
 """Seconds that one library may take."""
 
@@ -35,25 +38,24 @@ class Worker:
     """A process that judges; another takes its place when it crashes or hangs.
 
     Args:
-        way: See `judge`.
-        precision: See `judge`.
+        judge: What it runs; it can be pickled.
     """
 
-    def __init__(self, way: str, precision: str) -> None:
-        self._given = (way, precision)
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
         self._pool: ProcessPoolExecutor | None = None
 
-    def judge(self, cuts: Sequence[Cut]) -> list[Verdict]:
+    def __call__(self, cuts: Sequence[Cut]) -> list[Verdict]:
         """Return a verdict for each network."""
         self._pool = self._pool or ProcessPoolExecutor(
             1, get_context("spawn"), torch.set_num_threads, (1,), max_tasks_per_child=100
         )
         try:
-            return self._pool.submit(judge, cuts, *self._given).result(PATIENCE_S)
+            return self._pool.submit(self._judge, cuts).result(PATIENCE_S)
         except (BrokenProcessPool, TimeoutError) as error:
             self.close()
             if len(cuts) > 1:
-                return [verdict for cut in cuts for verdict in self.judge([cut])]
+                return [verdict for cut in cuts for verdict in self([cut])]
             return [Verdict(cuts[0], "crashed", type(error).__name__)]
 
     def close(self) -> None:
@@ -64,17 +66,23 @@ class Worker:
             self._pool.shutdown(cancel_futures=True)
         self._pool = None
 
-    def minimise(self, verdict: Verdict) -> Verdict:
-        """Return the smallest network found that fails in the same way."""
-        changed = True
-        while changed:
-            changed = False
-            for cut in smaller(verdict.cut):
-                (found,) = self.judge([cut])
-                if found.kind == verdict.kind and found.text[:20] == verdict.text[:20]:
-                    verdict, changed = found, True
-                    break
-        return verdict
+
+def minimise(verdict: Verdict, judge: Judge) -> Verdict:
+    """Return the smallest network found that fails in the same way."""
+    changed = True
+    while changed:
+        changed = False
+        for cut in smaller(verdict.cut):
+            (found,) = judge([cut])
+            if found.kind == verdict.kind and _cause(found) == _cause(verdict):
+                verdict, changed = found, True
+                break
+    return verdict
+
+
+def _cause(verdict: Verdict) -> str:
+    """Return what messages of one fault share: words, no numbers."""
+    return "" if verdict.kind == "wrong" else re.sub(r"[^a-z ]", "", verdict.text[:60])
 
 
 def judged(path: Path | None, way: str, precision: str) -> set[int]:
@@ -111,14 +119,15 @@ def main() -> None:
     done = judged(given.log, given.way, given.precision)
     seeds = [each for each in range(given.seed, given.seed + given.count) if each not in done]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    worker, start = Worker(given.way, given.precision), time.monotonic()
+    worker = Worker(functools.partial(judge, way=given.way, precision=given.precision))
+    start = time.monotonic()
     counts: Counter[str] = Counter()
     for together in packs(seeds, given.together):
-        verdicts = worker.judge([Cut(seed) for seed in together])
+        verdicts = worker([Cut(seed) for seed in together])
         counts.update(each.kind for each in verdicts)
         others = [each for each in verdicts if each.kind != "right"]
         for each in others:
-            small = each if each.kind == "refused" else worker.minimise(each)
+            small = each if each.kind == "refused" else minimise(each, worker)
             print(f"\n{each.kind}: seed {each.cut.seed}: {each.text}")
             if small.kind != "refused":
                 print(f"{small.cut}: {small.text}\n{build(small.cut)}", flush=True)
