@@ -86,7 +86,7 @@ def options(rng: Random, folder: Path) -> list[str]:
     if not path.exists():  # "." is the folder
         path.write_bytes(saved(state()))
     words = ["convert", str(path), "--arch", NET, "--size", "16", "--budget", "smoke"]
-    words += ["--stop-after", "Trace"]
+    words += ["--stop-after", "trace"]
     for option in rng.sample(OPTIONS, rng.choice((0, 1, 2))):
         words += [option, rng.choice(VALUES)]
     return words

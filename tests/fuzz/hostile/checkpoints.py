@@ -32,7 +32,7 @@ def command(path: Path, rng: Random) -> list[str]:
         "--budget",
         "smoke",
         "--stop-after",
-        "Trace",
+        "trace",
         *own,
     ]
 
