@@ -25,6 +25,9 @@ from distillc.printable import escaped
 
 LONGEST_SECONDS = 20.0
 LARGEST_BYTES = 4e9
+IMPORTS = 20.0
+"""Seconds for the imports of a whole process and its worker, which a fork has made before."""
+
 HANGS = 90.0
 """Seconds after which a command is killed."""
 
@@ -51,8 +54,8 @@ class Trial:
     wrong: str | None = None
 
 
-def judged(trial: Trial) -> Trial:
-    """Return a trial with what is wrong about it."""
+def judged(trial: Trial, longest: float = LONGEST_SECONDS) -> Trial:
+    """Return a trial with what is wrong about it; `longest` in seconds."""
     wrong = None
     if trial.code not in DOCUMENTED:
         wrong = f"exit code {trial.code}"
@@ -66,7 +69,7 @@ def judged(trial: Trial) -> Trial:
         wrong = f"wrote {len(trial.said)} characters"
     elif trial.peak_bytes > LARGEST_BYTES:
         wrong = f"took {trial.peak_bytes / 1e9:.1f} GB"
-    elif trial.seconds > LONGEST_SECONDS:
+    elif trial.seconds > longest:
         wrong = f"took {trial.seconds:.0f} s"
     return replace(trial, wrong=wrong)
 
@@ -145,13 +148,25 @@ def _command(
 
 
 def whole(words: Sequence[str], folder: Path) -> Trial:
-    """Run a command line as a process, as a user does; its imports take no time of the limit."""
-    begin = time.monotonic()
+    """Run a command line as a process, as a user does; its imports have time of their own."""
+    log = folder / "said.txt"
     command = [sys.executable, "-m", "distillc.cli", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=10 * HANGS)
+    begin = time.monotonic()
+    with log.open("wb") as stream:
+        child = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+        code, usage = _end(child.pid)
+        child.returncode = code
     seconds = time.monotonic() - begin
-    said = (done.stdout + done.stderr).decode(errors="surrogateescape")
-    return judged(Trial(done.returncode, min(seconds, LONGEST_SECONDS), 0, said))
+    said = log.read_text(errors="surrogateescape")
+    trial = Trial(code, seconds, usage.ru_maxrss * 1024, said)
+    return judged(trial, LONGEST_SECONDS + IMPORTS)
 
 
 def record(trial: Trial, words: Sequence[str]) -> str:
