@@ -66,7 +66,9 @@ class Pack(nn.Module):
 
     @property
     def _alone(self) -> bool:
-        return len(self.shapes) == len(self.shapes[0]) == 1 and len(self.shapes[0][0]) == 4
+        if not len(self.shapes) == len(self.shapes[0]) == 1:
+            return False
+        return len(self.shapes[0][0]) == 4 and self.shapes[0][0][0] == 1  # a library takes one image
 
     def forward(self, image: Tensor) -> Tensor:
         outputs: list[Tensor] = []
