@@ -68,6 +68,13 @@ def _reciprocal(x: Tensor) -> Tensor:
     return x.to(torch.float32).reciprocal() if whole else NotImplemented
 
 
+def _one_hot(x: Tensor, num_classes: int = -1) -> Tensor:
+    """Compare with every class; torch's own form asserts at run time that classes are in range."""
+    if num_classes < 0:  # as many as the image's largest value asks for
+        return NotImplemented
+    return (x.unsqueeze(-1) == torch.arange(num_classes)).to(torch.int64)
+
+
 def _max(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     """Find the largest and the first place where it stands, by reductions of one number each."""
     largest = torch.amax(x, dim, keepdim=True)
@@ -353,6 +360,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.argmin.default: _argmin,
     aten.hypot.default: _hypot,
     aten.select.int: _select,
+    aten.one_hot.default: _one_hot,
     aten.index.Tensor: _index,
     aten.index_put.default: _index_put,
     aten.scatter.value: _scatter,
