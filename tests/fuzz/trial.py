@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distillc import sandbox
 from distillc.printable import escaped
 
@@ -75,13 +77,17 @@ def judged(trial: Trial, longest: float = LONGEST_SECONDS) -> Trial:
 
 
 def warm() -> None:
-    """Import what commands need and start the worker, once."""
+    """Import what commands need and start the worker, once.
+
+    Torch keeps to one thread: in a fork, a pool of threads that the parent had waits for ever.
+    """
     import distillc.conversion
     import distillc.frontend.load
     import distillc.frontend.onnx_graph.load
     import distillc.report.tables
     import distillc.runtime.restore  # noqa: F401
 
+    torch.set_num_threads(1)
     sandbox._worker()
 
 
