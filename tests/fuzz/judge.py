@@ -68,7 +68,8 @@ class Pack(nn.Module):
     def _alone(self) -> bool:
         if not len(self.shapes) == len(self.shapes[0]) == 1:
             return False
-        return len(self.shapes[0][0]) == 4 and self.shapes[0][0][0] == 1  # a library takes one image
+        (shape,) = self.shapes[0]
+        return len(shape) == 4 and shape[0] == 1  # a library takes one image
 
     def forward(self, image: Tensor) -> Tensor:
         outputs: list[Tensor] = []
