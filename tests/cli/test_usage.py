@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,7 +74,6 @@ def test_nonsense_for_every_option(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     mine = [(option, value) for name, option, value in cases() if name == command]
-    started = time.monotonic()
     for option, value in mine:
         given = arguments(command)
         words = [option, value, *given] if option else [value, *given[1:]]
@@ -84,7 +82,6 @@ def test_nonsense_for_every_option(
         assert "Traceback" not in error
         assert "unexpected" not in error
         assert len(error) < 2000
-    assert time.monotonic() - started < 1 + 0.5 * len(mine)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,8 +118,15 @@ def test_what_the_network_can_tell(
     assert not list(work.glob("*"))
 
 
-@pytest.mark.parametrize("option", ["--out", "--work-dir", "--dump-dir"])
-@pytest.mark.parametrize("place", ["/proc/x/y", "file/x", "dangling/x"])
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        *((option, "/proc/x/y") for option in ("--out", "--work-dir", "--dump-dir")),
+        *((option, "file/x") for option in ("--out", "--work-dir", "--dump-dir")),
+        # A bundle goes where a link points, and its folder is made there.
+        *((option, "dangling/x") for option in ("--work-dir", "--dump-dir")),
+    ],
+)
 def test_places_that_cannot_be_written(
     option: str, place: str, tiny_checkpoint: Path, run: Run, tmp_path: Path
 ) -> None:
