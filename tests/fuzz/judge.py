@@ -97,14 +97,19 @@ def judge(cuts: Sequence[Cut], way: str, precision: str = "fp32") -> list[Verdic
     try:
         found = run(networks, way, precision)
     except Exception as error:
+        reasons = _refusals(error)
+        refused = {number: text for number, text in reasons.items() if number < len(cuts)}
+        if refused:
+            others = [cut for number, cut in enumerate(cuts) if number not in refused]
+            rest = iter(judge(others, way, precision) if others else ())
+            return [
+                Verdict(cut, "refused", refused[number]) if number in refused else next(rest)
+                for number, cut in enumerate(cuts)
+            ]
         if len(cuts) > 1:
             half = len(cuts) // 2
             return judge(cuts[:half], way, precision) + judge(cuts[half:], way, precision)
-        text = str(error)
-        refused = isinstance(error, DistillcError) and text.startswith(REFUSALS)
-        if refused:
-            text = ", ".join(re.findall(r"^ +(\S+), used in", text, re.MULTILINE)) or text
-        return [Verdict(cuts[0], "refused" if refused else "failed", f"{_named(error)}{text}")]
+        return [Verdict(cuts[0], "failed", f"{_named(error)}{error}")]
     verdicts, start = [], 0
     for cut, wanted in zip(cuts, expected, strict=True):
         assert wanted is not None
@@ -114,6 +119,16 @@ def judge(cuts: Sequence[Cut], way: str, precision: str = "fp32") -> list[Verdic
         start += count
     assert start == found.numel()
     return verdicts
+
+
+def _refusals(error: Exception) -> dict[int, str]:
+    """Return which networks of a pack an error refuses, and the operators that are why."""
+    found: dict[int, list[str]] = {}
+    if isinstance(error, DistillcError) and str(error).startswith(REFUSALS):
+        for operator, places in re.findall(r"^ +(\S+), used in (.*)$", str(error), re.MULTILINE):
+            for number in sorted(set(re.findall(r"\bnetworks\.(\d+)\.", places))):
+                found.setdefault(int(number), []).append(operator)
+    return {number: ", ".join(operators) for number, operators in found.items()}
 
 
 def _named(error: Exception) -> str:
