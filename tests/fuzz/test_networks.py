@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 
+from distillc.codegen.prepare.decompositions import DECOMPOSITIONS
+from distillc.errors import LoweringError
+from distillc.runtime.devices.local import missing_parts
 from tests.fuzz.draw import FAMILIES
-from tests.fuzz.judge import Verdict
+from tests.fuzz.judge import Verdict, _refusals, judge
 from tests.fuzz.network import Cut, build, smaller, whole
-from tests.fuzz.networks import Worker, judged, packs
+from tests.fuzz.networks import Worker, judged, minimise, packs
+
+SAMPLES = [
+    ("host", "fp32", range(12)),
+    ("host", "fp32", range(12, 24)),
+    ("host", "fp32", range(24, 36)),
+    ("aarch64", "fp32", range(100, 104)),
+    ("onnx", "fp32", range(200, 206)),
+    ("host", "fp16", (300, 301, 303, 304)),
+]
+"""Fifty networks: way, precision, seeds."""
+
+
+@pytest.mark.parametrize(("way", "precision", "seeds"), SAMPLES)
+def test_networks_agree_with_torch(way: str, precision: str, seeds: Sequence[int]) -> None:
+    if way == "aarch64" and (missing := missing_parts()):
+        pytest.skip(f"the emulator is not complete: {', '.join(missing)} missing")
+    verdicts = judge([Cut(seed) for seed in seeds], way, precision)
+    assert [each for each in verdicts if each.kind not in ("right", "refused")] == []
+    assert sum(each.kind == "right" for each in verdicts) >= 0.6 * len(seeds)
+
+
+def test_a_wrong_number_is_found_and_cut_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    cumsum = torch.ops.aten.cumsum.default
+    monkeypatch.setitem(DECOMPOSITIONS, cumsum, lambda x, dim, dtype=None: 1.001 * x)
+    wrong, right = judge([Cut(452), Cut(7)], "host")
+    assert (wrong.kind, right.kind) == ("wrong", "right")
+    small = minimise(wrong, functools.partial(judge, way="host"))
+    assert [step.layer.text for step in build(small.cut).steps] == ["cumsum(axis=-1)"]
+
+
+def test_the_networks_that_an_error_refuses_are_named() -> None:
+    text = """operators that cannot be compiled yet:
+    cummax.default, used in networks.2.layers.1 (File "a.py"), networks.10.layers.4 (File "b.py")
+    fmax.default, used in networks.2.layers.3 (File "a.py")"""
+    found = _refusals(LoweringError(text))
+    assert found == {2: "cummax.default, fmax.default", 10: "cummax.default"}
+    assert _refusals(LoweringError("building for host failed: cummax.default")) == {}
+    assert _refusals(ValueError(text)) == {}
 
 
 def die(cuts: Sequence[Cut]) -> list[Verdict]:
