@@ -14,8 +14,9 @@ import pytest
 from distillc.children import with_us
 
 START = """
-import subprocess, sys
+import signal, subprocess, sys
 from distillc.children import with_us
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
 subprocess.run(with_us(["sleep", sys.argv[1]]))
 """
 
@@ -41,7 +42,7 @@ def test_a_child_ends_with_its_parent(how: signal.Signals) -> None:
         time.sleep(0.05)
     assert len(sleepers(seconds)) == 1
     process.send_signal(how)
-    process.wait()
+    process.wait(60)
     while sleepers(seconds) and time.monotonic() < end:
         time.sleep(0.05)
     assert sleepers(seconds) == []

@@ -19,6 +19,7 @@ from distillc.frontend.padding import Padded
 from distillc.runtime import verify as verify_module
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.verify import ORIGINAL, verify_bundle
+from distillc.stages import LOCK
 from tests.frontend.onnx_graph.test_load import export
 from tests.passes.toy import toy_network
 
@@ -82,7 +83,7 @@ def test_what_is_left_of_a_failure(
     out = tmp_path / "toy.distillc"
     with pytest.raises(VerificationError):
         distillc.convert_onnx(model, "host", (16, 16), out=out, budget="smoke", work_dir=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir()] == [LOCK]
 
 
 def test_options_about_distillation_are_refused(

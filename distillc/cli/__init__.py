@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import traceback
 from typing import NoReturn
@@ -24,7 +25,13 @@ from distillc.cli.targets import targets
 from distillc.cli.terminal import Terminal
 from distillc.cli.tune import tune
 from distillc.cli.verify import verify
-from distillc.errors import DistillcError, OutOfMemoryError, is_memory_error, reason
+from distillc.errors import (
+    DistillcError,
+    OutOfMemoryError,
+    UsageError,
+    is_memory_error,
+    reason,
+)
 from distillc.printable import escaped
 
 EXIT_CODES = """\b
@@ -71,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(words: list[str]) -> NoReturn:
     try:
+        _check_current_folder()  # before torch is imported, whose libraries end the process
         cli(words, standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
@@ -102,6 +110,18 @@ def _run(words: list[str]) -> NoReturn:
         _show(unexpected, as_json="--json" in words, debug=False)
         sys.exit(1)
     sys.exit(0)
+
+
+def _check_current_folder() -> None:
+    """Refuse a current folder that was deleted.
+
+    Raises:
+        UsageError: It was.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError("the current folder is gone", hint="change to another folder") from error
 
 
 def _show(error: DistillcError, *, as_json: bool, debug: bool) -> None:
