@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ from distillc.passes.training import (
     mixed_precision,
     set_rate,
 )
+from distillc.stages import Stage
 from distillc.workdir import write_whole
 
 LARGE_FROM = 0.75
@@ -65,6 +67,18 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+class Spent:
+    """Seconds of training so far, as a part of the state that a killed run leaves."""
+
+    seconds = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.seconds = state["seconds"]
+
+
 def save(net: nn.Module, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save({"params": {name: each.cpu() for name, each in net.state_dict().items()}}, buffer)
@@ -88,17 +102,23 @@ def main(words: list[str] | None = None) -> None:
     ).to(options.device)
     average = Average(net)
     optimizer = torch.optim.AdamW(net.parameters(), options.lr, weight_decay=WEIGHT_DECAY)
-    state = RunState(options.out.with_suffix(".state"))
-    step, spent = 0, 0.0
-    parts: dict[str, Stateful] = {"net": net, "average": average.module, "optimizer": optimizer}
-    if saved := state.load(parts):
-        step, spent = saved["step"], saved["spent"]
+    folder = options.out.with_suffix(".state")
+    folder.mkdir(parents=True, exist_ok=True)
+    state, spent = RunState(Stage(folder)), Spent()
+    parts: dict[str, Stateful] = {
+        "net": net,
+        "average": average.module,
+        "optimizer": optimizer,
+        "spent": spent,
+    }
+    if step := state.load(parts):
         print(f"going on from step {step}", flush=True)
 
-    start = time.monotonic() - spent
+    start = time.monotonic() - spent.seconds
     while True:
-        spent = time.monotonic() - start
-        progress = step / options.steps if options.steps else spent / (60 * options.minutes)
+        spent.seconds = time.monotonic() - start
+        minutes = spent.seconds / 60
+        progress = step / options.steps if options.steps else minutes / options.minutes
         if progress >= 1:
             break
         set_rate(optimizer, cosine_rate(progress, options.lr))
@@ -116,13 +136,15 @@ def main(words: list[str] | None = None) -> None:
         optimizer.step()
         average.update(net, step)
         step += 1
-        state.save(parts, step=step, spent=time.monotonic() - start)
+        state.save(parts, step)
         if step % options.report_every == 0:
             value = mean_psnr(average.module, test.test_images(8, multiple=8), options.device)
             print(f"step {step}: {value:.2f} dB on the first images", flush=True)
             save(average.module, options.out)
     save(average.module, options.out)
     state.clear()
+    with suppress(OSError):  # a state that was damaged stays
+        folder.rmdir()
     value = mean_psnr(average.module, test.test_images(multiple=8), options.device)
     print(f"{options.out}: {step} steps, {value:.3f} dB on {options.test or 'held-out images'}")
 

@@ -160,7 +160,8 @@ def _in_graph(value: Any, key: str = "") -> Iterator[str]:
         for each in value:
             yield from _in_graph(each, key)
     elif isinstance(value, str):
-        if len(value) > LONGEST_NAME and key not in FREE and not key.endswith("_spec"):
+        free = key in FREE or key == "stack_trace" or key.endswith("_spec")
+        if len(value) > LONGEST_NAME and not free:
             yield f"a text of {len(value)} letters"
         elif key == "target" and not is_allowed(value):
             yield f"a call of {value!r}, which is not an operator of inference"
