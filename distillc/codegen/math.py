@@ -85,7 +85,11 @@ def _i32(value: int) -> Expr:
 
 
 def _let(value: Expr, body: Callable[[tirx.Var], Expr]) -> Expr:
-    """Name a value that `body` uses more than once, so that the tree does not grow."""
+    """Name a value that `body` uses more than once, so that the tree does not grow.
+
+    The value is a float: inside an index, TVM's bounds of a named integer contradict themselves
+    (`Detected bound for t conflicts with memorization`).
+    """
     var = tirx.Var("t", value.ty)
     return tirx.Let(var, value, body(var))
 
@@ -123,7 +127,7 @@ def exp(x: Expr) -> Expr:
         def power(k: Expr) -> Expr:
             return _float(tirx.shift_left(k + _i32(127), _i32(23)))
 
-        return _let(half, lambda h: value * power(h) * power(n - h))
+        return value * power(half) * power(n - half)
 
     def reduced(v: Expr) -> Expr:
         def with_rounded(t: Expr) -> Expr:
@@ -131,9 +135,7 @@ def exp(x: Expr) -> Expr:
 
             def with_n(count: Expr) -> Expr:
                 r = (v - count * _f32(_LN2_HIGH)) - count * _f32(_LN2_LOW)
-                return _let(
-                    _bits(t) - _i32(_ROUND_BITS), lambda k: _let(r, lambda rest: scaled(k, rest))
-                )
+                return _let(r, lambda rest: scaled(_bits(t) - _i32(_ROUND_BITS), rest))
 
             return _let(n, with_n)
 
@@ -153,17 +155,15 @@ def log(x: Expr) -> Expr:
         """Logarithm of a positive normal number: exponent plus polynomial in the mantissa."""
         offset = 0x3F3504F3  # the bits of sqrt(1/2)
 
-        def with_exponent(e: Expr) -> Expr:
-            mantissa = _float(_bits(v) - tirx.shift_left(e, _i32(23)))
-            k = tirx.Cast("float32", e)
+        e = tirx.shift_right(_bits(v) - _i32(offset), _i32(23))
+        mantissa = _float(_bits(v) - tirx.shift_left(e, _i32(23)))
+        k = tirx.Cast("float32", e)
 
-            def polynomial(f: Expr) -> Expr:
-                tail = _horner(_LOG, f) * f * f * f + k * _f32(_LN2_LOW)
-                return (tail - f * f * _f32(0.5)) + f + k * _f32(_LN2_HIGH)
+        def polynomial(f: Expr) -> Expr:
+            tail = _horner(_LOG, f) * f * f * f + k * _f32(_LN2_LOW)
+            return (tail - f * f * _f32(0.5)) + f + k * _f32(_LN2_HIGH)
 
-            return _let(mantissa - _f32(1.0), polynomial)
-
-        return _let(tirx.shift_right(_bits(v) - _i32(offset), _i32(23)), with_exponent)
+        return _let(mantissa - _f32(1.0), polynomial)
 
     def special(v: Expr) -> Expr:
         tiny = v < _f32(1.17549435e-38)

@@ -108,6 +108,16 @@ def test_no_libm_call_is_left(op, target) -> None:
     assert ("zmm" if target is AVX512 else ".4s") in assembly
 
 
+@pytest.mark.parametrize("op", [tirx.exp, tirx.log, tirx.log1p, tirx.erf, tirx.tanh, tirx.sigmoid])
+def test_results_may_become_indices(op) -> None:
+    def index(x):
+        return tirx.Cast("int32", tirx.min(tirx.Cast("int64", op(x) * 4.0), tirx.const(3, "int64")))
+
+    x = np.linspace(0.01, 0.99, COUNT).astype(np.float32)
+    found = evaluate(lambda x: tirx.Cast("float32", index(x)), x)
+    assert np.array_equal(found, np.clip(np.trunc(evaluate(op, x) * np.float32(4)), None, 3))
+
+
 def test_small_powers_and_constant_divisors_become_products() -> None:
     text = kernel(lambda x: tirx.pow(x, tirx.const(2.0, "float32")) / 16.0).script()
     assert "T.pow" not in text
