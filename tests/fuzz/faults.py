@@ -234,22 +234,30 @@ class Report:
 
 
 def kill_at_random(
-    command: Command, folder: Path, wanted: str, moments: Sequence[float], report: Report
+    command: Command, folder: Path, wanted: str, kills: int, source: random.Random, report: Report
 ) -> None:
-    """Kill conversions after so many seconds, each three times before it may end."""
-    for first in range(0, len(moments), 3):
-        place = folder / f"kill{first}"
-        bundle = place / "small.distillc"
-        cases = []
-        for moment in moments[first : first + 3]:
+    """Kill conversions at random moments, each up to three times before it may end.
+
+    Only what was alive when the moment came counts as a kill.
+    """
+    start = time.monotonic()
+    command.finish(folder / "warm")  # as long as those below take: programs are cached by now
+    seconds = time.monotonic() - start
+    done = number = 0
+    while done < kills:
+        place, cases = folder / f"kill{number}", []
+        for _ in range(min(3, kills - done)):
+            moment = source.uniform(0, seconds)
             child = command.start(place)
             time.sleep(moment)
             os.kill(child, signal.SIGKILL)
-            cases.append(f"{moment:.1f} s{'' if wait(child) < 0 else ' (had ended)'}")
-            if bundle.exists():
+            if wait(child) >= 0:
                 break
+            cases.append(f"{moment:.1f} s")
+        bundle = place / "small.distillc"
         found = bundle_digest(bundle) if bundle.exists() else command.finish(place)
-        report.add("kill", f"at {', '.join(cases)}", found != wanted and found)
+        report.add("kill", f"at {', '.join(cases) or 'the end'}", found != wanted and found)
+        done, number = done + len(cases), number + 1
 
 
 @contextlib.contextmanager
@@ -377,8 +385,7 @@ def run_command(
     elif "full" in groups:
         fill_disks(command, folder, wanted, report)
     if "kill" in groups:
-        moments = [source.uniform(0, seconds) for _ in range(kills)]
-        kill_at_random(command, folder, wanted, moments, report)
+        kill_at_random(command, folder, wanted, kills, source, report)
 
 
 if __name__ == "__main__":
