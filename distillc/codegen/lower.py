@@ -31,7 +31,7 @@ from distillc.codegen.scatter_kernel import scatter_kernel
 from distillc.codegen.schedule import SCAN_SHAPE
 from distillc.codegen.sort_kernel import argsort_kernel
 from distillc.errors import DistillcError, LoweringError, reason
-from distillc.frontend.attention_graph import activations
+from distillc.frontend.graph import activations
 from distillc.frontend.static_form import is_dynamic
 from distillc.quiet import quiet_libraries
 from distillc.targets.base import Target

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch.fx import Node
 
+from distillc.frontend.graph import operands, operator, shape
+
 PRODUCTS = {"matmul", "bmm", "einsum", "baddbmm", "mm"}
 SUMS = {"sum", "mean"}
 SOFTMAXES = {"softmax", "_softmax", "_safe_softmax"}
@@ -33,7 +35,7 @@ INVERSE_TRANSFORMS = {
     "fft_irfft", "fft_irfft2", "fft_irfftn", "fft_ifft", "fft_ifft2", "fft_ifftn",
 }  # fmt: skip
 
-Form = Literal["softmax", "linear", "frequency"]
+AttentionForm = Literal["softmax", "linear", "frequency"]
 
 
 @dataclass(frozen=True)
@@ -50,47 +52,10 @@ class AttentionSite:
             it that the product sums over, counted from the end.
     """
 
-    form: Form
+    form: AttentionForm
     nodes: tuple[Node, ...]
     matrix: tuple[int, ...]
     contracted: tuple[Node, int]
-
-
-def operator(node: Node) -> str:
-    """Return the operator's name without namespace, overload and the `_` of in-place ones."""
-    if node.op != "call_function":
-        return ""
-    target = node.target
-    if isinstance(target, torch._ops.OpOverload):
-        return target._schema.name.split("::")[1].removesuffix("_")
-    return getattr(target, "__name__", "")
-
-
-def modules(node: Node) -> tuple[str, ...]:
-    """Return the paths of the modules whose call made this node, outermost first, without root."""
-    stack = node.meta.get("nn_module_stack") or {}
-    # A module called again has "@1" after its path.
-    paths = (str(path).partition("@")[0] for path, _ in stack.values())
-    return tuple(path for path in paths if path)
-
-
-def shape(node: Node) -> tuple[int, ...]:
-    """Return the shape of a node's tensor, `()` for none and for one that depends on values."""
-    value = node.meta.get("val")
-    extents = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
-    return extents if all(isinstance(extent, int) for extent in extents) else ()
-
-
-def activations(program: torch.export.ExportedProgram) -> set[Node]:
-    """Return the nodes whose value depends on the input image."""
-    inputs = set(program.graph_signature.user_inputs)
-    found: set[Node] = set()
-    for node in program.graph.nodes:
-        if (node.op == "placeholder" and node.name in inputs) or any(
-            each in found for each in node.all_input_nodes
-        ):
-            found.add(node)
-    return found
 
 
 def find_sites(
@@ -132,7 +97,7 @@ def find_sites(
     return sites, [each for each in refused if each[0] not in weighted]
 
 
-def _site(form: Form, nodes: tuple[Node, ...]) -> AttentionSite:
+def _site(form: AttentionForm, nodes: tuple[Node, ...]) -> AttentionSite:
     return AttentionSite(form, nodes, shape(nodes[0]), _contracted(nodes[0]))
 
 
@@ -270,17 +235,6 @@ def _spectra(inverse: Node, live: set[Node]) -> Node | None:
     return _before(inverse.all_input_nodes, live, is_pair)
 
 
-def operands(product: Node) -> tuple[Node, Node]:
-    """Return what a product multiplies."""
-    args = product.args
-    pair = args[1] if operator(product) == "einsum" else args[operator(product) == "baddbmm" :]
-    assert isinstance(pair, list | tuple)
-    first, second = pair[:2]
-    assert isinstance(first, Node)
-    assert isinstance(second, Node)
-    return first, second
-
-
 def _contracted(product: Node) -> tuple[Node, int]:
     if operator(product) in SUMS:
         source, *dims = product.args[:2]
@@ -298,18 +252,6 @@ def _contracted(product: Node) -> tuple[Node, int]:
     return first, labels.index(summed[-1]) - len(labels) if summed else -1
 
 
-def boundary(nodes: set[Node], live: set[Node]) -> tuple[list[Node], list[Node]]:
-    """Return the activations that enter a set of nodes, and its nodes that are used outside."""
-    entering = dict.fromkeys(
-        each
-        for node in nodes
-        for each in node.all_input_nodes
-        if each in live and each not in nodes
-    )
-    leaving = [node for node in nodes if any(user not in nodes for user in node.users)]
-    return list(entering), leaving
-
-
 def is_residual(entering: Node, leaving: Node, nodes: set[Node]) -> bool:
     """Whether the input reaches the output through additions, layout changes and norms alone."""
     frontier, seen = [leaving], set()
@@ -323,21 +265,3 @@ def is_residual(entering: Node, leaving: Node, nodes: set[Node]) -> bool:
         if operator(node) in (THROUGH | NORMS) - {"mul", "div", "neg", "where", "masked_fill"}:
             frontier.extend(node.all_input_nodes)
     return False
-
-
-def enclosing(path: str) -> Iterator[str]:
-    """Yield a module path and those of the modules around it, innermost first, without root."""
-    while path:
-        yield path
-        path = path.rpartition(".")[0]
-
-
-def calls(program: torch.export.ExportedProgram) -> dict[str, list[set[Node]]]:
-    """Return for each module path the nodes that each of its calls made, in order."""
-    found: dict[str, dict[str, set[Node]]] = {}
-    for node in program.graph.nodes:
-        # The key tells calls of one module apart, the path in the value does not.
-        for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
-            plain = str(path).partition("@")[0]
-            found.setdefault(plain, {}).setdefault(str(key), set()).add(node)
-    return {path: list(each.values()) for path, each in found.items() if path}

@@ -10,7 +10,8 @@ import math
 import torch
 from torch.fx import Node
 
-from distillc.frontend.attention_graph import FUSED, PRODUCTS, operands, operator, shape
+from distillc.frontend.attention_graph import FUSED, PRODUCTS
+from distillc.frontend.graph import operands, operator, shape
 
 Factors = tuple[tuple[int, bool], ...]
 """What an axis is made of, outermost first: extents, and whether each counts channels."""

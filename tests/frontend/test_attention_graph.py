@@ -7,15 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distillc.frontend.attention_graph import (
-    AttentionSite,
-    activations,
-    calls,
-    enclosing,
-    find_sites,
-    operator,
-    shape,
-)
+from distillc.frontend.attention_graph import AttentionSite, find_sites
+from distillc.frontend.graph import activations, shape
 
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -145,37 +138,3 @@ def test_a_softmax_over_a_product_with_a_weight_is_a_gate() -> None:
     found, refused = sites(Gate(plain))
     assert not found
     assert "no product of two activations" in refused[0]
-
-
-def test_in_place_operators_have_the_plain_name() -> None:
-    names = [operator(node) for node in export(Attends(scaled_and_masked)).graph.nodes]
-    assert {"mul", "masked_fill"} <= set(names)
-    assert not any(name.endswith("_") for name in names)
-
-
-def test_calls_of_one_module_are_told_apart() -> None:
-    class Inner(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 3, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x + self.conv(x)
-
-    class Outer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = Inner()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner(self.inner(x).relu())
-
-    found = calls(export(Outer()))
-    assert [len(nodes) for nodes in found["inner"]] == [2, 2]
-    assert [len(nodes) for nodes in found["inner.conv"]] == [1, 1]
-    assert "" not in found
-
-
-def test_enclosing_modules() -> None:
-    assert list(enclosing("a.0.b")) == ["a.0.b", "a.0", "a"]
-    assert list(enclosing("")) == []

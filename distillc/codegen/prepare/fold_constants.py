@@ -6,7 +6,7 @@ import torch
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
-from distillc.frontend.attention_graph import operator
+from distillc.frontend.graph import operator
 
 REPEATING = {"expand", "repeat", "full", "full_like", "zeros", "ones", "arange", "scalar_tensor"}
 """What a kernel makes as fast as it reads it: stored, it would only be larger."""
