@@ -1,8 +1,14 @@
-"""Imports point one way: each folder knows only what stands below it (docs/architecture.md)."""
+"""Imports point one way: each folder knows only what stands below it (docs/architecture.md).
+
+Imports inside functions and those for types alone count like any other.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,6 +54,11 @@ FILES = sorted(
     for path in (ROOT / folder).rglob("*.py")
     if path != ROOT / "distillc" / "__init__.py"
 )
+ALL = sorted(
+    path
+    for folder in ("distillc", "passes", "targets", "tests", "examples")
+    for path in (ROOT / folder).rglob("*.py")
+)
 
 
 def layer(path: Path) -> str:
@@ -72,6 +83,71 @@ def test_imports_point_down(path: Path) -> None:
     own = LAYERS.index(layer(path))
     above = {name for name in imported(path) if LAYERS.index(name) > own}
     assert not above, f"{path} imports what stands above it: {sorted(above)}"
+
+
+def module(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    if parts[0] in ("passes", "targets"):  # which pyproject.toml maps into the package
+        parts = ("distillc", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def needed(path: Path, name: str, modules: dict[str, Path]) -> Iterator[str]:
+    """Yield the modules that one needs, wherever in the file it says so."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                yield full if full in modules else base
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # What runs in a process of its own is named "module:function".
+            if named := re.fullmatch(r"(distillc(?:\.\w+)+):\w+", node.value):
+                yield named[1]
+
+
+def circle(files: Iterable[Path], root: Path) -> list[str]:
+    """Return modules that need each other in turn, none where no modules do."""
+    modules = {module(path, root): path for path in files}
+    graph = {
+        name: {each for each in needed(path, name, modules) if each in modules} - {name}
+        for name, path in modules.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_the_project_has_no_circle() -> None:
+    assert circle(ALL, ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from distillc.a import f",
+        "def g():\n    from distillc import a",
+        "if TYPE_CHECKING:\n    import distillc.a",
+        "from .a import f",
+        "CHILD = 'distillc.a:f'",
+    ],
+    ids=["plain", "late", "types", "relative", "child"],
+)
+def test_a_circle_is_found(back: str, tmp_path: Path) -> None:
+    (tmp_path / "distillc").mkdir()
+    first, second = tmp_path / "distillc" / "a.py", tmp_path / "distillc" / "b.py"
+    first.write_text("from distillc.b import g")
+    second.write_text("import distillc.c")
+    assert circle([first, second], tmp_path) == []
+    second.write_text(back)
+    found = circle([first, second], tmp_path)
+    assert set(found) == {"distillc.a", "distillc.b"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,25 +1,20 @@
-"""Timing bundles against each other."""
+"""Timing compiled networks, several in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distillc.checks import RUNS, THREADS, check_whole
-from distillc.errors import UsageError
 from distillc.runtime.devices import get_device
-
-if TYPE_CHECKING:
-    from distillc.runtime.bundle import Bundle
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Latency of a bundle over the timed runs.
+    """Latency of a compiled network over the timed runs.
 
     Attributes:
         median_ms: Milliseconds of the median run.
@@ -51,56 +46,6 @@ def summarise(ms: tuple[float, ...], peak_bytes: int, threads: int, device: str)
     return Stats(median, low, high, peak_bytes, len(ms), threads, device, slowdown)
 
 
-def compare(
-    bundles: Sequence[Bundle],
-    device: str = "host",
-    threads: int = 2,
-    runs: int = 20,
-    warmup: int = 3,
-) -> list[Stats]:
-    """Time bundles of equal input shape in turn, in one process with one thread pool.
-
-    Memory is that of the process, so it says something only for a single bundle.
-
-    Args:
-        bundles: What to time; each round runs every one once.
-        device: Where.
-        threads: Threads.
-        runs: Timed rounds.
-        warmup: Rounds that are not timed.
-
-    Raises:
-        UsageError: A bundle was built for something this device is not, shapes differ, or a count
-            is too small.
-        DeviceError: Running fails.
-    """
-    check_whole(RUNS, runs=runs)
-    check_whole(THREADS, threads=threads)
-    check_whole((0, RUNS[1]), warmup=warmup)
-    chosen = get_device(device)
-    for bundle in bundles:
-        if not chosen.programs and device not in bundle.facts.devices:
-            raise UsageError(
-                f"a bundle for {bundle.facts.target} does not run on {device}",
-                where=str(bundle.path),
-                hint="convert with --target host to time it here",
-            )
-    shapes = {bundle.facts.input_shape for bundle in bundles}
-    if not shapes:
-        raise UsageError("there are no bundles to time")
-    if len(shapes) > 1:
-        raise UsageError(f"bundles of different input shapes cannot be compared: {sorted(shapes)}")
-    return time_libraries(
-        [bundle.file_for(chosen) for bundle in bundles],
-        shapes.pop(),
-        bundles[0].facts.output_shape,
-        device,
-        threads,
-        runs,
-        warmup,
-    )
-
-
 def time_libraries(
     libraries: Sequence[Path],
     input_shape: tuple[int, ...],
@@ -110,20 +55,27 @@ def time_libraries(
     runs: int = 20,
     warmup: int = 3,
 ) -> list[Stats]:
-    """Time compiled networks of equal input shape in turn on random input; see `compare`.
+    """Time compiled networks of equal input shape in turn on random input.
+
+    They share one process and one thread pool. Memory is that of the process, so it says something
+    only for a single network.
 
     Args:
         libraries: Compiled networks: libraries, or programs for a device that runs these.
         input_shape: Shape of their float32 input.
         output_shape: Shape of the first one's output.
-        device: Where.
-        threads: Threads.
-        runs: Timed rounds.
+        device: Name of the device that runs them.
+        threads: How many threads they run with.
+        runs: Timed rounds; each runs every network once.
         warmup: Rounds that are not timed.
 
     Raises:
+        UsageError: Unknown device, or a count out of range.
         DeviceError: Running fails.
     """
+    check_whole(RUNS, runs=runs)
+    check_whole(THREADS, threads=threads)
+    check_whole((0, RUNS[1]), warmup=warmup)
     x = np.random.default_rng(0).random(input_shape, dtype=np.float32)
     _, timing = get_device(device).run(
         libraries, x, output_shape, threads=threads, warmup=warmup, runs=runs

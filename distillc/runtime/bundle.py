@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distillc.errors import UsageError, VerificationError, reason
-from distillc.runtime.benchmark import Stats, compare
+from distillc.runtime.benchmark import Stats, time_libraries
 from distillc.runtime.devices import get_device
 from distillc.runtime.devices.base import Device
 from distillc.runtime.manifest import (
@@ -135,11 +135,27 @@ class Bundle:
     ) -> Stats:
         """Time the network on random input.
 
+        Args:
+            device: Name of the device that runs it.
+            threads: How many threads it runs with.
+            runs: Timed runs.
+            warmup: Runs before them that are not timed.
+
         Raises:
-            UsageError: Unknown device, or one that cannot run this bundle's target.
+            UsageError: Unknown device, one that cannot run this bundle's target, or a count out of
+                range.
             DeviceError: Running fails.
         """
-        return compare([self], device, threads, runs, warmup)[0]
+        facts, chosen = self.facts, get_device(device)
+        if not chosen.programs and device not in facts.devices:
+            raise UsageError(
+                f"a bundle for {facts.target} does not run on {device}",
+                where=str(self.path),
+                hint="convert with --target host to time it here",
+            )
+        file, shape = self.file_for(chosen), facts.input_shape
+        (stats,) = time_libraries([file], shape, facts.output_shape, device, threads, runs, warmup)
+        return stats
 
     @property
     def library(self) -> Path:

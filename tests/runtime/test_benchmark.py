@@ -1,4 +1,4 @@
-"""compare: bundles timed in turn, and what cannot be compared is refused."""
+"""Networks timed in turn, and what cannot be timed is refused."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from distillc.errors import UsageError
-from distillc.runtime.benchmark import compare
+from distillc.runtime.benchmark import time_libraries
 from distillc.runtime.bundle import Bundle
 
 
-def test_two_bundles_in_turn(verified: Bundle, other: Bundle) -> None:
-    stats = compare([verified, other], threads=1, runs=5, warmup=1)
+def test_two_networks_in_turn(verified: Bundle, other: Bundle) -> None:
+    shape, output = verified.facts.input_shape, verified.facts.output_shape
+    files = [verified.library, other.library]
+    stats = time_libraries(files, shape, output, threads=1, runs=5, warmup=1)
     assert [each.runs for each in stats] == [5, 5]
     for each in stats:
         assert 0 < each.p10_ms <= each.median_ms <= each.p90_ms < 1000
@@ -45,20 +47,7 @@ def test_what_a_device_cannot_run(verified: Bundle) -> None:
         phone.benchmark(device="phone")
 
 
-def test_no_bundles_are_no_comparison() -> None:
-    with pytest.raises(UsageError, match="no bundles to time"):
-        compare([])
-
-
-def test_different_shapes(verified: Bundle) -> None:
-    shape = [1, 3, 32, 32]
-    entries = {"size": [32, 32], "input_shape": shape, "output_shape": shape}
-    large = Bundle(verified.path, {**verified.manifest, **entries})
-    with pytest.raises(UsageError, match="different input shapes"):
-        compare([verified, large])
-
-
 @pytest.mark.parametrize("options", [{"runs": 0}, {"runs": -1}, {"threads": 0}, {"warmup": -1}])
 def test_counts_that_make_no_sense(verified: Bundle, options: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        compare([verified], **options)  # type: ignore[arg-type]
+        verified.benchmark(**options)  # type: ignore[arg-type]
