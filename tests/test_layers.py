@@ -104,10 +104,10 @@ def needed(path: Path, name: str, modules: dict[str, Path]) -> Iterator[str]:
                 yield full if full in modules else base
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Constant):
             # What runs in a process of its own is named "module:function".
-            if named := re.fullmatch(r"(distillc(?:\.\w+)+):\w+", node.value):
-                yield named[1]
+            named = re.fullmatch(r"(distillc(?:\.\w+)+):\w+", str(node.value))
+            yield from named.groups() if named else ()
 
 
 def circle(files: Iterable[Path], root: Path) -> list[str]:
