@@ -4,40 +4,54 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := results/restormer_tiny.distillc
 
-.PHONY: demo test test-lowest audit lint results zoo setup
+.PHONY: help demo test test-lowest audit lint docs results zoo setup
 
-demo: setup
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: setup  ## convert the checkpoint of examples/ for snapdragon8elite
 	$(BIN)/distillc convert examples/checkpoints/restormer_tiny_denoise_sigma25.pth \
 		--target snapdragon8elite --task denoise:sigma=25 --budget quick \
 		--work-dir results/work --out $(DEMO) --overwrite
 
-test: setup
+test: setup  ## the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-# The suite with the lowest versions that pyproject.toml allows: 7 GB, not part of CI.
+# 7 GB, not part of CI.
 LOWEST := build/lowest
-test-lowest: setup
+test-lowest: setup  ## the suite with the lowest versions that pyproject.toml allows
 	mkdir -p build
 	$(BIN)/python -m tests.lowest > $(LOWEST).txt
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST).txt --editable '.[test]'
 	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
-# Known vulnerabilities of the pinned versions, asked from a service: not part of CI. It fails where
-# the service does not know a package.
-audit:
+# It asks a service, so it is not part of CI. It fails where the service does not know a package.
+audit:  ## known vulnerabilities of the pinned versions
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
-lint: setup
+# mypy and mkdocstrings follow the folder mapping of passes/ and targets/ only in an installed copy.
+INSTALL_COPY = rm -rf build/types && mkdir -p build && \
+	$(BIN)/pip install --quiet --no-deps --target build/types .
+
+lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	# mypy follows the folder mapping in an installed copy only.
-	$(BIN)/pip install --quiet --no-deps --upgrade --target build/types .
+	$(INSTALL_COPY)
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
 
-setup: $(VENV)/.ready
+# Links, anchors and names of the reference are checked. Nothing is fetched.
+docs: $(VENV)/.docs  ## the documentation as a site, in build/site
+	$(INSTALL_COPY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+setup: $(VENV)/.ready  ## the virtual environment, the packages, the emulator
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,14 +62,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m distillc.runtime.setup_emulator
 	touch $@
 
-# The result tables and pictures of docs/results.md: hours, goes on where it was stopped.
+# Hours; an interrupted run resumes.
 DATA ?= ../shared/data
-results: setup
+results: setup  ## the tables and pictures of docs/measurements/results.md
 	$(BIN)/python -m tests.benchmarks.hybrids --train $(DATA)/BSDS500 --out results
 	$(BIN)/python -m tests.benchmarks.results --bundles results --test $(DATA)/CBSD68 \
-		--train $(DATA)/BSDS500 --plots docs
+		--train $(DATA)/BSDS500 --plots docs/measurements
 
-# docs/networks.md: every stage of every network of zoo.json, three hours; goes on where it was stopped.
+# Every stage of every network of zoo.json, three hours; an interrupted run resumes.
 ZOO ?= ../shared/zoo.json
-zoo: setup
-	$(BIN)/python -m tests.benchmarks.zoo $(ZOO) --json results/zoo.json --docs docs/networks.md
+zoo: setup  ## the table of docs/measurements/networks.md
+	$(BIN)/python -m tests.benchmarks.zoo $(ZOO) --json results/zoo.json --docs docs/measurements/networks.md

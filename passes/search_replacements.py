@@ -34,7 +34,7 @@ SURVIVORS = 4
 """How many times as many images the front is judged by at last."""
 
 MARGIN = 0.02
-"""How far a sum of prices may be from the latency of the whole (docs/results.md)."""
+"""How far a sum of prices may be from the latency of the whole (docs/measurements/results.md)."""
 
 BROKEN = -math.inf
 """PSNR of a hybrid whose output is not finite, dB; it is on no front."""

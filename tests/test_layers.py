@@ -1,6 +1,6 @@
-"""Imports point one way: each folder knows only what stands below it (docs/architecture.md).
+"""Imports point one way: each folder knows only what stands below it.
 
-Imports inside functions and those for types alone count like any other.
+docs/internals/architecture.md has the layers. Imports inside functions and those for types alone count like any other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A sample of docs/networks.md: every stage of some networks, in their smallest form."""
+"""A sample of docs/measurements/networks.md: every stage of some networks, as small as they get."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class LossModel:
     A hybrid loses the sum of what its surrogates lose alone, and something for neighbours that are
     both replaced. A surrogate's loss is its fidelity times a rate of its block, times a factor of
     its own; the rates start from what everything replaced loses. On a Restormer of 13 blocks the
-    sum explains measured losses to 3 % (`docs/search.md`).
+    sum explains measured losses to 3 % (`docs/measurements/search.md`).
 
     Args:
         space: What can be chosen.

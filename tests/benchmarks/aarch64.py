@@ -3,7 +3,8 @@
     python -m tests.benchmarks.aarch64 --json out.json
 
 Everything on one thread, one inference, the whole process: TVM's runtime, ONNX Runtime's and the C
-library count too. Counts are exact and repeatable, but they are not times: see docs/static_cost.md.
+library count too. Counts are exact and repeatable, but they are not times: see
+docs/guide/static_cost.md.
 """
 
 from __future__ import annotations

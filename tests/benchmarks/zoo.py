@@ -1,6 +1,6 @@
 """Which networks go how far: every architecture of spandrel with attention, stage by stage.
 
-    python -m tests.benchmarks.zoo ../shared/zoo.json --json zoo.json --docs docs/networks.md
+    python -m tests.benchmarks.zoo ../shared/zoo.json --json zoo.json --docs NETWORKS.md
     python -m tests.benchmarks.zoo ../shared/zoo.json --only SwinIR DAT --until find
 
 Each network is built from its tiny configuration with random weights, in a process of its own. A
