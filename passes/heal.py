@@ -13,6 +13,7 @@ from torch import nn
 
 from distillc.data.images import RestorationData, open_data
 from distillc.forms import Tensors
+from distillc.frontend.structure import module_digest
 from distillc.network import KEEP, Network
 from distillc.passes.apply_replacements import ApplyReplacements
 from distillc.passes.training import (
@@ -27,7 +28,6 @@ from distillc.passes.training import (
 )
 from distillc.pipeline import Context, PassResult, require
 from distillc.stages import Stage
-from distillc.workdir import weights_digest
 
 _CLIP = 0.1  # gradient norm; L1 gradients are small, and one bad batch must not undo the start
 _HELD_OUT = 12  # images that decide between before and after
@@ -124,7 +124,7 @@ class Heal(TrainingPass):
         key = self.key(net, data, ctx)
         return {
             **key,
-            "hybrid": weights_digest(hybrid),
+            "hybrid": module_digest(hybrid),
             "decisions": dict(net.decisions),
             "options": [*key["options"], self.teacher_weight],
         }

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from itertools import chain, product
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +20,8 @@ from distillc.codegen.records import load_records, records_digest
 from distillc.forms import Times
 from distillc.frontend.calls import Bound, record_calls
 from distillc.frontend.cost import on_meta
-from distillc.network import Network
+from distillc.frontend.structure import structure_digest
+from distillc.network import Network, Surrogate
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.pipeline import Context, Pass, PassResult, Task, require
 from distillc.runtime.devices import get_device
@@ -35,21 +35,20 @@ _IDLE = nn.Identity()
 
 _SCALES = (0.5, 2.0)  # what is beyond is noise: networks of microseconds
 
-_PLAIN = (bool, int, float, str, tuple)  # attributes that decide what a module computes
-
 
 @dataclass
 class ProfileBlocks(Pass):
     """Measure the latency of blocks and candidates at the network's size.
 
-    1. Blocks with equal structure are timed once: weights do not change the time.
+    1. Blocks with equal structure are timed once: weights do not change the time. So are candidates
+       with equal structure and label.
     2. All are compiled before any is timed. Each round then runs every one of every shape in turn,
        one process a shape, and the median over the rounds counts: so other load on the machine
-       changes all prices or none.
+       changes all costs or none.
     3. A block by itself is handed a whole image of features, which it is not inside the network.
        What that takes is the time of a network that does nothing, and is taken off.
     4. The whole network is timed too, and the network with its blocks left out: the rest. All
-       prices are scaled so that blocks and rest sum to the whole: by itself, a block is slower or
+       costs are scaled so that blocks and rest sum to the whole: by itself, a block is slower or
        faster than between its neighbours.
     5. Libraries and rounds that are finished are kept, libraries until the last round.
     6. The times are those of `device`: this machine, or a phone on a cable.
@@ -145,9 +144,10 @@ class ProfileBlocks(Pass):
         """Return what is timed together: shape -> structure -> module and input shape."""
         groups: dict[str, dict[str, tuple[nn.Module, tuple[int, ...]]]] = {}
 
-        def add(module: nn.Module, shape: tuple[int, ...]) -> None:
-            for each in (_IDLE, module):
-                groups.setdefault(str(shape), {})[_structure(each, shape)] = (each, shape)
+        def add(module: nn.Module, shape: tuple[int, ...], label: str = "") -> None:
+            group = groups.setdefault(str(shape), {})
+            group[_structure(_IDLE, shape)] = (_IDLE, shape)
+            group[_structure(module, shape, label)] = (module, shape)
 
         for block in net.blocks:
             add(bound[block.name], block.shape)
@@ -157,9 +157,10 @@ class ProfileBlocks(Pass):
             add(module, net.input_shape)
         return {shape: dict(modules) for shape, modules in groups.items()}
 
-    def _candidate(self, net: Network, each: Any) -> tuple[nn.Module, tuple[int, ...]]:
+    def _candidate(self, net: Network, each: Surrogate) -> tuple[nn.Module, tuple[int, ...], str]:
         block = net.block(each.block)
-        return each.module, block.shape if each.scope == "block" else block.attention_shape
+        shape = block.shape if each.scope == "block" else block.attention_shape
+        return each.module, shape, each.label
 
     def _time(self, modules: Modules, libraries: Sequence[Path]) -> dict[str, float]:
         """Time libraries of one input shape, one round: structure -> milliseconds."""
@@ -175,15 +176,16 @@ class ProfileBlocks(Pass):
         times: Mapping[str, float],
     ) -> PassResult:
 
-        def price(module: nn.Module, shape: tuple[int, ...]) -> float:  # rule 3
-            return max(0.0, times[_structure(module, shape)] - times[_structure(_IDLE, shape)])
+        def cost(module: nn.Module, shape: tuple[int, ...], label: str = "") -> float:  # rule 3
+            idle = times[_structure(_IDLE, shape)]
+            return max(0.0, times[_structure(module, shape, label)] - idle)
 
-        alone = {block.name: price(bound[block.name], block.shape) for block in net.blocks}
-        total = price(net.module, net.input_shape)
+        alone = {block.name: cost(bound[block.name], block.shape) for block in net.blocks}
+        total = cost(net.module, net.input_shape)
         replaceable = sum(alone[name] for name in net.candidates)
         scale = 1.0
         if replaceable:  # rule 4
-            inside = total - price(bare, net.input_shape)
+            inside = total - cost(bare, net.input_shape)
             scale = min(max(inside / replaceable, _SCALES[0]), _SCALES[1])
         blocks = tuple(replace(block, latency_ms=scale * alone[block.name]) for block in net.blocks)
         candidates = {}
@@ -191,7 +193,7 @@ class ProfileBlocks(Pass):
             block = net.block(name)
             timed = []
             for each in found:
-                own = price(*self._candidate(net, each))
+                own = cost(*self._candidate(net, each))
                 if each.scope == "attention":  # the block's other parts stay
                     share = 1 - block.attention_cost.macs / max(1, block.cost.macs)
                     own += alone[name] * share
@@ -238,11 +240,9 @@ def _library(structure: str) -> str:
     return f"{digest(structure)}.so"
 
 
-def _structure(module: nn.Module, shape: tuple[int, ...]) -> str:
-    """Return a name that modules share when they compile to equal code."""
-    parts = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
-    options = []
-    for each in module.modules():
-        plain = {k: v for k, v in vars(each).items() if isinstance(v, _PLAIN) and k != "training"}
-        options.append([type(each).__name__, plain])
-    return f"{type(module).__name__} {shape} {digest([parts, options])}"
+def _structure(module: nn.Module, shape: tuple[int, ...], label: str = "") -> str:
+    """Return a name that modules share when they compile to equal code.
+
+    A candidate shares it with those of its own label only: that says all options of its family.
+    """
+    return f"{label or type(module).__name__} {shape} {structure_digest(module)}"

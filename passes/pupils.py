@@ -14,11 +14,11 @@ from torch import nn
 from distillc.data.images import RestorationData, open_data
 from distillc.forms import Tensors
 from distillc.frontend.calls import Call, record_calls
+from distillc.frontend.structure import module_digest
 from distillc.network import Network, Surrogate
 from distillc.passes.training import RunState, TrainingPass, judging_edge
 from distillc.pipeline import Context, PassResult, require
 from distillc.stages import Stage
-from distillc.workdir import weights_digest
 
 _HELD_OUT = 8  # images that fidelity is measured on
 _FIDELITY = "/fidelity"  # no weight has such a name
@@ -172,7 +172,7 @@ class Distillation(TrainingPass):
 def candidate_digests(net: Network) -> list[Any]:
     """Return what the candidates are, weights included, as JSON values for a stage's key."""
     return [
-        [each.block, each.label, weights_digest(each.module)]
+        [each.block, each.label, module_digest(each.module)]
         for candidates in net.candidates.values()
         for each in candidates
     ]

@@ -16,6 +16,7 @@ from distillc.checks import EDGES, NOT_NEGATIVE, POSITIVE, RUNS, check_real, che
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale, parse_task
 from distillc.errors import PassError, QualityError, UsageError
+from distillc.frontend.structure import module_digest
 from distillc.network import KEEP, Network, SearchPoint
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
@@ -28,13 +29,13 @@ from distillc.search.pareto import choose_point, pareto_set
 from distillc.search.proposals import first_choices, propose
 from distillc.search.space import OBJECTIVES, Choice, Space, check_forced, search_space
 from distillc.stages import Journal, Stage
-from distillc.workdir import weights_digest, write_json
+from distillc.workdir import write_json
 
 SURVIVORS = 4
 """How many times as many images the front is judged by at last."""
 
 MARGIN = 0.02
-"""How far a sum of prices may be from the latency of the whole (docs/measurements/results.md)."""
+"""How far a sum of costs may be from the latency of the whole (docs/measurements/results.md)."""
 
 BROKEN = -math.inf
 """PSNR of a hybrid whose output is not finite, dB; it is on no front."""
@@ -182,7 +183,7 @@ class SearchReplacements(Pass):
     def _key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
         """Return what PSNRs depend on: neither limits nor costs."""
         return {
-            "teacher": weights_digest(net.module),
+            "teacher": module_digest(net.module),
             "candidates": candidate_digests(net),
             "data": data.fingerprint,
             "options": [self.images, self.crop],

@@ -22,10 +22,10 @@ from distillc.data.metrics import average_psnr, psnr
 from distillc.data.tasks import check_scale, parse_task
 from distillc.data.windows import Pair
 from distillc.errors import UsageError
+from distillc.frontend.structure import module_digest
 from distillc.network import Network
 from distillc.pipeline import Context, Pass
 from distillc.stages import Stage
-from distillc.workdir import weights_digest
 
 SAVE_SECONDS = 60.0
 """How much work a kill may cost."""
@@ -251,7 +251,7 @@ class TrainingPass(Pass):
     def key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
         """Return what every trained result depends on, as JSON values."""
         return {
-            "teacher": weights_digest(net.module),
+            "teacher": module_digest(net.module),
             "data": data.fingerprint,
             "options": [self.steps, self.batch, self.patch, self.lr],
             "seed": ctx.seed,

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 
 from distillc.cli import main
+from distillc.frontend.structure import module_digest
 from distillc.network import Network
 from distillc.passes import search_replacements
 from distillc.passes.apply_replacements import ApplyReplacements
@@ -45,7 +46,7 @@ from distillc.pipeline import Context, Pipeline
 from distillc.runtime.bundle import Bundle
 from distillc.stages import WorkDir
 from distillc.surrogates import scan_kernel
-from distillc.workdir import digest, weights_digest
+from distillc.workdir import digest
 from tests.fuzz import small
 from tests.fuzz.damage import EVERY, JOURNALS, PROGRAMS, TENSORS, Damage
 from tests.fuzz.small import Small
@@ -86,12 +87,12 @@ SILENT_LINES = {"last byte gone", "empty", "twice"}
 def outcome(net: Network) -> object:
     """Return what the passes decide and compute, to the last bit; times are left out."""
     candidates = [
-        (each.label, each.fidelity, weights_digest(each.module))
+        (each.label, each.fidelity, module_digest(each.module))
         for found in net.candidates.values()
         for each in found
     ]
     metrics = net.metrics["search"], net.metrics["heal"]
-    return candidates, net.front, dict(net.decisions), weights_digest(net.hybrid()), metrics
+    return candidates, net.front, dict(net.decisions), module_digest(net.hybrid()), metrics
 
 
 class Lines(logging.Handler):

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from distillc.frontend.structure import module_digest
 from distillc.passes import training
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.pipeline import Context
 from distillc.stages import Stage, WorkDir
-from distillc.workdir import weights_digest
 from tests.fuzz.damage import EVERY
 from tests.fuzz.faults import CASES, FILES, SMALL, run_passes, try_damage
 from tests.passes.toy import Killed, KilledAt, toy_network
@@ -62,7 +62,7 @@ def test_a_damaged_state_costs_only_its_steps(
     for name, found in result.candidates.items():
         for one, other in zip(found, whole.candidates[name], strict=True):
             assert one.fidelity == other.fidelity
-            assert weights_digest(one.module) == weights_digest(other.module)
+            assert module_digest(one.module) == module_digest(other.module)
 
 
 def test_a_state_of_another_network_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_state_of_another_network_leaves_the_weights_as_they_were(tmp_path: Pa
     state = training.RunState(stage)
     state._saved = -1e9
     state.save({"first": first, "second": torch.nn.Linear(3, 3)}, 5)
-    before = weights_digest(first), weights_digest(second)
+    before = module_digest(first), module_digest(second)
     torch.nn.init.zeros_(first.weight)
-    zeroed = weights_digest(first)
+    zeroed = module_digest(first)
     assert state.load({"first": first, "second": second}) == 0
-    assert (weights_digest(first), weights_digest(second)) == (zeroed, before[1])
+    assert (module_digest(first), module_digest(second)) == (zeroed, before[1])
     assert list(tmp_path.glob("state.pt.damaged-1"))

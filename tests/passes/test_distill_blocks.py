@@ -1,25 +1,28 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
 from distillc.errors import PassError
+from distillc.frontend.structure import module_digest
 from distillc.network import Surrogate
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
+from distillc.pipeline import Context
+from distillc.stages import WorkDir
 from distillc.surrogates.registry import build_surrogate
-from distillc.workdir import weights_digest
 
-from .toy import COST, Recorder, toy_network, weights
+from .toy import COST, Recorder, same_candidates, toy_network, weights
 
 DISTILL = DistillBlocks(steps=12, batch=2, patch=16, lr=1e-2)
 
 
 def test_trains_every_candidate_and_leaves_its_input_alone() -> None:
     net = toy_network()
-    teacher = weights_digest(net.module)
+    teacher = module_digest(net.module)
     untrained = [tensor.clone() for tensor in weights(net)]
     result = DistillBlocks(steps=60, batch=4, patch=16, lr=2e-2)(net)
     for candidates in result.candidates.values():
@@ -31,7 +34,7 @@ def test_trains_every_candidate_and_leaves_its_input_alone() -> None:
             assert all(tensor.is_contiguous() for tensor in each.module.state_dict().values())
     # The attention is a convolution, which its surrogate can become: it ends nearer.
     assert all(each[1].fidelity < each[0].fidelity for each in result.candidates.values())
-    assert weights_digest(net.module) == teacher
+    assert module_digest(net.module) == teacher
     assert all(torch.equal(*pair) for pair in zip(weights(net), untrained, strict=True))
     assert all(each.fidelity is None for each in net.candidates["blocks.0"])
     assert result.log[-1].name == "distill_blocks"
@@ -60,6 +63,17 @@ def test_what_leaves_its_block_out_has_nothing_to_learn(alone: bool) -> None:
             assert left_out.fidelity == pytest.approx(1.0)
             x = torch.rand(1, 6, 8, 8)
             assert torch.equal(result.hybrid({name: "skip"}).get_submodule(name)(x), x)
+
+
+def test_a_network_of_equal_weights_and_another_option_is_distilled_anew(tmp_path: Path) -> None:
+    """What was learnt from one network is not taken for what another one teaches."""
+    ctx = Context(WorkDir(tmp_path))
+    net = toy_network()
+    first = DISTILL(net, ctx)
+    (net.module.get_submodule("head")).padding_mode = "reflect"  # no weight tells it
+    second = DISTILL(net, ctx)
+    assert len(list(tmp_path.glob("distill-*"))) == 2
+    assert not same_candidates(first, second)
 
 
 def test_progress_names_block_loss_and_time_left() -> None:

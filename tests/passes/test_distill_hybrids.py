@@ -7,25 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillc.data.images import open_data
+from distillc.frontend.structure import module_digest
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids, Hybrid
 from distillc.passes.pupils import Pupils
 from distillc.passes.training import mean_psnr
-from distillc.workdir import weights_digest
 
 from .toy import toy_network, weights
 
 
 def test_hybrids_lose_less_and_the_input_stays() -> None:
     net = DistillBlocks(steps=10, batch=2, patch=16)(toy_network())
-    teacher, before = weights_digest(net.module), [each.clone() for each in weights(net)]
+    teacher, before = module_digest(net.module), [each.clone() for each in weights(net)]
     result = DistillHybrids(steps=80, batch=4, patch=16, lr=1e-2)(net)
     pairs = open_data(None, "denoise:sigma=25").held_out(4, 32)
     for label in ("toy", "toy@attention"):
         decisions = dict.fromkeys(("blocks.0", "blocks.1"), label)
         trained, alone = result.hybrid(decisions), net.hybrid(decisions)
         assert mean_psnr(trained, pairs) > mean_psnr(alone, pairs)
-    assert weights_digest(net.module) == weights_digest(result.module) == teacher
+    assert module_digest(net.module) == module_digest(result.module) == teacher
     assert all(torch.equal(*pair) for pair in zip(weights(net), before, strict=True))
     for found in result.candidates.values():
         assert [each.label for each in found] == ["toy", "toy@attention"]

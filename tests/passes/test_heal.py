@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from distillc.errors import PreconditionError, UsageError
+from distillc.frontend.structure import module_digest
 from distillc.network import KEEP, Network
 from distillc.passes import heal as heal_module
 from distillc.passes import training
 from distillc.passes.heal import Heal
 from distillc.pipeline import Context
 from distillc.stages import WorkDir
-from distillc.workdir import weights_digest
 
 from .toy import Killed, KilledAt, Recorder, toy_network
 
@@ -32,7 +32,7 @@ def same(one: Network, other: Network) -> bool:
 
 def test_the_hybrid_gets_better_and_its_parts_stay() -> None:
     net = decided()
-    before = weights_digest(net.module), weights_digest(net.hybrid())
+    before = module_digest(net.module), module_digest(net.hybrid())
     result = Heal(steps=40, batch=4, patch=16, lr=5e-3)(net)
     figures = result.metrics["heal"]
     assert figures["psnr_after"] > figures["psnr_before"]
@@ -42,7 +42,7 @@ def test_the_hybrid_gets_better_and_its_parts_stay() -> None:
     hybrid = result.hybrid()
     assert set(result.healed) == set(hybrid.state_dict())
     assert torch.equal(hybrid.state_dict()["tail.weight"], result.healed["tail.weight"])
-    assert (weights_digest(net.module), weights_digest(net.hybrid())) == before
+    assert (module_digest(net.module), module_digest(net.hybrid())) == before
     assert net.healed is None
 
 
@@ -52,7 +52,7 @@ def test_a_worse_result_is_dropped() -> None:
     assert result.healed is None
     assert result.metrics["heal"]["accepted"] is False
     assert "not better" in result.log[-1].notes[1]
-    assert weights_digest(result.hybrid()) == weights_digest(net.hybrid())
+    assert module_digest(result.hybrid()) == module_digest(net.hybrid())
 
 
 def test_further_rounds_where_much_is_missing(

@@ -130,6 +130,62 @@ def test_modules_that_differ_without_weights_are_built_each(
     assert sum("avg_pool2d" in program.graph_module.code for program in machine.built) == 2
 
 
+class Scaled(nn.Module):
+    """A surrogate whose options are in a list and in a type; its parameters tell its cost."""
+
+    def __init__(self, factors: list[float], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.factors, self.dtype = factors, dtype
+        self.weight = nn.Parameter(torch.ones(6, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for factor in self.factors:
+            x = x * factor * self.weight
+        return x.to(self.dtype).float()
+
+
+@pytest.mark.parametrize("spec", [("scaled:a=1", "scaled:a=2"), ("scaled", "scaled")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Scaled([1.0], torch.float32), Scaled([1.0, 2.0], torch.float32)),
+        (Scaled([1.0], torch.float32), Scaled([1.0], torch.float16)),
+    ],
+    ids=["list", "dtype"],
+)
+def test_options_in_lists_and_types_get_costs_of_their_own(
+    one: Scaled, other: Scaled, spec: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Costly(Machine):
+        """A product takes 10 ms, what names float16 one more (a cast and its check)."""
+
+        def build(self, program: ExportedProgram, _: Target, path: Path, *rest: object) -> Any:
+            built = super().build(program, _, path, *rest)
+            code = program.graph_module.code
+            path.write_text(str(10 * code.count("aten.mul") + code.count("torch.float16")))
+            return built
+
+    Costly(monkeypatch)
+    net = network()
+    (first, *_) = net.candidates["blocks.0"]
+    pair = zip(spec, (one, other), strict=True)
+    found = tuple(replace(first, spec=each, module=module) for each, module in pair)
+    result = PROFILE(net.with_(candidates={"blocks.0": found}))
+    costs = [each.latency_ms for each in result.candidates["blocks.0"]]
+    assert costs == ([20, 40] if len(other.factors) > 1 else [20, 22])
+
+
+def test_equal_modules_of_two_specs_are_built_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    net = network()
+    (first, *_) = net.candidates["blocks.0"]
+    PROFILE(net.with_(candidates={"blocks.0": (first,)}))
+    alone, machine.built = len(machine.built), []
+    other = replace(first, spec="toy:option=1")
+    PROFILE(net.with_(candidates={"blocks.0": (first, other)}))
+    assert len(machine.built) == alone + 1
+
+
 def test_blocks_and_rest_sum_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     convolution = 6 * 6 * 9 + 6
 

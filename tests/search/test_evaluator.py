@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from distillc.data.images import Pair, open_data
+from distillc.frontend.structure import module_digest
 from distillc.network import KEEP, Network
 from distillc.passes.training import mean_psnr
 from distillc.search import evaluator as module
 from distillc.search.evaluator import Evaluator
-from distillc.workdir import weights_digest
 from tests.passes.toy import ToyBlock, toy_network
 
 CHOICES = (KEEP, "toy", "toy@attention")
@@ -42,13 +42,13 @@ def hybrids() -> Iterator[dict[str, str]]:
 
 def test_equals_the_hybrid_and_changes_nothing() -> None:
     net = awake()
-    before = weights_digest(net.module)
+    before = module_digest(net.module)
     evaluate, pairs = Evaluator(net, images()), images()
     for _ in range(2):  # computed, and remembered
         for decisions in hybrids():
             wanted = mean_psnr(net.hybrid(decisions), pairs)
             assert evaluate(decisions) == pytest.approx(wanted, abs=1e-4)
-    assert weights_digest(net.module) == before
+    assert module_digest(net.module) == before
 
 
 def test_a_common_beginning_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
