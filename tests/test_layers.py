@@ -1,6 +1,7 @@
 """Imports point one way: each folder knows only what stands below it.
 
-docs/internals/architecture.md has the layers. Imports inside functions and those for types alone count like any other.
+docs/internals/architecture.md has the layers. Imports inside functions and those that only types
+need count like any other.
 """
 
 from __future__ import annotations
