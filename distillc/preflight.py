@@ -78,7 +78,7 @@ def accept(
         UsageError: An unknown target, task, budget or precision, a number out of range, or a name
             that no file can have.
         CheckpointError: The source is no file.
-        StorageError: A bundle cannot be written there (see `runtime.placement`), nor can a folder.
+        StorageError: A bundle cannot be written there (see `check_place`), nor can a folder.
     """
     check_size(size)
     check_real(MINUTES, tune=tune_minutes)

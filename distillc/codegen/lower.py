@@ -111,7 +111,7 @@ def _refuse_recurrent(program: torch.export.ExportedProgram) -> None:
         raise LoweringError(
             f"recurrent layers over more than {MOST_STEPS} steps cannot be compiled:"
             + _listed(found),
-            hint="`distillc_layers.selective_scan` computes a recurrence in one kernel",
+            hint="`torch.ops.distillc.selective_scan` computes a recurrence in one kernel",
         )
 
 

@@ -3,7 +3,7 @@
 Every basic block of a kernel goes through LLVM's machine code analyser, which knows the CPU's
 ports, latencies and widths; the cycles of one run of a block times its executions under the
 emulator (`distillc.runtime.instruction_count`) are the kernel's cycles. What this leaves out is in
-docs/static_cost.md: caches, branch misses, and whatever overlaps from one block to the next.
+docs/guide/static_cost.md: caches, branch misses, and whatever overlaps from one block to the next.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def is_allowed(target: str) -> bool:
     """Whether a node's target, `torch.ops.namespace.name.overload`, is an inference operator.
 
     1. Ours are allowed.
-    2. Of torch's, those that are listed, and elementwise ones; in place too (`name_`).
+    2. Of torch's, those that are listed, and elementwise ones; in place too (with `_` at the end).
     3. None goes backward or writes into a given tensor.
     """
     parts = re.fullmatch(r"torch\.ops\.(aten|distillc)\.(\w+)\.(\w+)", target)

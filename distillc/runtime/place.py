@@ -232,7 +232,7 @@ def _is_own_folder(path: Path) -> bool:
 
 
 def _take(place: Path, stage: Path, overwrite: bool) -> None:
-    """Give `stage/new` the name; what has it now becomes `stage/new`, or `stage/former`."""
+    """Give the name to "new" in `stage`; what has it now becomes "new" there, or "former"."""
     for _ in range(TRIES):
         try:
             _refuse_taken(place, overwrite)
