@@ -39,6 +39,7 @@ INSTALL_COPY = rm -rf build/types && mkdir -p build && \
 lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	find distillc tests -name '*.[ch]' -exec $(BIN)/clang-format --dry-run --Werror {} +
 	$(INSTALL_COPY)
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml)
 

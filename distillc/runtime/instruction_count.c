@@ -27,7 +27,8 @@ extern void *qemu_plugin_insn_haddr(const struct qemu_plugin_insn *);
 extern const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
 extern size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id, at_translation);
-extern void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int, void *, uint64_t);
+extern void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int, void *,
+                                                     uint64_t);
 extern void qemu_plugin_register_vcpu_syscall_ret_cb(plugin_id, at_return);
 extern void qemu_plugin_register_atexit_cb(plugin_id, at_exit, void *);
 
@@ -64,7 +65,8 @@ static void read_maps(void) {
     maps = checked(realloc(maps, (n_maps + 1) * sizeof *maps));
     struct map *map = &maps[n_maps];
     unsigned long long start, end, offset;
-    if (sscanf(line, "%llx-%llx %*s %llx %*s %*s %4095[^\n]", &start, &end, &offset, map->file) != 4)
+    if (sscanf(line, "%llx-%llx %*s %llx %*s %*s %4095[^\n]", &start, &end, &offset, map->file) !=
+        4)
       continue;
     if (map->file[0] != '/') continue;
     map->start = start, map->end = end, map->offset = offset;
@@ -96,7 +98,8 @@ static void translate(plugin_id id, struct qemu_plugin_tb *tb) {
     const struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
     const unsigned char *data = qemu_plugin_insn_data(insn);
     *text++ = ' ';
-    for (size_t j = 0; j < qemu_plugin_insn_size(insn); ++j, text += 2) sprintf(text, "%02x", data[j]);
+    for (size_t j = 0; j < qemu_plugin_insn_size(insn); ++j, text += 2)
+      sprintf(text, "%02x", data[j]);
   }
   *text = 0;
   locate(block, (uintptr_t)qemu_plugin_insn_haddr(qemu_plugin_tb_get_insn(tb, 0)));

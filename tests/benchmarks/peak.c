@@ -54,15 +54,15 @@ __attribute__((noinline)) static float Fma(long steps, float seed) {
   return result;
 }
 
-__attribute__((noinline)) static void Triad(float* restrict a, const float* restrict b,
-                                            const float* restrict c, float s) {
+__attribute__((noinline)) static void Triad(float *restrict a, const float *restrict b,
+                                            const float *restrict c, float s) {
   for (size_t i = 0; i < count; ++i) a[i] = b[i] + s * c[i];
 }
 
-static void* Work(void* slot) {
+static void *Work(void *slot) {
   const size_t self = (size_t)slot;
   volatile float sink = 0.5f;
-  float* data = NULL;
+  float *data = NULL;
   if (count) {
     data = aligned_alloc(4096, 3 * count * sizeof(float));
     memset(data, 0, 3 * count * sizeof(float));
@@ -87,7 +87,7 @@ static double Measure(long number) {
   pthread_t team[64];
   repeats = number;
   pthread_barrier_init(&barrier, NULL, threads + 1);
-  for (int i = 0; i < threads; ++i) pthread_create(&team[i], NULL, Work, (void*)(size_t)i);
+  for (int i = 0; i < threads; ++i) pthread_create(&team[i], NULL, Work, (void *)(size_t)i);
   double best = 1e30;
   for (int round = 0; round <= ROUNDS; ++round) {
     pthread_barrier_wait(&barrier);
@@ -105,7 +105,7 @@ static double Measure(long number) {
   return best;
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char **argv) {
   if (argc < 3 || (threads = atoi(argv[2])) < 1 || threads > 64) return 2;
   if (!strcmp(argv[1], "triad")) count = strtoull(argv[3], NULL, 10) / 3 / sizeof(float);
   long number = 1;

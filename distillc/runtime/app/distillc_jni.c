@@ -3,7 +3,7 @@
 
 #include "distillc.h"
 
-static void throw(JNIEnv *env, const char *what) {
+static void throw_exception(JNIEnv *env, const char *what) {
   jclass kind = (*env)->FindClass(env, "java/lang/IllegalStateException");
   if (kind) (*env)->ThrowNew(env, kind, what);
 }
@@ -11,13 +11,13 @@ static void throw(JNIEnv *env, const char *what) {
 static distillc_model *model_of(jlong handle) { return (distillc_model *)(intptr_t)handle; }
 
 JNIEXPORT jlong JNICALL Java_distillc_Model_create(JNIEnv *env, jobject self, jint threads,
-                                                    jstring weights) {
+                                                   jstring weights) {
   (void)self;
   const char *path = weights ? (*env)->GetStringUTFChars(env, weights, NULL) : NULL;
   if (weights && !path) return 0;
   const distillc_options options = {threads, path};
   distillc_model *model = NULL;
-  if (distillc_model_create(&options, &model)) throw(env, distillc_last_error());
+  if (distillc_model_create(&options, &model)) throw_exception(env, distillc_last_error());
   if (path) (*env)->ReleaseStringUTFChars(env, weights, path);
   return (jlong)(intptr_t)model;
 }
@@ -26,7 +26,7 @@ JNIEXPORT jint JNICALL Java_distillc_Model_scale(JNIEnv *env, jobject self, jlon
   (void)self;
   distillc_info info;
   if (distillc_model_info(model_of(handle), &info)) {
-    throw(env, distillc_last_error());
+    throw_exception(env, distillc_last_error());
     return 0;
   }
   return info.output_height / info.input_height;
@@ -40,15 +40,20 @@ JNIEXPORT void JNICALL Java_distillc_Model_restore(JNIEnv *env, jobject self, jl
   const jlong pixels = (jlong)width * height;
   if ((*env)->GetDirectBufferCapacity(env, source) < 4 * pixels ||
       (*env)->GetDirectBufferCapacity(env, sink) < 4 * pixels * scale * scale) {
-    throw(env, "the buffers are not direct, or too small");
+    throw_exception(env, "the buffers are not direct, or too small");
     return;
   }
-  const distillc_image input = {(*env)->GetDirectBufferAddress(env, source), DISTILLC_RGBA8, width,
-                                height, 4, 0, 0};
-  const distillc_image output = {(*env)->GetDirectBufferAddress(env, sink), DISTILLC_RGBA8,
-                                 width * scale, height * scale, 4, 0, 0};
+  const distillc_image input = {
+      (*env)->GetDirectBufferAddress(env, source), DISTILLC_RGBA8, width, height, 4, 0, 0};
+  const distillc_image output = {(*env)->GetDirectBufferAddress(env, sink),
+                                 DISTILLC_RGBA8,
+                                 width * scale,
+                                 height * scale,
+                                 4,
+                                 0,
+                                 0};
   if (distillc_model_restore(model_of(handle), &input, &output, -1))
-    throw(env, distillc_last_error());
+    throw_exception(env, distillc_last_error());
 }
 
 JNIEXPORT void JNICALL Java_distillc_Model_destroy(JNIEnv *env, jobject self, jlong handle) {

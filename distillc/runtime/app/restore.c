@@ -59,7 +59,8 @@ int main(int argc, char **argv) {
   const distillc_image output = {out, DISTILLC_RGBA8, width * scale, height * scale, 4, 0, 0};
   struct timespec start, end;
   clock_gettime(CLOCK_MONOTONIC, &start);
-  if (distillc_model_restore(model, &input, &output, -1)) return fail("restore", distillc_last_error());
+  if (distillc_model_restore(model, &input, &output, -1))
+    return fail("restore", distillc_last_error());
   clock_gettime(CLOCK_MONOTONIC, &end);
   if (!write_ppm(argv[2], out, width * scale, height * scale))
     return fail(argv[2], "cannot be written");

@@ -3,10 +3,10 @@
 //   NAME-bench [--threads N] [--warmup N] [--runs N] [--overlap N] [--picture IN OUT]
 //
 // Checks first, on an image made of numbers by rule, what torch made of it when the network was
-// compiled. Pictures are .png, .jpg (to read), or .npy (float32, C,H,W), of any size; a PNG has 16 bits
-// where the input has more than 8. Prints one JSON object:
-// milliseconds of creating the model, of every run and of every step, and memory. Exits with 1 where
-// something fails, 2 for wrong arguments, 3 where the check fails.
+// compiled. Pictures are .png, .jpg (to read), or .npy (float32, C,H,W), of any size; a PNG has 16
+// bits where the input has more than 8. Prints one JSON object: milliseconds of creating the model,
+// of every run and of every step, and memory. Exits with 1 where something fails, 2 for wrong
+// arguments, 3 where the check fails.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,8 +84,8 @@ static distillc_image image_of(const dc_picture *picture) {
 
 static double check(const dc_picture *output) {
   const dc_check *wanted = &dc_the_check;
-  const uint64_t total = (uint64_t)output->channels * (uint64_t)output->height *
-                         (uint64_t)output->width;
+  const uint64_t total =
+      (uint64_t)output->channels * (uint64_t)output->height * (uint64_t)output->width;
   double worst = 0;
   for (uint64_t i = 0; i < wanted->count; i++) {
     const double error =
@@ -104,9 +104,8 @@ static int by_value(const void *a, const void *b) {
 static double percentile(const double *sorted, int count, double share) {
   const double place = share * (count - 1);
   const int below = (int)place;
-  return below + 1 < count
-             ? sorted[below] + (place - below) * (sorted[below + 1] - sorted[below])
-             : sorted[count - 1];
+  return below + 1 < count ? sorted[below] + (place - below) * (sorted[below + 1] - sorted[below])
+                           : sorted[count - 1];
 }
 
 static void print_times(const char *name, const double *ms, int count) {
@@ -123,8 +122,9 @@ static void restore(distillc_model *model, const distillc_info *info, const argu
   if (from.clear) fprintf(stderr, "%s: its transparency is left out\n", given->input);
   const int scale = info->output_height / info->input_height;
   const int same = from.height == info->input_height && from.width == info->input_width;
-  dc_picture to = picture_of(info->output_channels, same ? info->output_height : scale * from.height,
-                             same ? info->output_width : scale * from.width);
+  dc_picture to =
+      picture_of(info->output_channels, same ? info->output_height : scale * from.height,
+                 same ? info->output_width : scale * from.width);
   to.bits = from.bits;
   const distillc_image input = image_of(&from), output = image_of(&to);
   const double start = dc_now_ms();
@@ -132,7 +132,8 @@ static void restore(distillc_model *model, const distillc_info *info, const argu
     FAIL(1, "%s: %s", given->input, distillc_last_error());
   const double spent = dc_now_ms() - start;
   if ((wrong = dc_write_picture(given->output, &to))) FAIL(1, "%s: %s", given->output, wrong);
-  printf(", \"picture\": {\"width\": %d, \"height\": %d, \"ms\": %.6g}", to.width, to.height, spent);
+  printf(", \"picture\": {\"width\": %d, \"height\": %d, \"ms\": %.6g}", to.width, to.height,
+         spent);
   free(from.values);
   free(to.values);
 }
@@ -182,8 +183,8 @@ int main(int argc, char **argv) {
       FAIL(1, "%s", distillc_last_error());
     printf(", \"steps\": [");
     for (int i = 0; i < info.kernels; i++)
-      printf("%s{\"kernel\": \"%s\", \"ms\": %.4g}", i ? ", " : "",
-             distillc_model_kernel(model, i), steps[i]);
+      printf("%s{\"kernel\": \"%s\", \"ms\": %.4g}", i ? ", " : "", distillc_model_kernel(model, i),
+             steps[i]);
     printf("]");
   }
   printf(", \"peak_bytes\": %zu, \"run_bytes\": %zu, \"planned_bytes\": %zu, \"weight_bytes\": %zu",

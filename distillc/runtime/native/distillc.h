@@ -56,7 +56,7 @@ typedef struct distillc_image {
 } distillc_image;
 
 typedef struct distillc_options {
-  int32_t threads; /* the caller's own among them; 0: as many as the target has fast cores */
+  int32_t threads;     /* the caller's own among them; 0: as many as the target has fast cores */
   const char *weights; /* the file of the weights where the library has none, else null */
 } distillc_options;
 
@@ -83,21 +83,20 @@ DISTILLC_API distillc_status distillc_model_create(const distillc_options *optio
                                                    distillc_model **model);
 
 /* Runs the network. Sizes are those of `distillc_model_info`; input and output may have different
- * formats. Whole numbers are rounded, and cut to [0, white]; floats are not cut. The alpha channel of
- * an RGBA output is the input's where that has one, enlarged (bilinear) as the network enlarges, else
- * opaque. The network sees the colours of transparent pixels too. Blocks until the output is
+ * formats. Whole numbers are rounded, and cut to [0, white]; floats are not cut. The alpha channel
+ * of an RGBA output is the input's where that has one, enlarged (bilinear) as the network enlarges,
+ * else opaque. The network sees the colours of transparent pixels too. Blocks until the output is
  * written, which may lie where the input does if their sizes and formats are equal. */
 DISTILLC_API distillc_status distillc_model_run(distillc_model *model, const distillc_image *input,
                                                 const distillc_image *output);
 
 /* Restores an image of any size; the output's is the input's times the network's factor. Larger
- * images than the network's go through in tiles that share `overlap` pixels (-1: 32, or a quarter of
- * a small tile), smaller ones are mirrored at their right and lower edges. Beside the images this
- * takes the floats of two rows of tiles. Where it fails, part of the output may be written. */
+ * images than the network's go through in tiles that share `overlap` pixels (-1: 32, or a quarter
+ * of a small tile), smaller ones are mirrored at their right and lower edges. Beside the images
+ * this takes the floats of two rows of tiles. Where it fails, part of the output may be written. */
 DISTILLC_API distillc_status distillc_model_restore(distillc_model *model,
                                                     const distillc_image *input,
-                                                    const distillc_image *output,
-                                                    int32_t overlap);
+                                                    const distillc_image *output, int32_t overlap);
 
 /* Runs the network and says how long each of its `kernels` steps took, in milliseconds. */
 DISTILLC_API distillc_status distillc_model_profile(distillc_model *model,
@@ -111,9 +110,9 @@ DISTILLC_API const char *distillc_model_kernel(const distillc_model *model, int3
 /* Describes a model. */
 DISTILLC_API distillc_status distillc_model_info(const distillc_model *model, distillc_info *info);
 
-/* Frees a model; null is allowed. It must not be running. What a call with a model that was destroyed
- * does is undefined; a library whose sources are compiled with -DDISTILLC_CHECKED refuses it
- * (DISTILLC_BAD_ARGUMENT), and never gives the few bytes of such a model back. */
+/* Frees a model; null is allowed. It must not be running. What a call with a model that was
+ * destroyed does is undefined; a library whose sources are compiled with -DDISTILLC_CHECKED refuses
+ * it (DISTILLC_BAD_ARGUMENT), and never gives the few bytes of such a model back. */
 DISTILLC_API void distillc_model_destroy(distillc_model *model);
 
 /* What the last call in this thread complained about; "" after success. */

@@ -80,17 +80,25 @@ static uint8_t *row_of(const distillc_image *image, size_t y, int32_t channel, s
 
 static float read_value(const distillc_image *image, const uint8_t *row, size_t place) {
   switch (layouts[image->format].bytes) {
-    case 1: return (float)row[place] / 255.0f;
-    case 2: return (float)((const uint16_t *)row)[place] / (float)image->white;
-    default: return ((const float *)row)[place];
+  case 1:
+    return (float)row[place] / 255.0f;
+  case 2:
+    return (float)((const uint16_t *)row)[place] / (float)image->white;
+  default:
+    return ((const float *)row)[place];
   }
 }
 
 static void write_value(const distillc_image *image, uint8_t *row, size_t place, float value) {
   switch (layouts[image->format].bytes) {
-    case 1: row[place] = dc_to_byte(value); break;
-    case 2: ((uint16_t *)row)[place] = dc_to_whole(value, image->white); break;
-    default: ((float *)row)[place] = value;
+  case 1:
+    row[place] = dc_to_byte(value);
+    break;
+  case 2:
+    ((uint16_t *)row)[place] = dc_to_whole(value, image->white);
+    break;
+  default:
+    ((float *)row)[place] = value;
   }
 }
 
@@ -104,8 +112,7 @@ void dc_read_window(const distillc_image *image, const int32_t shape[3], int32_t
       int64_t x = 0;
       for (; x < width && x < inside; x++)
         to[x] = read_value(image, row, step * (size_t)(left + x));
-      for (; x < width; x++)
-        to[x] = read_value(image, row, step * mirror(left + x, image->width));
+      for (; x < width; x++) to[x] = read_value(image, row, step * mirror(left + x, image->width));
     }
   }
 }

@@ -11,8 +11,8 @@ distillc_status dc_check_image(distillc_image *image, const char *what, const in
 void dc_read_window(const distillc_image *image, const int32_t shape[3], int32_t top, int32_t left,
                     float *to);
 
-// Copies `count` rows of planes, which are `plane` floats apart, to an image from its row `first`; an
-// alpha channel is that of `alpha`, enlarged where the image is larger by a whole factor.
+// Copies `count` rows of planes, which are `plane` floats apart, to an image from its row `first`;
+// an alpha channel is that of `alpha`, enlarged where the image is larger by a whole factor.
 void dc_write_rows(const float *from, size_t plane, const int32_t shape[3], int32_t first,
                    int32_t count, const distillc_image *image, const distillc_image *alpha);
 

@@ -64,8 +64,7 @@ static int decode(stream *in, const code *known) {
 }
 
 static int read_codes(stream *in, code *literals, code *distances) {
-  static const uint8_t order[] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
-                                  11, 4,  12, 3, 13, 2, 14, 1, 15};
+  static const uint8_t order[] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
   uint8_t lengths[LITERALS + 32] = {0};
   const int literal = (int)take(in, 5) + 257, distance = (int)take(in, 5) + 1;
   const int own = (int)take(in, 4) + 4;

@@ -33,12 +33,12 @@ typedef struct {
   const uint8_t *data;
   size_t size, place;
   uint32_t bits;
-  int count;     // of bits that are held
-  int overrun;   // more bits were asked for than the scan has
+  int count;    // of bits that are held
+  int overrun;  // more bits were asked for than the scan has
   uint16_t quantisation[MOST_TABLES][64];
   huffman codes[2][MOST_TABLES];  // DC, AC
   component components[MOST_COMPONENTS];
-  int used;  // components
+  int used;                         // components
   int width, height, across, down;  // the largest sampling factors
   int restart;                      // MCUs between restart markers, 0: none
   int plain;                        // components are red, green, blue
@@ -46,10 +46,10 @@ typedef struct {
   float cosines[8][8];
 } decoder;
 
-static const uint8_t zigzag[64] = {
-    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
-    41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
-    30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+static const uint8_t zigzag[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,
+                                   12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
+                                   35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+                                   58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
 
 static int next_bit(decoder *in) {
   if (!in->count) {
@@ -217,7 +217,8 @@ static const char *read_frame(decoder *in, const uint8_t *segment, size_t length
     own->columns = (own->width + 7) / 8;
     own->rows = (own->height + 7) / 8;
     own->stride = (in->width + wide - 1) / wide * own->across * 8;
-    own->plane = calloc((size_t)own->stride, (size_t)((in->height + high - 1) / high * own->down * 8));
+    own->plane =
+        calloc((size_t)own->stride, (size_t)((in->height + high - 1) / high * own->down * 8));
     if (!own->plane) return "no memory";
   }
   return NULL;
@@ -229,8 +230,7 @@ static const char *read_quantisation(decoder *in, const uint8_t *segment, size_t
     const size_t own = 1 + 64 * (size_t)(wide + 1);
     if (wide > 1 || table >= MOST_TABLES || length < own) return damaged;
     for (int i = 0; i < 64; i++)
-      in->quantisation[table][i] =
-          (uint16_t)(wide ? sixteen(segment + 1 + 2 * i) : segment[1 + i]);
+      in->quantisation[table][i] = (uint16_t)(wide ? sixteen(segment + 1 + 2 * i) : segment[1 + i]);
     segment += own;
     length -= own;
   }

@@ -1,4 +1,5 @@
-// Single kernels as a program that needs nothing: `kernel_bench THREADS ...`, see `dc_race_kernels`.
+// Single kernels as a program that needs nothing: `kernel_bench THREADS ...`, see
+// `dc_race_kernels`.
 #include <stdlib.h>
 #include <string.h>
 

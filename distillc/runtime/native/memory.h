@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
-// Peak resident memory of this program alone, 0 where the system does not say: getrusage would count
-// the process that started it.
+// Peak resident memory of this program alone, 0 where the system does not say: getrusage would
+// count the process that started it.
 static inline size_t dc_peak_bytes(void) {
   FILE *status = fopen("/proc/self/status", "r");
   if (!status) return 0;

@@ -43,10 +43,9 @@ static void prepare(distillc_model *model) {
   for (int i = 0; i < net->operand_count; i++) {
     const dc_operand *operand = &net->operands[i];
     uint8_t *base = operand->constant ? (uint8_t *)model->weights.bytes : model->arena;
-    model->tensors[i] = (dc_tensor){base + operand->offset, DC_CPU,          0,
-                                    operand->ndim,          operand->code,   operand->bits,
-                                    1,                      operand->shape,  NULL,
-                                    0};
+    model->tensors[i] = (dc_tensor){
+        base + operand->offset, DC_CPU, 0, operand->ndim, operand->code, operand->bits, 1,
+        operand->shape,         NULL,   0};
   }
   dc_value *argument = model->arguments;
   for (int i = 0; i < net->call_count; i++)
@@ -63,7 +62,7 @@ distillc_status distillc_model_create(const distillc_options *options, distillc_
   const int threads = options && options->threads ? options->threads : net->threads;
   if (threads < 1 || threads > MOST_THREADS)
     return dc_fail(DISTILLC_BAD_ARGUMENT, "%d threads asked for, 1 to %d are possible", threads,
-                MOST_THREADS);
+                   MOST_THREADS);
   dc_weights weights;
   const distillc_status status = dc_open_weights(options ? options->weights : NULL, &weights);
   if (status) return status;
@@ -86,7 +85,7 @@ distillc_status distillc_model_create(const distillc_options *options, distillc_
   if (!made->arena || !made->tensors || !made->arguments) {
     distillc_model_destroy(made);
     return dc_fail(DISTILLC_NO_MEMORY, "no memory for %zu bytes of activations",
-                (size_t)net->arena_bytes);
+                   (size_t)net->arena_bytes);
   }
   int no_threads;
   made->pool = dc_pool_create(threads, &no_threads);
@@ -147,7 +146,7 @@ distillc_status dc_run_kernels(distillc_model *model, double *milliseconds) {
     if (call->kernel(NULL, arguments, call->count, &result)) {
       const char *reason = dc_kernel_error();
       return dc_fail(DISTILLC_INTERNAL, "kernel %s failed: %s", call->name,
-                  reason ? reason : "no memory");
+                     reason ? reason : "no memory");
     }
     if (milliseconds) milliseconds[i] = dc_now_ms() - start;
     arguments += call->count;
@@ -205,11 +204,12 @@ distillc_status distillc_model_profile(distillc_model *model, const distillc_ima
   if (!milliseconds) return dc_fail(DISTILLC_BAD_ARGUMENT, "`milliseconds` is null");
   if (kernels != dc_the_network.call_count)
     return dc_fail(DISTILLC_BAD_ARGUMENT, "there is room for %d times, the network has %d steps",
-                kernels, dc_the_network.call_count);
+                   kernels, dc_the_network.call_count);
   return run(model, input, output, milliseconds);
 }
 
 const char *distillc_model_kernel(const distillc_model *model, int32_t step) {
-  return !dc_check_model(model) && step >= 0 && step < dc_the_network.call_count ? dc_the_network.calls[step].name
-                                                                : NULL;
+  return !dc_check_model(model) && step >= 0 && step < dc_the_network.call_count
+             ? dc_the_network.calls[step].name
+             : NULL;
 }

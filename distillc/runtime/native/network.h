@@ -48,7 +48,7 @@ typedef struct {
 
 typedef struct {
   const char *name, *target;
-  int32_t threads;  // unless the caller says otherwise
+  int32_t threads;              // unless the caller says otherwise
   int32_t input[3], output[3];  // channels, height, width
   int32_t input_operand, output_operand;
   int32_t operand_count, call_count;

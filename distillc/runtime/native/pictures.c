@@ -14,8 +14,8 @@ const char *dc_new_picture(dc_picture *picture, int64_t channels, int64_t height
       width > DC_MOST_PIXELS / height || channels > DC_MOST_PIXELS / (height * width))
     return "the picture is empty or too large";
   const size_t count = (size_t)(channels * height * width);
-  *picture = (dc_picture){(int32_t)channels, (int32_t)height, (int32_t)width,
-                          malloc(sizeof(float) * count), 8, 0};
+  *picture = (dc_picture){
+      (int32_t)channels, (int32_t)height, (int32_t)width, malloc(sizeof(float) * count), 8, 0};
   return picture->values ? NULL : "no memory";
 }
 

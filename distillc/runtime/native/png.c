@@ -1,4 +1,5 @@
-// PNG (RFC 2083): reads what has whole bytes and is not interlaced, writes 8 or 16 bits, not packed.
+// PNG (RFC 2083): reads what has whole bytes and is not interlaced, writes 8 or 16 bits, not
+// packed.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +73,8 @@ static const char *to_planes(const header *found, const uint8_t *rows, size_t ro
   const size_t pixels = (size_t)found->width * (size_t)found->height;
   for (int64_t y = 0; y < found->height; y++)
     for (int64_t x = 0; x < found->width; x++) {
-      const uint8_t *from = rows + (size_t)y * (row + 1) + 1 + (size_t)(x * found->channels * bytes);
+      const uint8_t *from =
+          rows + (size_t)y * (row + 1) + 1 + (size_t)(x * found->channels * bytes);
       if (found->kind == 3) {
         if (*from >= found->colours) {
           free(picture->values);

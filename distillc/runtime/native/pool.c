@@ -242,8 +242,7 @@ enum { HEADER_BYTES = DC_ALIGNMENT };
 
 void *TVMBackendAllocWorkspace(int device_type, int device, uint64_t bytes, int code, int bits) {
   (void)device_type, (void)device, (void)code, (void)bits;
-  const size_t needed =
-      HEADER_BYTES + (bytes + DC_ALIGNMENT - 1) / DC_ALIGNMENT * DC_ALIGNMENT;
+  const size_t needed = HEADER_BYTES + (bytes + DC_ALIGNMENT - 1) / DC_ALIGNMENT * DC_ALIGNMENT;
   scratch *stack = own;
   if (stack && !stack->top && stack->size < stack->wanted) {
     void *larger = NULL;

@@ -63,7 +63,8 @@ static size_t image_bytes(const distillc_image *image) {
 
 static void run_network(void *context, int index) {
   network *net = (network *)context + index;
-  if (net->restore(net->model, &net->input, &net->output, net->overlap)) FAIL("%s", net->last_error());
+  if (net->restore(net->model, &net->input, &net->output, net->overlap))
+    FAIL("%s", net->last_error());
 }
 
 // Where the weights of MODEL.so are if they are in a file of their own, MODEL.weights; else null.

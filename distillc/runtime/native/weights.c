@@ -59,13 +59,14 @@ distillc_status dc_open_weights(const char *path, dc_weights *weights) {
   const dc_network *net = &dc_the_network;
   *weights = (dc_weights){.bytes = dc_the_weights};
   if (!path && !weights->bytes)
-    return dc_fail(DISTILLC_BAD_ARGUMENT,
-                   "the weights of %s are in a file of their own: `weights` in the options says where",
-                   net->name);
+    return dc_fail(
+        DISTILLC_BAD_ARGUMENT,
+        "the weights of %s are in a file of their own: `weights` in the options says where",
+        net->name);
   distillc_status status = path ? map(path, weights) : DISTILLC_OK;
   if (!status && checksum(weights->bytes, net->weight_bytes) != net->weight_checksum)
-    status = dc_fail(DISTILLC_BAD_WEIGHTS, "the weights of %s are damaged: install it anew",
-                     net->name);
+    status =
+        dc_fail(DISTILLC_BAD_WEIGHTS, "the weights of %s are damaged: install it anew", net->name);
   if (!status && net->halves) {
     status = expand(weights);
     if (weights->mapped) munmap(weights->mapped, net->weight_bytes);
