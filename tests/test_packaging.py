@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import distillc
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -32,6 +34,12 @@ def test_everything_is_in_one_package(wheel: Path) -> None:
     assert "distillc/passes/find_attention.py" in names
     assert "distillc/targets/host.py" in names
     assert "distillc/py.typed" in names
+
+
+def test_the_version_is_that_of_the_package(wheel: Path) -> None:
+    assert wheel.name.startswith(f"distillc-{distillc.__version__}-")
+    (facts,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("METADATA"))
+    assert f"\nVersion: {distillc.__version__}\n" in zipfile.ZipFile(wheel).read(facts).decode()
 
 
 def test_data_files_are_in_the_wheel(wheel: Path) -> None:
