@@ -20,7 +20,9 @@ _SPAN = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 _VARIABLE = re.compile(r"\bDISTILLC_[A-Z_]+\b")
-_PATH = re.compile(r"[\w.*<>-]+(?:/[\w.*<>-]+)+/?|[\w-]+/|[\w-]+\.(?:py|md|c|h|kt|toml|yml|jsonl)")
+_PATH = re.compile(
+    r"[\w.*<>-]+(?:/[\w.*<>-]+)+/?|[\w-]+/|[\w-]+\.(?:py|md|c|h|kt|toml|yml|jsonl|txt)"
+)
 _BARE_PATH = re.compile(r"(?<![\w/.(])(?:docs|tests|distillc|passes|targets)/[\w/.-]*\w")
 _SYMBOL = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?:\(\))?")
 _PRODUCT = ("distillc/", "passes/", "targets/")
@@ -31,6 +33,7 @@ _MADE = ("build", "results", "__pycache__")  # by commands, so not in the reposi
 _FILES_OF_OTHERS = {
     *("mynet/models.py", "file.py", "input/", "target/", "src/main/jniLibs/arm64-v8a"),  # users
     *("libc/libc.map.txt", "libm/libm.map.txt", "docs/elf-tls.md"),  # bionic
+    "00_trace.txt",  # dumps
 }
 _FOREIGN = {
     *("AT_FDCWD", "RENAME_EXCHANGE", "e_machine", "pixi"),  # Linux, ELF, AVIF
@@ -143,7 +146,9 @@ def files() -> list[str]:
     """Return every file and folder of the project, folders with a slash at the end."""
     found = []
     for folder, inside, names in os.walk(ROOT):
-        inside[:] = [each for each in inside if each not in _MADE and not each.startswith(".")]
+        inside[:] = [
+            each for each in inside if each not in _MADE and (each[0] != "." or each == ".ci")
+        ]
         here = f"{folder.removeprefix(str(ROOT))}/"
         found += [here + name for name in names] + [f"{here}{each}/" for each in inside]
     return found
