@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 from distillc.errors import UsageError
 
+TIMED_THREADS = 2
+"""Threads of every latency that a conversion measures."""
+
 
 @dataclass(frozen=True)
 class Budget:

@@ -1,16 +1,16 @@
-"""The road from a checkpoint to a verified bundle, one stage after the other."""
+"""From a checkpoint to a verified bundle, one stage after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 from torch import nn
 
-from distillc.budgets import Budget
+from distillc.budgets import TIMED_THREADS, Budget
 from distillc.codegen.measure import HERE, Meter, time_modules
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import RestorationData, check_folder
@@ -20,34 +20,20 @@ from distillc.frontend.load import load
 from distillc.limits import NONE, Limits
 from distillc.network import KEEP, Network
 from distillc.onnx_conversion import NOTICE
-from distillc.passes import (
-    ApplyReplacements,
-    AuditOperators,
-    DistillBlocks,
-    DistillHybrids,
-    FindAttention,
-    Heal,
-    ProfileBlocks,
-    SearchReplacements,
-    SynthesizeSurrogates,
-    Trace,
-)
+from distillc.options import ConversionOptions
 from distillc.passes.plot_front import plot_front
-from distillc.pipeline import Context, Pass, Pipeline, dump_data
-from distillc.preflight import accept, fit, tune_apart
+from distillc.pipeline import Context, Pipeline, dump_data
+from distillc.preflight import accept, find_meter, fit, tune_apart
 from distillc.report.html import write_report
 from distillc.report.pictures import side_by_side
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.devices import get_device
 from distillc.runtime.manifest import PLOT, REPORT
 from distillc.runtime.quality import EDGE, Quality, measure_quality
 from distillc.runtime.verify import verification_images, verify_bundle
 from distillc.stages import WorkDir
+from distillc.standard_passes import conversion_passes
 from distillc.targets.base import Target
 from distillc.workdir import full_disk
-
-THREADS = 2
-"""Threads of every latency measured on the way."""
 
 
 @dataclass(frozen=True)
@@ -63,83 +49,6 @@ class Result:
     bundle: Bundle | None
 
 
-def road(
-    budget: Budget,
-    data: Path | None,
-    task: str,
-    limits: Limits = NONE,
-    meter: Meter = HERE,
-) -> list[Pass]:
-    """Return the passes of a conversion, in order.
-
-    Raises:
-        UsageError: A latency is asked for where none is measured.
-    """
-    if limits.max_latency_ms is not None and budget.objective != "latency":
-        raise UsageError(
-            f"the search's cost is {budget.objective}: no latency is measured",
-            where="--max-latency-ms",
-            hint="add --objective latency",
-        )
-    passes: list[Pass] = [
-        Trace(),
-        AuditOperators(),
-        FindAttention(),
-        SynthesizeSurrogates(budget.families),
-        DistillBlocks(data, task, budget.distill_steps, budget.distill_batch, budget.patch),
-    ]
-    if budget.hybrid_steps:
-        passes.append(
-            DistillHybrids(data, task, budget.hybrid_steps, budget.distill_batch, budget.patch)
-        )
-    if budget.objective == "latency":
-        passes.append(ProfileBlocks(THREADS, device=meter.device, target=meter.target))
-    passes += [
-        SearchReplacements(
-            data,
-            task,
-            objective=budget.objective,
-            trials=budget.trials,
-            images=budget.search_images,
-            crop=budget.search_crop,
-            max_drop=limits.aimed_drop,
-            min_speedup=limits.min_speedup,
-            max_cost=limits.max_latency_ms,
-            keep=limits.keep,
-            replace=limits.replace,
-            drop_option="--max-drop" if limits.search_drop is None else "--search-drop",
-        ),
-        ApplyReplacements(),
-    ]
-    if budget.heal_steps:
-        passes.append(
-            Heal(
-                data,
-                task,
-                budget.heal_steps,
-                budget.heal_batch,
-                budget.patch,
-                rounds=budget.heal_rounds,
-            )
-        )
-    return passes
-
-
-def find_meter(device: str, target: Target) -> Meter:
-    """Return where a conversion measures.
-
-    Raises:
-        UsageError: An unknown device, or one whose times mean nothing.
-        DeviceError: It cannot be reached.
-    """
-    chosen = get_device(device)
-    if not chosen.clock:
-        raise UsageError(f"the times of {device} mean nothing", where="--measure-on")
-    chosen.ready()
-    return Meter(device, target if chosen.programs else "host")
-
-
-@full_disk()
 def convert(
     checkpoint: str | Path,
     target: str | Target = "snapdragon8elite",
@@ -177,96 +86,97 @@ def convert(
 
     Args:
         checkpoint: The checkpoint; see `distillc.load` for what it may be.
-        target: A target or its name.
-        size: (H, W) in pixels that the bundle is built for.
-        task: How clean images are degraded, say `"denoise:sigma=25"`.
-        out: The bundle's folder; `<checkpoint's stem>.distillc` by default.
-        budget: How much work, a `Budget` or its name.
-        precision: What the bundle computes in; see `distillc.compile`.
-        weights_beside: Whether its weights are in a file of their own.
-        data: Folder of clean images or of pairs; scikit-image's photographs by default.
-        families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
-        objective: The search's cost instead of the budget's.
-        limits: What is asked of the hybrid.
-        measure_on: Device whose clock the search and the limits go by: `"host"`, or a phone
-            (`"adb"`, `"ssh:user@host"`), for which everything is compiled for `target`.
-        overwrite: Replace `out` if it exists.
-        seed: Seed of everything random.
-        work_dir: Where finished stages are kept.
-        device: Torch device that trains.
-        dump_dir: Where to write the state after each pass.
-        print_after: Name of the pass after which the state is printed.
-        stop_after: Name of the last pass to run; no bundle is written.
-        verify_each: Compare the numbers around every pass.
-        arch: `package.module:Class` of the user's own network.
-        arch_args: Its keyword arguments.
-        trust_pickle: Load a pickled module, which can run any code.
-        sandbox: Read the checkpoint in a process of its own.
-        tune_minutes: Search the schedules of the hybrid's and the teacher's kernels for so long
-            before they are compiled; the records stay in the work directory.
-        progress: Rich display with a `detail` field.
+
+    The other arguments are the fields of `distillc.options.ConversionOptions`, which says
+    what each means.
 
     Raises:
         DistillcError: One of the family, each with its exit code; `out` is not touched.
     """
-    if is_onnx(checkpoint):
-        raise UsageError(f"{NOTICE}: use distillc.convert_onnx", where=str(checkpoint))
-    work = WorkDir(work_dir)
-    ctx = Context(work, seed, device, progress)
-    folders = [work.root, *([dump_dir] if dump_dir else [])]
-    job = accept(
-        checkpoint, target, task, budget, precision, out, overwrite, size, tune_minutes, folders
-    )
-    meter = find_meter(measure_on, job.target)
-    effort = job.budget
-    if families:
-        effort = replace(effort, families=tuple(families))
-    limits = limits.among(effort.families)
-    if objective:
-        effort = replace(effort, objective=objective)
-    folder = Path(data) if data is not None else None
-    check_folder(folder)
-    pipeline = Pipeline(
-        road(effort, folder, task, limits, meter),
-        verify_each=verify_each,
+    options = ConversionOptions(
+        target=target,
+        size=size,
+        task=task,
+        out=out,
+        budget=budget,
+        precision=precision,
+        weights_beside=weights_beside,
+        data=data,
+        families=families,
+        objective=objective,
+        limits=limits,
+        measure_on=measure_on,
+        overwrite=overwrite,
+        seed=seed,
+        work_dir=work_dir,
+        device=device,
         dump_dir=dump_dir,
         print_after=print_after,
         stop_after=stop_after,
-    )
-    net = load(
-        checkpoint,
+        verify_each=verify_each,
         arch=arch,
         arch_args=arch_args,
         trust_pickle=trust_pickle,
         sandbox=sandbox,
+        tune_minutes=tune_minutes,
+        progress=progress,
     )
-    net, images = fit(net, job, size, folder)
+    return run(checkpoint, options)
+
+
+@full_disk()
+def run(checkpoint: str | Path, options: ConversionOptions) -> Result:
+    """Convert a checkpoint to a verified bundle; see `convert`."""
+    if is_onnx(checkpoint):
+        raise UsageError(f"{NOTICE}: use distillc.convert_onnx", where=str(checkpoint))
+    place = accept(checkpoint, options)
+    meter = find_meter(options)
+    effort, limits = options.effort, options.tried_limits
+    folder = Path(options.data) if options.data is not None else None
+    check_folder(folder)
+    work = WorkDir(options.work_dir)
+    ctx = Context(work, options.seed, options.device, options.progress)
+    pipeline = Pipeline(
+        conversion_passes(effort, folder, options.task, limits, meter),
+        verify_each=options.verify_each,
+        dump_dir=options.dump_dir,
+        print_after=options.print_after,
+        stop_after=options.stop_after,
+    )
+    net = load(
+        checkpoint,
+        arch=options.arch,
+        arch_args=options.arch_args,
+        trust_pickle=options.trust_pickle,
+        sandbox=options.sandbox,
+    )
+    net, images = fit(net, options, folder)
 
     teacher = net
     net = pipeline.run(net, ctx)
-    if stop_after:
+    if options.stop_after:
         return Result(net, None)
 
     with work.scratch() as scratch:
         tuning = None
-        if tune_minutes:
+        if options.tune_minutes:
             clock = meter.device if meter != HERE else None
-            tuning = tune_apart([net, teacher], net.size, job, tune_minutes, ctx, clock)
+            tuning = tune_apart([net, teacher], options, ctx, clock)
         records = tuning.path if tuning else None
-        pairs = verification_images(images, size, net.scale, effort.verify_images)
+        pairs = verification_images(images, options.size, net.scale, effort.verify_images)
         with ctx.task("compile and verify", 5) as shown:
             quality = _quality(teacher, net, images, effort)
             shown.update(1, "quality measured")
             _check_quality(quality, limits)
             bundle = compile_bundle(
                 net,
-                job.target,
-                size,
-                precision=job.precision,
-                weights_beside=weights_beside,
+                options.target,
+                options.size,
+                precision=options.precision,
+                weights_beside=options.weights_beside,
                 directory=scratch / "bundle",
                 reference=pairs[0][0],
-                manifest={"task": str(job.task)},
+                manifest={"task": str(options.chosen_task)},
                 records=records,
             )
             shown.update(2, "library built")
@@ -282,7 +192,7 @@ def convert(
             entries = {
                 **dump_data(net),
                 "budget": asdict(effort),
-                "seed": seed,
+                "seed": options.seed,
                 "decisions": dict(net.decisions),
                 "params": {"teacher": _params(teacher.module), "hybrid": _params(net.hybrid())},
                 "metrics": {
@@ -303,8 +213,8 @@ def convert(
                 side_by_side(teacher, net, images),
             )
             bundle = bundle.annotate(entries, (PLOT, REPORT))
-            bundle = bundle.save(job.out, overwrite=overwrite)
-            shown.update(5, str(job.out))
+            bundle = bundle.save(place, overwrite=options.overwrite)
+            shown.update(5, str(place))
     return Result(net, bundle)
 
 
@@ -324,11 +234,11 @@ def _latency(
     """
     replaced = sum(label != KEEP for label in net.decisions.values())
     modules = [teacher.module, net.hybrid()] if replaced else [teacher.module]
-    stats = time_modules(modules, net.input_shape, THREADS, runs, records, meter)
+    stats = time_modules(modules, net.input_shape, TIMED_THREADS, runs, records, meter)
     slow, fast = stats[0], stats[-1]
     return {
         "device": meter.device,
-        "threads": THREADS,
+        "threads": TIMED_THREADS,
         "teacher_ms": slow.median_ms,
         "hybrid_ms": fast.median_ms,
         "speedup": slow.median_ms / fast.median_ms,

@@ -1,4 +1,4 @@
-"""The road from an ONNX file to a verified bundle: nothing is distilled."""
+"""From an ONNX file to a verified bundle: nothing is distilled."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from distillc.compilation import compile as compile_bundle
 from distillc.frontend.load import load
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.padding import Padded
+from distillc.options import BundleOptions
 from distillc.pipeline import Context
 from distillc.preflight import accept, fit, tune_apart
 from distillc.report.html import write_report
@@ -25,7 +26,6 @@ from distillc.workdir import full_disk
 NOTICE = "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
 
 
-@full_disk()
 def convert_onnx(
     path: str | Path,
     target: str | Target = "snapdragon8elite",
@@ -46,47 +46,56 @@ def convert_onnx(
 
     Args:
         path: The file: one float32 image (1, C, H, W) in, one out, H and W fixed or free.
-        target: A target or its name.
-        size: (H, W) in pixels that the bundle is built for.
-        task: How the photographs are degraded, say `"denoise:sigma=25"`.
-        out: The bundle's folder; `<file's stem>.distillc` by default.
-        budget: Says on how many photographs it is verified.
-        precision: What the bundle computes in; see `distillc.compile`.
-        weights_beside: Whether its weights are in a file of their own.
-        overwrite: Replace `out` if it exists.
-        work_dir: Where the bundle is made, and tuning records are kept.
-        tune_minutes: Search the schedules of the kernels for so long before they are compiled.
-        sandbox: Read the file in a process of its own.
-        progress: Rich display with a `detail` field.
+
+    The other arguments are the fields of `distillc.options.BundleOptions`, which says
+    what each means.
 
     Raises:
         DistillcError: One of the family, each with its exit code; `out` is not touched.
     """
-    work = WorkDir(work_dir)
-    job = accept(
-        path, target, task, budget, precision, out, overwrite, size, tune_minutes, [work.root]
+    options = BundleOptions(
+        target=target,
+        size=size,
+        task=task,
+        out=out,
+        budget=budget,
+        precision=precision,
+        weights_beside=weights_beside,
+        overwrite=overwrite,
+        work_dir=work_dir,
+        tune_minutes=tune_minutes,
+        sandbox=sandbox,
+        progress=progress,
     )
-    net, photographs = fit(load(path, sandbox=sandbox), job, size)
-    pairs = verification_images(photographs, size, net.scale, job.budget.verify_images)
+    return run(path, options)
+
+
+@full_disk()
+def run(path: str | Path, options: BundleOptions) -> Bundle:
+    """Compile an ONNX file to a verified bundle; see `convert_onnx`."""
+    place = accept(path, options)
+    net, photographs = fit(load(path, sandbox=options.sandbox), options)
+    pairs = verification_images(photographs, options.size, net.scale, options.effort.verify_images)
     original = Padded(OnnxRuntime(Path(path)), net.size, net.scale)
 
-    ctx = Context(work, progress=progress)
+    work = WorkDir(options.work_dir)
+    ctx = Context(work, progress=options.progress)
     records = None
-    if tune_minutes:
-        records = tune_apart([net], net.size, job, tune_minutes, ctx).path
+    if options.tune_minutes:
+        records = tune_apart([net], options, ctx).path
     with (
         work.scratch() as scratch,
         ctx.task("compile and verify", 3) as shown,
     ):
         bundle = compile_bundle(
             net,
-            job.target,
-            size,
-            precision=job.precision,
-            weights_beside=weights_beside,
+            options.target,
+            options.size,
+            precision=options.precision,
+            weights_beside=options.weights_beside,
             directory=scratch / "bundle",
             reference=pairs[0][0],
-            manifest={"task": str(job.task)},
+            manifest={"task": str(options.chosen_task)},
             records=records,
         )
         shown.update(1, "library built")
@@ -94,6 +103,6 @@ def convert_onnx(
         shown.update(2, "verified")
         write_report({**bundle.manifest, "metrics": metrics}, bundle.path / REPORT)
         bundle = bundle.annotate({"metrics": metrics}, [REPORT])
-        bundle = bundle.save(job.out, overwrite=overwrite)
-        shown.update(3, str(job.out))
+        bundle = bundle.save(place, overwrite=options.overwrite)
+        shown.update(3, str(place))
     return bundle

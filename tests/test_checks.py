@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from distillc.checks import EDGES, check_name, check_writable, parse_size, temporary_folder
 from distillc.errors import StorageError, UsageError
+from distillc.options import BundleOptions
 from distillc.preflight import accept
 
 
@@ -54,4 +55,4 @@ def test_a_folder_of_temporary_files_that_cannot_be_used(
     assert caught.value.where == str(tmp_path / folder)
     out = tmp_path / "x.distillc"
     with pytest.raises(StorageError, match="set TMPDIR"):
-        accept("x.pth", "host", "deblur", "smoke", "fp32", out, False, (8, 8), 0, [])
+        accept("x.pth", BundleOptions(out=out, work_dir=tmp_path / "work"))

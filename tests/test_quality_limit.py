@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillc.budgets import get_budget
-from distillc.conversion import Limits, _check_quality, road
+from distillc.conversion import _check_quality
 from distillc.errors import QualityError
+from distillc.limits import Limits
 from distillc.passes import SearchReplacements
 from distillc.runtime.quality import Figures, Quality
+from distillc.standard_passes import conversion_passes
 
 DROPS = st.floats(0.001, 3)
 
@@ -31,8 +33,8 @@ def quality(drop: float) -> Quality:
 
 
 def passes(limits: Limits) -> list[tuple[type, dict[str, Any]]]:
-    """The road's passes and their options, without what messages call a limit."""
-    found = road(get_budget("quick"), None, "denoise:sigma=25", limits)
+    """The passes of a conversion and their options, without what messages call a limit."""
+    found = conversion_passes(get_budget("quick"), None, "denoise:sigma=25", limits)
     return [(type(each), {**vars(each), "drop_option": None}) for each in found]
 
 
@@ -57,7 +59,7 @@ def test_the_hint_is_accepted_and_leads_to_the_same_hybrid(
 def test_the_search_has_a_limit_of_its_own() -> None:
     (search,) = (
         each
-        for each in road(
+        for each in conversion_passes(
             get_budget("quick"), None, "denoise", Limits(max_drop=0.1, search_drop=0.3)
         )
         if isinstance(each, SearchReplacements)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -152,36 +154,7 @@ Examples:
 @json_option
 @click.pass_context
 def convert(
-    context: click.Context,
-    checkpoint: Path,
-    target: str,
-    size: tuple[int, int],
-    precision: str,
-    weights_beside: bool,
-    task: str,
-    data: Path | None,
-    out: Path | None,
-    overwrite: bool,
-    budget: str,
-    families: tuple[str, ...],
-    objective: str | None,
-    max_drop: float | None,
-    search_drop: float | None,
-    min_speedup: float | None,
-    max_latency_ms: float | None,
-    measure_on: str,
-    keep: tuple[str, ...],
-    replace: tuple[tuple[str, str], ...],
-    seed: int,
-    work_dir: Path,
-    tune_minutes: float,
-    device: str,
-    dump_dir: Path | None,
-    print_after: str | None,
-    stop_after: str | None,
-    verify_each: bool,
-    loading: dict[str, Any],
-    as_json: bool,
+    context: click.Context, checkpoint: Path, loading: dict[str, Any], as_json: bool, **given: Any
 ) -> None:
     """Convert CHECKPOINT to a bundle that runs fast on a phone's CPU.
 
@@ -193,54 +166,19 @@ def convert(
 
     if is_onnx(checkpoint):
         _refuse_options(context)
-        _convert_onnx(
-            checkpoint,
-            as_json,
-            target=target,
-            size=size,
-            precision=precision,
-            weights_beside=weights_beside,
-            task=task,
-            out=out,
-            overwrite=overwrite,
-            budget=budget,
-            work_dir=work_dir,
-            tune_minutes=tune_minutes,
-            sandbox=loading["sandbox"],
-        )
+        _convert_onnx(checkpoint, as_json, {**given, **loading})
         return
-    from distillc.conversion import convert as run
+    from distillc.conversion import run
     from distillc.limits import Limits
+    from distillc.options import ConversionOptions
     from distillc.pipeline import dump_data, dump_text
     from distillc.report.tables import summary
 
+    asked = {each.name: given.pop(each.name) for each in fields(Limits)}
+    limits = Limits(**{**asked, "replace": dict(asked["replace"])})
     with progress_display(quiet=as_json) as progress:
-        result = run(
-            checkpoint,
-            target=target,
-            size=size,
-            precision=precision,
-            weights_beside=weights_beside,
-            task=task,
-            data=data,
-            out=out,
-            overwrite=overwrite,
-            budget=budget,
-            families=families or None,
-            objective=objective,
-            limits=Limits(max_drop, min_speedup, max_latency_ms, keep, dict(replace), search_drop),
-            measure_on=measure_on,
-            seed=seed,
-            work_dir=work_dir,
-            tune_minutes=tune_minutes,
-            device=device,
-            dump_dir=dump_dir,
-            print_after=print_after,
-            stop_after=stop_after,
-            verify_each=verify_each,
-            **loading,
-            progress=progress,
-        )
+        options = ConversionOptions(**given, **loading, limits=limits, progress=progress)
+        result = run(checkpoint, options)
     if result.bundle is None:
         click.echo(dump_text(result.network)) if not as_json else echo_json(
             dump_data(result.network)
@@ -252,19 +190,16 @@ def convert(
     Terminal().print(summary(result.bundle.manifest, result.bundle.path))
 
 
-ONNX_OPTIONS = {
-    *("checkpoint", "target", "size", "precision", "task", "out", "overwrite", "budget"),
-    *("work_dir", "tune_minutes", "weights_beside", "no_sandbox", "as_json"),
-}
-"""What can be asked of an ONNX file; the rest is about distillation or other checkpoints."""
-
-
 def _refuse_options(context: click.Context) -> None:
-    """Refuse what was given and makes no sense for an ONNX file, all of it at once."""
+    """Refuse what is about distillation or other checkpoints, all of it at once."""
+    from distillc.options import BundleOptions
+
+    known = {each.name for each in fields(BundleOptions)} | {"no_sandbox", "as_json"}
     given = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in ONNX_OPTIONS
+        if isinstance(parameter, click.Option)
+        and parameter.name not in known
         and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
     ]
     if given:
@@ -278,15 +213,18 @@ def _refuse_options(context: click.Context) -> None:
         )
 
 
-def _convert_onnx(path: Path, as_json: bool, **options: Any) -> None:
-    from distillc.onnx_conversion import NOTICE, convert_onnx
+def _convert_onnx(path: Path, as_json: bool, given: Mapping[str, Any]) -> None:
+    from distillc.onnx_conversion import NOTICE, run
+    from distillc.options import BundleOptions
     from distillc.report.tables import verification_table
     from distillc.runtime.verify import Verification
 
     if not as_json:
         Terminal(stderr=True).print(NOTICE, style="yellow", soft_wrap=True)
+    known = {each.name for each in fields(BundleOptions)} - {"progress"}
     with progress_display(quiet=as_json) as progress:
-        bundle = convert_onnx(path, **options, progress=progress)
+        options = BundleOptions(**{name: given[name] for name in known}, progress=progress)
+        bundle = run(path, options)
     if as_json:
         echo_json({"bundle": str(bundle.path), **bundle.manifest})
         return

@@ -10,7 +10,6 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from distillc.budgets import get_budget
-from distillc.conversion import road
 from distillc.data.images import open_data, open_test_set
 from distillc.data.metrics import psnr
 from distillc.frontend.load import load
@@ -19,6 +18,7 @@ from distillc.pipeline import Context, Pipeline
 from distillc.search.evaluator import Evaluator
 from distillc.search.space import search_space
 from distillc.stages import WorkDir
+from distillc.standard_passes import conversion_passes
 from tests.benchmarks.hybrids import Case
 
 RANDOM = 24
@@ -37,7 +37,7 @@ Point = tuple[float, float]
 def random_points(case: Case, train: Path, work: Path) -> list[Point]:
     """Evaluate hybrids drawn at random from the surrogates of a conversion that is finished."""
     budget = get_budget("full")
-    pipeline = Pipeline(road(budget, train, case.task), stop_after="profile_blocks")
+    pipeline = Pipeline(conversion_passes(budget, train, case.task), stop_after="profile_blocks")
     net = pipeline.run(load(case.teacher).at((256, 256)), Context(WorkDir(work)))
     space = search_space(net, "latency")
     pairs = open_data(train, case.task).held_out(budget.search_images, budget.search_crop)

@@ -29,7 +29,6 @@ import torch
 from matplotlib.figure import Figure
 
 from distillc.budgets import get_budget
-from distillc.conversion import road
 from distillc.data.images import open_data
 from distillc.frontend.load import load
 from distillc.network import Network
@@ -38,6 +37,7 @@ from distillc.search.evaluator import Evaluator
 from distillc.search.proposals import first_choices, hypervolume, propose
 from distillc.search.space import Choice, Space, search_space
 from distillc.stages import WorkDir
+from distillc.standard_passes import conversion_passes
 from tests.benchmarks.report import markdown
 
 Measure = Callable[[Choice], float]
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
 
-    passes = road(get_budget(given.budget), given.data, given.task)
+    passes = conversion_passes(get_budget(given.budget), given.data, given.task)
     pipeline = Pipeline(passes, stop_after="profile_blocks")
     net = pipeline.run(load(given.checkpoint).at((256, 256)), Context(WorkDir(given.work_dir)))
     space, transformers = (search_space(net, each) for each in ("latency", "transformers"))

@@ -12,14 +12,14 @@ import pytest
 from torch import nn
 
 from distillc.codegen.measure import Meter
-from distillc.conversion import find_meter
 from distillc.errors import DeviceError, UsageError
+from distillc.options import ConversionOptions
 from distillc.passes import ProfileBlocks
+from distillc.preflight import find_meter
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices import get_device
 from distillc.runtime.devices.adb import Adb
 from distillc.runtime.devices.ssh import Ssh
-from distillc.targets.base import get_target
 from distillc.tuning import tune
 from tests.passes.toy import toy_network
 
@@ -121,8 +121,8 @@ def test_kernels_are_tuned_there(start_sshd: StartSshd, tmp_path: Path) -> None:
 
 def test_the_emulator_has_no_clock() -> None:
     with pytest.raises(UsageError, match="the times of emulator mean nothing"):
-        find_meter("emulator", get_target("snapdragon8elite"))
-    assert find_meter("host", get_target("snapdragon8elite")) == Meter("host", "host")
+        ConversionOptions(measure_on="emulator")
+    assert find_meter(ConversionOptions(measure_on="host")) == Meter("host", "host")
 
 
 def test_another_architecture(verified: Bundle, start_adb: StartAdb, arm_shell: Path) -> None:
