@@ -16,6 +16,9 @@ from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from distillc.codegen import legalize
+from distillc.codegen.kernels.argsort import argsort_kernel
+from distillc.codegen.kernels.scatter import scatter_kernel
+from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.prepare import decompose, prepare
 from distillc.codegen.prepare.complex_numbers import is_split, lacks_form
 from distillc.codegen.prepare.fold_constants import constant_values
@@ -26,10 +29,7 @@ from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.codegen.rewrites.half_precision import HalfPrecision
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from distillc.codegen.rewrites.slice_splits import SliceSplits
-from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
-from distillc.codegen.scatter_kernel import scatter_kernel
 from distillc.codegen.schedule import SCAN_SHAPE
-from distillc.codegen.sort_kernel import argsort_kernel
 from distillc.errors import DistillcError, LoweringError, reason
 from distillc.frontend.graph import activations
 from distillc.frontend.static_form import is_dynamic

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import tvm
 from tvm import s_tir, tirx
 
+from distillc.codegen.kernels.polynomials import rewrite_math
+from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.knobs import Choice, Knobs
-from distillc.codegen.math import rewrite_math
 from distillc.codegen.records import Records, load_records, workload
 from distillc.codegen.rules import RULES
 from distillc.codegen.rules.base import Rule, drop_unit_loops, inline_elementwise, simplify
 from distillc.codegen.rules.flatten import Merged, merge_axes, restore
-from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
 from distillc.workdir import digest

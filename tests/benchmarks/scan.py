@@ -18,7 +18,7 @@ import numpy as np
 import tvm
 
 from distillc.codegen.compile import tvm_target
-from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
+from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.schedule import schedule_func
 from distillc.targets.base import get_target
 from tests.benchmarks.race import ROOT, thread_settings

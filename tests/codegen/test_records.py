@@ -13,6 +13,7 @@ from torch import nn
 from tvm import tirx
 
 from distillc.codegen import records as module
+from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.knobs import Choice
 from distillc.codegen.records import (
     TuningRecord,
@@ -22,7 +23,6 @@ from distillc.codegen.records import (
     records_digest,
     user_records,
 )
-from distillc.codegen.scan_kernel import Rates, selective_scan_kernel
 from distillc.codegen.schedule import SCAN_SHAPE, find_kernel, schedule_func, schedule_kernel
 from distillc.errors import StorageError
 from tests.codegen.rules.kernels import AVX512, SSE, lower, random

@@ -8,7 +8,7 @@ import torch
 import tvm
 
 from distillc.codegen.compile import tvm_target
-from distillc.codegen.sort_kernel import argsort_kernel
+from distillc.codegen.kernels.argsort import argsort_kernel
 from distillc.targets.base import get_target
 
 

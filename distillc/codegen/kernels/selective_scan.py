@@ -21,10 +21,9 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from distillc.codegen import vectors
-from distillc.codegen.knobs import Knobs
-from distillc.codegen.own_kernels import begin_kernel, operand
-from distillc.codegen.vectors import (
+from distillc.codegen.kernels import vectors
+from distillc.codegen.kernels.builder import begin_kernel, operand
+from distillc.codegen.kernels.vectors import (
     LOG2_E,
     Powers,
     Vectors,
@@ -35,6 +34,7 @@ from distillc.codegen.vectors import (
     place,
     transpose,
 )
+from distillc.codegen.knobs import Knobs
 from distillc.targets.base import Target
 
 TOGETHER = 4

@@ -14,9 +14,9 @@ from torch import nn
 from tvm import tirx
 
 from distillc.codegen.compile import tvm_target
+from distillc.codegen.kernels.polynomials import rewrite_math
+from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel, tile_width
 from distillc.codegen.lower import lower
-from distillc.codegen.math import rewrite_math
-from distillc.codegen.scan_kernel import Rates, selective_scan_kernel, tile_width
 from distillc.codegen.schedule import SCAN_SHAPE, schedule_module
 from distillc.frontend.trace import export_program
 from distillc.surrogates.scan import ScanDirection

@@ -7,7 +7,7 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from distillc.codegen.own_kernels import begin_kernel, operand
+from distillc.codegen.kernels.builder import begin_kernel, operand
 
 
 def scatter_kernel(size: int, writes: int, dtype: str) -> tirx.PrimFunc:

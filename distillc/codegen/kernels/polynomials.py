@@ -3,7 +3,7 @@
 In a vectorised loop `exp`, `erf` and `tanh` would become one libm call per lane. `rewrite_math`
 replaces them by arithmetic that every SIMD unit has. Error bounds, against the function in double
 precision, at a sample of fp32 arguments of all magnitudes and results above 1e-36
-(`tests/codegen/test_math.py` measures them; nobody went through all 2^32 arguments):
+(`tests/codegen/kernels/test_polynomials.py` measures them; nobody went through all 2^32 arguments):
 
 | function | method | error |
 |---|---|---|

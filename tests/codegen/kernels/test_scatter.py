@@ -6,7 +6,7 @@ import numpy as np
 import tvm
 
 from distillc.codegen.compile import tvm_target
-from distillc.codegen.scatter_kernel import scatter_kernel
+from distillc.codegen.kernels.scatter import scatter_kernel
 from distillc.targets.base import get_target
 
 

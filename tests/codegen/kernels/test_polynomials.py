@@ -7,7 +7,7 @@ import pytest
 import tvm
 from tvm import s_tir, te, tirx
 
-from distillc.codegen.math import rewrite_math, silu, softplus
+from distillc.codegen.kernels.polynomials import rewrite_math, silu, softplus
 
 COUNT = 1 << 14
 AVX512 = tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "znver4"})
