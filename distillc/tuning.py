@@ -11,7 +11,7 @@ from torch import nn
 from distillc.checks import MINUTES, check_real, check_size, check_writable, temporary_folder
 from distillc.codegen.kernel_cost import choose_cost
 from distillc.codegen.lower import lower
-from distillc.codegen.records import user_records
+from distillc.codegen.schedule.records import user_records
 from distillc.codegen.tuner import TuningResult, tune_modules
 from distillc.errors import UsageError
 from distillc.frontend.trace import as_network, export_program

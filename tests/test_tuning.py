@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 import distillc
-from distillc.codegen.records import read_records, user_records
+from distillc.codegen.schedule.records import read_records, user_records
 from distillc.errors import UsageError
 from distillc.targets.base import get_target
 

@@ -26,8 +26,8 @@ from distillc.codegen.emit import (
 from distillc.codegen.link import Form, link
 from distillc.codegen.lower import compiler_errors, lower
 from distillc.codegen.plan import Plan, plan_network
-from distillc.codegen.records import load_records
-from distillc.codegen.schedule import schedule_module
+from distillc.codegen.schedule.apply_rules import schedule_module
+from distillc.codegen.schedule.records import load_records
 from distillc.codegen.self_check import SelfCheck, emit_check
 from distillc.frontend.trace import image_shapes
 from distillc.runtime.native import KERNEL_PROGRAM, KERNELS, MODEL, PROGRAM

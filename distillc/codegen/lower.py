@@ -29,7 +29,7 @@ from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.codegen.rewrites.half_precision import HalfPrecision
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from distillc.codegen.rewrites.slice_splits import SliceSplits
-from distillc.codegen.schedule import SCAN_SHAPE
+from distillc.codegen.schedule.apply_rules import SCAN_SHAPE
 from distillc.errors import DistillcError, LoweringError, reason
 from distillc.frontend.graph import activations
 from distillc.frontend.static_form import is_dynamic

@@ -16,7 +16,7 @@ from random import Random
 
 from distillc.codegen.kernel_cost import Costs, Group, KernelCost, Operands
 from distillc.codegen.knobs import Choice
-from distillc.codegen.schedule import Kernel, Scheduled, schedule_kernel
+from distillc.codegen.schedule.apply_rules import Kernel, Scheduled, schedule_kernel
 from distillc.errors import DeviceError, LoweringError
 from distillc.targets.base import Target
 from distillc.workdir import digest

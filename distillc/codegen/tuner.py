@@ -18,10 +18,15 @@ import tvm
 from tvm import relax, tirx
 
 from distillc.codegen.kernel_cost import Group, KernelCost, Operands
-from distillc.codegen.records import TuningRecord, append_record, load_records, read_records
 from distillc.codegen.rewrites.walk import is_call
-from distillc.codegen.rules.flatten import static_shape
-from distillc.codegen.schedule import find_kernel, schedule_kernel
+from distillc.codegen.schedule.apply_rules import find_kernel, schedule_kernel
+from distillc.codegen.schedule.records import (
+    TuningRecord,
+    append_record,
+    load_records,
+    read_records,
+)
+from distillc.codegen.schedule.rules.flatten import static_shape
 from distillc.codegen.search import ROUNDS, Task, search
 from distillc.targets.base import Target
 

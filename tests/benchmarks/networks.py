@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from distillc.codegen.compile import build_library, tvm_target
 from distillc.codegen.lower import lower
 from distillc.codegen.onnx_export import export_onnx
-from distillc.codegen.records import load_records
-from distillc.codegen.schedule import schedule_module
+from distillc.codegen.schedule.apply_rules import schedule_module
+from distillc.codegen.schedule.records import load_records
 from distillc.frontend.restormer import Restormer, TransformerBlock
 from distillc.frontend.trace import export_program
 from distillc.network import KEEP

@@ -19,7 +19,7 @@ import tvm
 
 from distillc.codegen.compile import tvm_target
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
-from distillc.codegen.schedule import schedule_func
+from distillc.codegen.schedule.apply_rules import schedule_func
 from distillc.targets.base import get_target
 from tests.benchmarks.race import ROOT, thread_settings
 from tests.benchmarks.report import markdown

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distillc.codegen.records import TuningRecord
+from distillc.codegen.schedule.records import TuningRecord
 from distillc.codegen.tuner import TuningResult
 
 Run = Callable[..., tuple[int, str, str]]

@@ -9,10 +9,10 @@ from torch import nn
 from tvm import tirx
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.rules import RULES
-from distillc.codegen.rules.base import inline_elementwise, simplify
-from distillc.codegen.rules.flatten import merge_axes
-from tests.codegen.rules.kernels import SSE, Function, lower, random
+from distillc.codegen.schedule.rules import RULES
+from distillc.codegen.schedule.rules.base import inline_elementwise, simplify
+from distillc.codegen.schedule.rules.flatten import merge_axes
+from tests.codegen.schedule.rules.kernels import SSE, Function, lower, random
 
 
 def test_no_record_gives_defaults_and_notes_the_space() -> None:

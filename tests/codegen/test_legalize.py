@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.codegen.rules.kernels import Function, check, random
+from tests.codegen.schedule.rules.kernels import Function, check, random
 
 
 @pytest.mark.parametrize("value", [float("-inf"), float("inf"), 0.5])

@@ -13,7 +13,7 @@ from tvm import relax, tirx
 from distillc.codegen import lower as lower_module
 from distillc.codegen.compile import tvm_target
 from distillc.codegen.lower import audit, lower
-from distillc.codegen.schedule import SCHEDULED, schedule_module
+from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
 from distillc.surrogates.registry import build_surrogate

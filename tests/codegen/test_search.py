@@ -16,7 +16,7 @@ from distillc.codegen.search import NOISE, TOLERANCE, Task, search
 from distillc.codegen.tuner import find_tasks
 from distillc.errors import DeviceError
 from distillc.targets.base import get_target
-from tests.codegen.rules.kernels import SSE, lower, random
+from tests.codegen.schedule.rules.kernels import SSE, lower, random
 
 FAR = time.monotonic() + 1e6
 

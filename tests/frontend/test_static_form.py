@@ -13,7 +13,7 @@ from torch import nn
 from distillc.frontend.programs import read_program
 from distillc.frontend.static_form import StableSorts, is_dynamic, static_form
 from distillc.frontend.trace import export_program
-from tests.codegen.rules.kernels import Function
+from tests.codegen.schedule.rules.kernels import Function
 
 Map = Callable[[torch.Tensor], torch.Tensor]
 

@@ -11,7 +11,7 @@ from tvm.ir import Constant
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from distillc.codegen.rewrites.walk import extents, is_call, rewrite_functions
-from distillc.codegen.rules.chunks import chunk_extent
+from distillc.codegen.schedule.rules.chunks import chunk_extent
 
 HALF, SINGLE = "float16", "float32"
 

@@ -10,7 +10,7 @@ import tvm_ffi
 from tvm import s_tir, sym, tirx
 from tvm.ir import Call, TensorLoad
 
-from distillc.codegen.rules.base import (
+from distillc.codegen.schedule.rules.base import (
     Block,
     find_blocks,
     inline_elementwise,
@@ -18,11 +18,11 @@ from distillc.codegen.rules.base import (
     product_operands,
     simplify,
 )
-from distillc.codegen.rules.contraction import find_contraction
-from distillc.codegen.rules.flatten import merge_axes, static_shape, substitute
-from distillc.codegen.rules.long_sum import is_long
-from distillc.codegen.rules.pixels import pixel_axis
-from distillc.codegen.rules.stencil import is_depthwise
+from distillc.codegen.schedule.rules.contraction import find_contraction
+from distillc.codegen.schedule.rules.flatten import merge_axes, static_shape, substitute
+from distillc.codegen.schedule.rules.long_sum import is_long
+from distillc.codegen.schedule.rules.pixels import pixel_axis
+from distillc.codegen.schedule.rules.stencil import is_depthwise
 
 
 class Kind(Enum):

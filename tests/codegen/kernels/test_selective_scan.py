@@ -17,7 +17,7 @@ from distillc.codegen.compile import tvm_target
 from distillc.codegen.kernels.polynomials import rewrite_math
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel, tile_width
 from distillc.codegen.lower import lower
-from distillc.codegen.schedule import SCAN_SHAPE, schedule_module
+from distillc.codegen.schedule.apply_rules import SCAN_SHAPE, schedule_module
 from distillc.frontend.trace import export_program
 from distillc.surrogates.scan import ScanDirection
 from distillc.surrogates.selective_scan import selective_scan

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from distillc.codegen.prepare import decompose, prepare
-from tests.codegen.rules.kernels import Function
+from tests.codegen.schedule.rules.kernels import Function
 
 
 def check_prepared(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from distillc.codegen.prepare import decompose
 from tests.codegen.prepare.programs import check_prepared
-from tests.codegen.rules.kernels import Function
+from tests.codegen.schedule.rules.kernels import Function
 
 # Torch repeats the first row of an image one pixel wide where it smooths (2.14).
 SIZES = st.tuples(st.integers(2, 9), st.integers(2, 9))

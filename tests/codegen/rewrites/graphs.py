@@ -15,7 +15,7 @@ from tvm.ir import Op
 from tvm.relax.frontend.torch import from_exported_program
 
 from distillc.codegen.rewrites.kernel_kinds import KernelKind, kernel_kind
-from tests.codegen.rules.kernels import Function
+from tests.codegen.schedule.rules.kernels import Function
 
 
 def graph(function: nn.Module | Callable[..., torch.Tensor], *xs: torch.Tensor) -> tvm.IRModule:

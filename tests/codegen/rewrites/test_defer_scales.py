@@ -15,7 +15,7 @@ from tvm.script import relax as R
 
 from distillc.codegen.rewrites.defer_scales import DeferScales
 from tests.codegen.rewrites.graphs import calls, check_nothing, check_same
-from tests.codegen.rules.kernels import random
+from tests.codegen.schedule.rules.kernels import random
 
 
 def divided(mod: tvm.IRModule) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from distillc.codegen.rewrites.fold_layouts import FoldLayouts
 from tests.codegen.rewrites.graphs import check_nothing, check_same, operators
-from tests.codegen.rules.kernels import random
+from tests.codegen.schedule.rules.kernels import random
 
 
 class _Scaled(nn.Module):

@@ -11,7 +11,7 @@ from tvm.script import relax as R
 
 from distillc.codegen.rewrites.fold_views import FoldViews
 from tests.codegen.rewrites.graphs import check_nothing, check_same, operators
-from tests.codegen.rules.kernels import random
+from tests.codegen.schedule.rules.kernels import random
 
 
 def test_chain_of_views() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.frontend.restormer import TransformerBlock
 from tests.codegen.rewrites.graphs import graph, kernels, primitive
-from tests.codegen.rules.kernels import SSE, Function, check, lower, random, rules_of
+from tests.codegen.schedule.rules.kernels import SSE, Function, check, lower, random, rules_of
 
 Images = Callable[[torch.Tensor], torch.Tensor]
 IMAGE = random(1, 8, 12, 20)

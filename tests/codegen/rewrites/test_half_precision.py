@@ -11,7 +11,7 @@ import tvm
 
 from distillc.codegen.rewrites.half_precision import LONGEST, HalfPrecision
 from tests.codegen.rewrites.graphs import calls, graph, run
-from tests.codegen.rules.kernels import Function
+from tests.codegen.schedule.rules.kernels import Function
 
 
 def random(*shape: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 
 from distillc.codegen.rewrites.kernel_kinds import Kind
 from tests.codegen.rewrites.graphs import kinds
-from tests.codegen.rules.kernels import random
+from tests.codegen.schedule.rules.kernels import random
 
 IMAGE = random(1, 7, 12, 20)
 WEIGHT, DENSE = random(7, 1, 3, 3), random(7, 7, 3, 3)

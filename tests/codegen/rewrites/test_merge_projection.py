@@ -12,7 +12,7 @@ from tvm.script import relax as R
 
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from tests.codegen.rewrites.graphs import check_nothing, check_same, operators
-from tests.codegen.rules.kernels import random
+from tests.codegen.schedule.rules.kernels import random
 
 
 def test_one_head() -> None:

@@ -14,7 +14,7 @@ from tvm.script import relax as R
 
 from distillc.codegen.rewrites.slice_splits import SliceSplits
 from tests.codegen.rewrites.graphs import check_nothing, check_same, operators
-from tests.codegen.rules.kernels import random
+from tests.codegen.schedule.rules.kernels import random
 
 
 def test_parts_of_a_convolution_with_a_bias() -> None:

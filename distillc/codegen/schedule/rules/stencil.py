@@ -11,7 +11,7 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.rules.base import (
+from distillc.codegen.schedule.rules.base import (
     Block,
     binding,
     copy_tile,

@@ -13,13 +13,13 @@ from __future__ import annotations
 from tvm import s_tir, tirx
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.rules.base import (
+from distillc.codegen.schedule.rules.base import (
     PARALLEL_MIN,
     divisors,
     find_blocks,
     vector_extent,
 )
-from distillc.codegen.rules.pixels import pixel_axis, shared_inputs, vectorize_pixels
+from distillc.codegen.schedule.rules.pixels import pixel_axis, shared_inputs, vectorize_pixels
 from distillc.targets.base import Target
 
 

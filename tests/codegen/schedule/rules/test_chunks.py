@@ -15,11 +15,11 @@ from torch import nn
 from tvm import relax, tirx
 
 from distillc.codegen.rewrites import half_precision
-from distillc.codegen.rules import chunks
-from distillc.codegen.rules.chunks import CHUNK, LEAST, chunk_extent
-from distillc.codegen.schedule import schedule_module
+from distillc.codegen.schedule.apply_rules import schedule_module
+from distillc.codegen.schedule.rules import chunks
+from distillc.codegen.schedule.rules.chunks import CHUNK, LEAST, chunk_extent
 from distillc.targets.base import Target
-from tests.codegen.rules.kernels import AVX512, NEON, SSE, lower, rules_of
+from tests.codegen.schedule.rules.kernels import AVX512, NEON, SSE, lower, rules_of
 
 HALF = replace(NEON, half=True)
 EPSILON = 2.0**-11

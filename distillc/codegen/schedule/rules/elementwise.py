@@ -9,7 +9,7 @@ from __future__ import annotations
 from tvm import s_tir, tirx
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.rules.base import PARALLEL_MIN, find_blocks, fuse, vectorize_last
+from distillc.codegen.schedule.rules.base import PARALLEL_MIN, find_blocks, fuse, vectorize_last
 from distillc.targets.base import Target
 
 

@@ -1,9 +1,9 @@
 """What the schedule rules share: block analysis, inlining, tile sizes.
 
 A rule is a function `(PrimFunc, Target, Knobs) -> s_tir.Schedule | None`; None means "not mine". It
-gets the function in the form that `distillc.codegen.schedule` prepares: simplified, elementwise
-chains inlined, image axes merged, the function's name "main". What could be chosen otherwise (the
-size of a tile, a chunk) it asks of the knobs, with its own choice as the default.
+gets the function in the form that `distillc.codegen.schedule.apply_rules` prepares: simplified,
+elementwise chains inlined, image axes merged, the function's name "main". What could be chosen
+otherwise (the size of a tile, a chunk) it asks of the knobs, with its own choice as the default.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tvm.ir import TensorLoad
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.rules.base import (
+from distillc.codegen.schedule.rules.base import (
     Block,
     Iter,
     copy_tile,
@@ -31,9 +31,9 @@ from distillc.codegen.rules.base import (
     variables,
     vector_extent,
 )
-from distillc.codegen.rules.chunks import Chunks, add_in_single, sum_in_chunks
-from distillc.codegen.rules.contraction import choose_tile
-from distillc.codegen.rules.stencil import place_padding, strip_rows
+from distillc.codegen.schedule.rules.chunks import Chunks, add_in_single, sum_in_chunks
+from distillc.codegen.schedule.rules.contraction import choose_tile
+from distillc.codegen.schedule.rules.stencil import place_padding, strip_rows
 from distillc.targets.base import Target
 
 

@@ -9,12 +9,12 @@ import tvm
 from torch import nn
 from tvm import relax, s_tir, tirx
 
-from distillc.codegen import schedule
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.schedule import SCHEDULED, schedule_func, schedule_module
+from distillc.codegen.schedule import apply_rules
+from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_func, schedule_module
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
-from tests.codegen.rules.kernels import SSE, check, lower, random
+from tests.codegen.schedule.rules.kernels import SSE, check, lower, random
 
 
 def kernels(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
@@ -60,7 +60,7 @@ def test_scheduled_kernel_keeps_its_loops() -> None:
 
 
 def test_kernel_that_no_rule_takes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "RULES", ())
+    monkeypatch.setattr(apply_rules, "RULES", ())
     mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
     with pytest.raises(LoweringError, match="conv2d"):
         schedule_module(mod, SSE)
@@ -70,14 +70,14 @@ def test_kernel_that_no_rule_takes_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_rule_that_fails_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: type[Exception]
 ) -> None:
-    schedule._warn_once.cache_clear()
+    apply_rules._warn_once.cache_clear()
 
     def broken(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule:
         sch = s_tir.Schedule(func)
         sch.vectorize(sch.get_loops(sch.get_child_blocks(sch.get_sblock("root"))[0])[-1])
         raise failure("Error message: not so")
 
-    monkeypatch.setattr(schedule, "RULES", (broken, *schedule.RULES))
+    monkeypatch.setattr(apply_rules, "RULES", (broken, *apply_rules.RULES))
     mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
     taken = {f.attrs[SCHEDULED] for f in kernels(schedule_module(mod, SSE)).values()}
     assert taken == {"schedule_contraction"}

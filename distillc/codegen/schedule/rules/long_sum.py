@@ -15,7 +15,7 @@ from math import prod
 from tvm import s_tir, tirx
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.rules.base import (
+from distillc.codegen.schedule.rules.base import (
     copy_tile,
     describe,
     divisors,
@@ -24,7 +24,7 @@ from distillc.codegen.rules.base import (
     unroll_init,
     vectorize_last,
 )
-from distillc.codegen.rules.contraction import (
+from distillc.codegen.schedule.rules.contraction import (
     choose_tile,
     find_contraction,
 )

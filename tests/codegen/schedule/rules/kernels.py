@@ -12,7 +12,7 @@ from tvm import relax, tirx
 from tvm.relax.frontend.torch import from_exported_program
 
 from distillc.codegen.lower import fuse
-from distillc.codegen.schedule import schedule_func, schedule_module
+from distillc.codegen.schedule.apply_rules import schedule_func, schedule_module
 from distillc.targets.base import Target
 
 # Lanes and registers of three kinds of CPU; the tests run all of them on the host's LLVM.

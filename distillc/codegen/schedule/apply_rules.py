@@ -16,10 +16,10 @@ from tvm import s_tir, tirx
 from distillc.codegen.kernels.polynomials import rewrite_math
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.knobs import Choice, Knobs
-from distillc.codegen.records import Records, load_records, workload
-from distillc.codegen.rules import RULES
-from distillc.codegen.rules.base import Rule, drop_unit_loops, inline_elementwise, simplify
-from distillc.codegen.rules.flatten import Merged, merge_axes, restore
+from distillc.codegen.schedule.records import Records, load_records, workload
+from distillc.codegen.schedule.rules import RULES
+from distillc.codegen.schedule.rules.base import Rule, drop_unit_loops, inline_elementwise, simplify
+from distillc.codegen.schedule.rules.flatten import Merged, merge_axes, restore
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
 from distillc.workdir import digest
@@ -139,7 +139,7 @@ def schedule_kernel(
     raise LoweringError(
         "no schedule rule takes this kernel",
         where=name,
-        hint="please report the network; distillc.codegen.rules holds the rules",
+        hint="please report the network; distillc.codegen.schedule.rules holds the rules",
     )
 
 

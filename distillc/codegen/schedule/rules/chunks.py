@@ -20,7 +20,7 @@ from tvm import s_tir, tirx
 from tvm.ir import Expr
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from distillc.codegen.rules.base import (
+from distillc.codegen.schedule.rules.base import (
     binding,
     describe,
     divisors,

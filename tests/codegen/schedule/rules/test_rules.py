@@ -9,10 +9,19 @@ import tvm
 from torch import nn
 from tvm import tirx
 
-from distillc.codegen.rules.contraction import packed_tiles, register_tile
-from distillc.codegen.schedule import schedule_func
+from distillc.codegen.schedule.apply_rules import schedule_func
+from distillc.codegen.schedule.rules.contraction import packed_tiles, register_tile
 from distillc.targets.base import Target
-from tests.codegen.rules.kernels import AVX512, NEON, SSE, Function, check, lower, random, rules_of
+from tests.codegen.schedule.rules.kernels import (
+    AVX512,
+    NEON,
+    SSE,
+    Function,
+    check,
+    lower,
+    random,
+    rules_of,
+)
 
 SIZES = [(16, 24), (40, 56), (5, 7)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from distillc.codegen.rules.base import (
+from distillc.codegen.schedule.rules.base import (
     Block,
     Iter,
     binding,

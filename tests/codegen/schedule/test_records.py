@@ -12,10 +12,16 @@ import tvm_ffi
 from torch import nn
 from tvm import tirx
 
-from distillc.codegen import records as module
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.knobs import Choice
-from distillc.codegen.records import (
+from distillc.codegen.schedule import records as module
+from distillc.codegen.schedule.apply_rules import (
+    SCAN_SHAPE,
+    find_kernel,
+    schedule_func,
+    schedule_kernel,
+)
+from distillc.codegen.schedule.records import (
     TuningRecord,
     append_record,
     load_records,
@@ -23,9 +29,8 @@ from distillc.codegen.records import (
     records_digest,
     user_records,
 )
-from distillc.codegen.schedule import SCAN_SHAPE, find_kernel, schedule_func, schedule_kernel
 from distillc.errors import StorageError
-from tests.codegen.rules.kernels import AVX512, SSE, lower, random
+from tests.codegen.schedule.rules.kernels import AVX512, SSE, lower, random
 
 RECORD = TuningRecord(
     "0123456789abcdef", "1x8x8", "x86-64", "schedule_contraction", {"run": 2}, "s", 2.0, 1.0, "ms"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tvm import s_tir, tirx
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.rules.base import Rule, find_blocks, product_operands
+from distillc.codegen.schedule.rules.base import Rule, find_blocks, product_operands
 from distillc.targets.base import Target
 
 

@@ -19,7 +19,7 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.rules.base import (
+from distillc.codegen.schedule.rules.base import (
     Block,
     Iter,
     copy_tile,
@@ -32,9 +32,9 @@ from distillc.codegen.rules.base import (
     unroll_init,
     vector_extent,
 )
-from distillc.codegen.rules.chunks import add_in_single, sum_in_chunks
-from distillc.codegen.rules.pixels import shared_inputs, vectorize_pixels
-from distillc.codegen.rules.stencil import place_stencils
+from distillc.codegen.schedule.rules.chunks import add_in_single, sum_in_chunks
+from distillc.codegen.schedule.rules.pixels import shared_inputs, vectorize_pixels
+from distillc.codegen.schedule.rules.stencil import place_stencils
 from distillc.targets.base import Target
 
 

@@ -13,13 +13,13 @@ import tvm
 from tvm import s_tir, tirx
 
 from distillc.codegen.lower import lower
-from distillc.codegen.rules.base import PARALLEL_MIN
-from distillc.codegen.schedule import SCHEDULED, schedule_module
+from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
+from distillc.codegen.schedule.rules.base import PARALLEL_MIN
 from distillc.frontend.restormer import Restormer
 from distillc.frontend.trace import export_program
 from distillc.surrogates.registry import FAMILIES, build_surrogate
 from distillc.targets.base import get_target
-from tests.codegen.rules.kernels import NEON, SSE
+from tests.codegen.schedule.rules.kernels import NEON, SSE
 
 AVX2 = replace(SSE, name="avx2", cpu="x86-64-v3", vector_bits=256)
 TARGETS = {"host": get_target("host"), "avx2": AVX2, "aarch64": NEON}

@@ -1,0 +1,1 @@
+"""CPU schedules: the rules, what tuning found, and who applies them."""
