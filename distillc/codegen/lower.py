@@ -15,13 +15,13 @@ from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
-from distillc.codegen import legalize
 from distillc.codegen.kernels.argsort import argsort_kernel
 from distillc.codegen.kernels.scatter import scatter_kernel
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
-from distillc.codegen.prepare import decompose, prepare
-from distillc.codegen.prepare.complex_numbers import is_split, lacks_form
-from distillc.codegen.prepare.fold_constants import constant_values
+from distillc.codegen.operators import legalize
+from distillc.codegen.operators.complex_numbers import is_split, lacks_form
+from distillc.codegen.operators.fold_constants import constant_values
+from distillc.codegen.operators.prepare import decompose, prepare
 from distillc.codegen.rewrites.defer_scales import DeferScales
 from distillc.codegen.rewrites.fold_layouts import FoldLayouts
 from distillc.codegen.rewrites.fold_views import FoldViews

@@ -23,7 +23,7 @@ from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
-from distillc.codegen.prepare import decompose, prepare
+from distillc.codegen.operators.prepare import decompose, prepare
 from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, StorageError, reason
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
-from tests.codegen.prepare.programs import check_prepared
+from tests.codegen.operators.programs import check_prepared
 
 MODES = st.sampled_from(["bilinear", "nearest"])
 PADDINGS = st.sampled_from(["zeros", "border", "reflection"])

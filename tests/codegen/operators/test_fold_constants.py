@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from distillc.codegen.prepare import decompose, prepare
-from tests.codegen.prepare.programs import check_prepared
+from distillc.codegen.operators.prepare import decompose, prepare
+from tests.codegen.operators.programs import check_prepared
 
 
 class Biased(nn.Module):

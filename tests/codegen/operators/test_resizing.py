@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from distillc.codegen.prepare import decompose
-from tests.codegen.prepare.programs import check_prepared
+from distillc.codegen.operators.prepare import decompose
+from tests.codegen.operators.programs import check_prepared
 from tests.codegen.schedule.rules.kernels import Function
 
 # Torch repeats the first row of an image one pixel wide where it smooths (2.14).

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distillc.codegen.prepare.resizing import (
+from distillc.codegen.operators.resizing import (
     adaptive_avg_pool,
     avg_pool,
     upsample_bicubic_aa,
@@ -18,7 +18,7 @@ from distillc.codegen.prepare.resizing import (
     upsample_bilinear_aa,
     upsample_nearest,
 )
-from distillc.codegen.prepare.sampling import affine_grid, col2im, grid_sampler
+from distillc.codegen.operators.sampling import affine_grid, col2im, grid_sampler
 
 aten = torch.ops.aten
 

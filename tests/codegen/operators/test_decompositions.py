@@ -14,10 +14,10 @@ from tvm import relax
 
 from distillc.codegen.compile import tvm_target
 from distillc.codegen.lower import lower
-from distillc.codegen.prepare import decompose, prepare
+from distillc.codegen.operators.prepare import decompose, prepare
 from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.targets.base import get_target
-from tests.codegen.prepare.programs import check_prepared
+from tests.codegen.operators.programs import check_prepared
 from tests.codegen.schedule.rules.kernels import Function
 
 HOST = get_target("host")

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from distillc.codegen.prepare import decompose
-from distillc.codegen.prepare.complex_numbers import split_complex
-from tests.codegen.prepare.programs import check_prepared
+from distillc.codegen.operators.complex_numbers import split_complex
+from distillc.codegen.operators.prepare import decompose
+from tests.codegen.operators.programs import check_prepared
 
 NORMS = ["forward", "backward", "ortho"]
 

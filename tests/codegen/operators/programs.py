@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from distillc.codegen.prepare import decompose, prepare
+from distillc.codegen.operators.prepare import decompose, prepare
 from tests.codegen.schedule.rules.kernels import Function
 
 

@@ -1,0 +1,1 @@
+"""What distillc knows of torch's operators."""
