@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from distillc.codegen.compile import build_library
+from distillc.codegen.build.library import build_library
 from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, StorageError, TraceError
 from distillc.frontend.calls import Bound, Call, record_calls
@@ -148,7 +148,7 @@ from pathlib import Path
 
 import torch
 
-from distillc.codegen.compile import build_library
+from distillc.codegen.build.library import build_library
 from distillc.frontend.programs import read_program
 from distillc.runtime.devices import get_device
 from distillc.targets.base import get_target

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from distillc.checks import check_size
-from distillc.codegen.compile import build_library
-from distillc.codegen.onnx_export import export_onnx
-from distillc.codegen.self_check import self_check
+from distillc.codegen.build.library import build_library
+from distillc.codegen.build.onnx_export import export_onnx
+from distillc.codegen.build.self_check import self_check
 from distillc.errors import StorageError, UsageError
 from distillc.frontend.padding import Padded
 from distillc.frontend.static_form import StableSorts

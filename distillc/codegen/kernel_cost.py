@@ -14,8 +14,8 @@ from typing import ClassVar, Protocol
 import tvm
 from tvm import tirx
 
-from distillc.codegen.compile import build_kernels
-from distillc.codegen.link import Form
+from distillc.codegen.build.library import build_kernels
+from distillc.codegen.build.link import Form
 from distillc.codegen.static_cost import static_cost
 from distillc.runtime.devices import get_device
 from distillc.runtime.devices.base import Device

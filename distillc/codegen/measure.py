@@ -11,8 +11,8 @@ from pathlib import Path
 
 from torch import nn
 
-from distillc.codegen.compile import build_library
-from distillc.codegen.self_check import self_check
+from distillc.codegen.build.library import build_library
+from distillc.codegen.build.self_check import self_check
 from distillc.frontend.trace import export_program
 from distillc.runtime import native
 from distillc.runtime.benchmark import Stats, time_libraries

@@ -19,8 +19,8 @@ from typing import Any
 from torch import nn
 
 import distillc
-from distillc.codegen.compile import build_library
-from distillc.codegen.onnx_export import export_onnx
+from distillc.codegen.build.library import build_library
+from distillc.codegen.build.onnx_export import export_onnx
 from distillc.codegen.static_cost import static_cost
 from distillc.frontend.cost import count_cost
 from distillc.frontend.trace import export_program

@@ -36,7 +36,7 @@ def kernel_work(module: nn.Module, target: Target, shape: tuple[int, ...]) -> di
     """Return the work of each kernel by name, for a float32 input of this shape.
 
     Raises:
-        TraceError, LoweringError: See `distillc.codegen.compile.build_library`.
+        TraceError, LoweringError: See `distillc.codegen.build.library.build_library`.
     """
     mod = lower(export_program(module, shape), target)
     scheduled = schedule_module(mod, target)

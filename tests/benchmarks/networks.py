@@ -19,9 +19,9 @@ import torch
 import tvm
 from torch import Tensor, nn
 
-from distillc.codegen.compile import build_library, tvm_target
+from distillc.codegen.build.library import build_library, tvm_target
+from distillc.codegen.build.onnx_export import export_onnx
 from distillc.codegen.lower import lower
-from distillc.codegen.onnx_export import export_onnx
 from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.records import load_records
 from distillc.frontend.restormer import Restormer, TransformerBlock
@@ -162,7 +162,7 @@ class Artifacts:
 
     def onnx(self, name: str, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> Built:
         """Return a module as ONNX; `name` and shape tell it from others."""
-        files = (*ARCHITECTURES, "distillc/codegen/onnx_export.py")
+        files = (*ARCHITECTURES, "distillc/codegen/build/onnx_export.py")
         return self._make(
             "onnx",
             {"network": name, "shape": shape, "code": source_digest(files)},

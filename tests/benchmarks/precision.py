@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 import distillc
-from distillc.codegen.compile import build_library
+from distillc.codegen.build.library import build_library
 from distillc.data.images import open_test_set
 from distillc.data.metrics import psnr
 from distillc.frontend.trace import export_program

@@ -30,8 +30,8 @@ import torch
 from PIL import ExifTags, Image
 
 import distillc
-from distillc.codegen.compile import build_parts
-from distillc.codegen.emit import emit_weights
+from distillc.codegen.build.emit import emit_weights
+from distillc.codegen.build.library import build_parts
 from distillc.errors import DistillcError
 from distillc.frontend.trace import export_program
 from distillc.runtime.bundle import MANIFEST, Bundle

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tvm
 
-from distillc.codegen.compile import tvm_target
+from distillc.codegen.build.library import tvm_target
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.schedule.apply_rules import schedule_func
 from distillc.targets.base import get_target

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu
 
-from distillc.codegen.compile import build_library
+from distillc.codegen.build.library import build_library
 from distillc.codegen.static_cost import static_cost
 from distillc.frontend.cost import count_cost
 from distillc.frontend.restormer import Attention, LayerNorm

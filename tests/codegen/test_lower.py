@@ -11,7 +11,7 @@ from torch import nn
 from tvm import relax, tirx
 
 from distillc.codegen import lower as lower_module
-from distillc.codegen.compile import tvm_target
+from distillc.codegen.build.library import tvm_target
 from distillc.codegen.lower import audit, lower
 from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
 from distillc.errors import LoweringError

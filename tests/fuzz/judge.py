@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distillc.codegen.compile import build_library
-from distillc.codegen.onnx_export import export_onnx
+from distillc.codegen.build.library import build_library
+from distillc.codegen.build.onnx_export import export_onnx
 from distillc.errors import DistillcError
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.trace import export_program

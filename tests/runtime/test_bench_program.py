@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from distillc.codegen.compile import build_library
-from distillc.codegen.self_check import SelfCheck, check_image
+from distillc.codegen.build.library import build_library
+from distillc.codegen.build.self_check import SelfCheck, check_image
 from distillc.frontend.trace import export_program
 from distillc.runtime.library import Library
 from distillc.targets.base import get_target

@@ -9,7 +9,7 @@ import pytest
 import tvm
 from tvm.script import from_source
 
-from distillc.codegen.compile import build_kernels
+from distillc.codegen.build.library import build_kernels
 from distillc.errors import DeviceError
 from distillc.runtime.devices.local import missing_parts
 from distillc.runtime.instruction_count import total

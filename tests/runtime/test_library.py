@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from distillc.codegen.compile import build_library, build_parts
-from distillc.codegen.emit import emit_weights
+from distillc.codegen.build.emit import emit_weights
+from distillc.codegen.build.library import build_library, build_parts
 from distillc.errors import DeviceError, LoweringError
 from distillc.frontend.trace import export_program
 from distillc.runtime.library import Library, _image, weights_of

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from distillc.codegen.compile import build_library
+from distillc.codegen.build.library import build_library
 from distillc.errors import DeviceError
 from distillc.frontend.trace import export_program
 from distillc.runtime.bands import run_in_bands

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import tvm
 
-from distillc.codegen.compile import tvm_target
+from distillc.codegen.build.library import tvm_target
 from distillc.errors import UsageError
 from distillc.runtime.devices import LOCAL
 from distillc.targets import base

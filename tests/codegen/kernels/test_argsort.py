@@ -7,7 +7,7 @@ import pytest
 import torch
 import tvm
 
-from distillc.codegen.compile import tvm_target
+from distillc.codegen.build.library import tvm_target
 from distillc.codegen.kernels.argsort import argsort_kernel
 from distillc.targets.base import get_target
 

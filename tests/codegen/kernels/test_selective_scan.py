@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from tvm import tirx
 
-from distillc.codegen.compile import tvm_target
+from distillc.codegen.build.library import tvm_target
 from distillc.codegen.kernels.polynomials import rewrite_math
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel, tile_width
 from distillc.codegen.lower import lower

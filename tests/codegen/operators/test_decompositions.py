@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from tvm import relax
 
-from distillc.codegen.compile import tvm_target
+from distillc.codegen.build.library import tvm_target
 from distillc.codegen.lower import lower
 from distillc.codegen.operators.prepare import decompose, prepare
 from distillc.codegen.schedule.apply_rules import schedule_module

@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from distillc.codegen.onnx_export import export_onnx
+from distillc.codegen.build.onnx_export import export_onnx
 from distillc.errors import LoweringError
 from distillc.frontend.onnx_graph.module import OnnxModule
 from distillc.frontend.onnx_graph.read import read_graph

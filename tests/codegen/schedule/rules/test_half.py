@@ -12,7 +12,7 @@ import tvm
 from torch import nn
 from tvm import relax, s_tir, tirx
 
-from distillc.codegen.compile import tvm_target
+from distillc.codegen.build.library import tvm_target
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.lower import lower
 from distillc.codegen.schedule.apply_rules import schedule_module

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import distillc
-from distillc.codegen.compile import build_library
-from distillc.codegen.link import link
+from distillc.codegen.build.library import build_library
+from distillc.codegen.build.link import link
 from distillc.frontend.trace import export_program
 from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
 from distillc.runtime.elf import read_symbols

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 from tvm.script import from_source
 
+from distillc.codegen.build.plan import ALIGNMENT, Plan, Storage, place, plan_network
 from distillc.codegen.lower import lower
-from distillc.codegen.plan import ALIGNMENT, Plan, Storage, place, plan_network
 from distillc.frontend.trace import export_program
 from distillc.targets.base import get_target
 

@@ -11,7 +11,7 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
-from distillc.codegen.plan import Operand, Plan
+from distillc.codegen.build.plan import Operand, Plan
 from distillc.errors import LoweringError
 
 # DLPack's codes of types.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from distillc.codegen.link import ANDROID_PAGE, BIONIC, Form, link
+from distillc.codegen.build.link import ANDROID_PAGE, BIONIC, Form, link
 from distillc.errors import LoweringError
 from distillc.runtime.native import FOLDER, KERNELS
 from distillc.targets.base import get_target

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from distillc.codegen import onnx_export
-from distillc.codegen.onnx_export import chunk_length, export_onnx
+from distillc.codegen.build import onnx_export
+from distillc.codegen.build.onnx_export import chunk_length, export_onnx
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
 from distillc.surrogates.selective_scan import selective_scan
-from tests.codegen.test_compile import Hybrid, awake
+from tests.codegen.build.test_library import Hybrid, awake
 
 
 def check(module: nn.Module, shape: tuple[int, ...], path: Path) -> onnx.ModelProto:

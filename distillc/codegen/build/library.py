@@ -15,7 +15,7 @@ from pathlib import Path
 import tvm
 from torch.export import ExportedProgram
 
-from distillc.codegen.emit import (
+from distillc.codegen.build.emit import (
     WEIGHTS,
     NetworkInfo,
     emit_kernels,
@@ -23,12 +23,12 @@ from distillc.codegen.emit import (
     emit_table,
     emit_weights,
 )
-from distillc.codegen.link import Form, link
+from distillc.codegen.build.link import Form, link
+from distillc.codegen.build.plan import Plan, plan_network
+from distillc.codegen.build.self_check import SelfCheck, emit_check
 from distillc.codegen.lower import compiler_errors, lower
-from distillc.codegen.plan import Plan, plan_network
 from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.records import load_records
-from distillc.codegen.self_check import SelfCheck, emit_check
 from distillc.frontend.trace import image_shapes
 from distillc.runtime.native import KERNEL_PROGRAM, KERNELS, MODEL, PROGRAM
 from distillc.runtime.precision import get_precision

@@ -13,9 +13,9 @@ import torch
 import tvm
 from torch import nn
 
-from distillc.codegen import compile as compile_module
-from distillc.codegen import link
-from distillc.codegen.compile import LibraryInfo, build_library, tvm_target
+from distillc.codegen.build import library as compile_module
+from distillc.codegen.build import link
+from distillc.codegen.build.library import LibraryInfo, build_library, tvm_target
 from distillc.errors import LoweringError, StorageError
 from distillc.frontend.trace import export_program
 from distillc.runtime.devices import get_device

@@ -1,0 +1,1 @@
+"""A scheduled module to files: plan, sources, objects, libraries."""
