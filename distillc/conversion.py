@@ -11,7 +11,7 @@ from rich.progress import Progress
 from torch import nn
 
 from distillc.budgets import TIMED_THREADS, Budget
-from distillc.codegen.measure import HERE, Meter, time_modules
+from distillc.codegen.tuning.time_modules import HERE, Meter, time_modules
 from distillc.compilation import compile as compile_bundle
 from distillc.data.images import RestorationData, check_folder
 from distillc.errors import QualityError, UsageError

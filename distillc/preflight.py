@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distillc.checks import check_file, check_name, check_writable, temporary_folder
-from distillc.codegen.measure import Meter
-from distillc.codegen.tuner import TuningResult
+from distillc.codegen.tuning.time_modules import Meter
+from distillc.codegen.tuning.tuner import TuningResult
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale
 from distillc.errors import CheckpointError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distillc.budgets import TIMED_THREADS, Budget
-from distillc.codegen.measure import HERE, Meter
+from distillc.codegen.tuning.time_modules import HERE, Meter
 from distillc.limits import NONE, Limits
 from distillc.passes import (
     ApplyReplacements,

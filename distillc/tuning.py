@@ -9,10 +9,10 @@ from rich.progress import Progress
 from torch import nn
 
 from distillc.checks import MINUTES, check_real, check_size, check_writable, temporary_folder
-from distillc.codegen.kernel_cost import choose_cost
 from distillc.codegen.lower import lower
 from distillc.codegen.schedule.records import user_records
-from distillc.codegen.tuner import TuningResult, tune_modules
+from distillc.codegen.tuning.price_kernels import choose_cost
+from distillc.codegen.tuning.tuner import TuningResult, tune_modules
 from distillc.errors import UsageError
 from distillc.frontend.trace import as_network, export_program
 from distillc.network import Network

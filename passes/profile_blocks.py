@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from distillc.checks import RUNS, THREADS, check_whole
-from distillc.codegen.measure import Meter, generator_digest
 from distillc.codegen.schedule.records import load_records, records_digest
+from distillc.codegen.tuning.time_modules import Meter, generator_digest
 from distillc.forms import Times
 from distillc.frontend.calls import Bound, record_calls
 from distillc.frontend.cost import on_meta

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from distillc.codegen.tuner import TuningResult
+from distillc.codegen.tuning.tuner import TuningResult
 from distillc.network import KEEP, Network
 from distillc.runtime.benchmark import Stats
 from distillc.runtime.quality import CONFIDENCE

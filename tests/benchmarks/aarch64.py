@@ -21,7 +21,7 @@ from torch import nn
 import distillc
 from distillc.codegen.build.library import build_library
 from distillc.codegen.build.onnx_export import export_onnx
-from distillc.codegen.static_cost import static_cost
+from distillc.codegen.tuning.static_cost import static_cost
 from distillc.frontend.cost import count_cost
 from distillc.frontend.trace import export_program
 from distillc.network import Network

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from distillc.codegen.measure import time_modules
+from distillc.codegen.tuning.time_modules import time_modules
 from distillc.network import KEEP
 from distillc.runtime.bundle import Bundle
 from distillc.workdir import write_json

@@ -20,7 +20,7 @@ import torch
 
 import distillc
 from distillc.budgets import get_budget
-from distillc.codegen.measure import time_modules
+from distillc.codegen.tuning.time_modules import time_modules
 from distillc.network import KEEP, Network
 from distillc.passes import FindAttention, ProfileBlocks, SynthesizeSurrogates, Trace
 from distillc.search.space import search_space

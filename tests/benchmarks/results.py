@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 import distillc
-from distillc.codegen.measure import time_modules
+from distillc.codegen.tuning.time_modules import time_modules
 from distillc.data.images import open_data, open_test_set
 from distillc.data.windows import Pair, Windows
 from distillc.frontend.cost import count_cost

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.functional import gelu
 
 from distillc.codegen.build.library import build_library
-from distillc.codegen.static_cost import static_cost
+from distillc.codegen.tuning.static_cost import static_cost
 from distillc.frontend.cost import count_cost
 from distillc.frontend.restormer import Attention, LayerNorm
 from distillc.frontend.trace import export_program

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distillc.codegen.schedule.records import TuningRecord
-from distillc.codegen.tuner import TuningResult
+from distillc.codegen.tuning.tuner import TuningResult
 
 Run = Callable[..., tuple[int, str, str]]
 KNOBS = {"height": 4, "run": 8}

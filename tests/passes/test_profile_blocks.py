@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from distillc.codegen import measure
+from distillc.codegen.tuning import time_modules
 from distillc.errors import PreconditionError
 from distillc.frontend.trace import image_shapes
 from distillc.network import Block, Cost, Network
@@ -35,8 +35,8 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.built: list[ExportedProgram] = []
         self.runs: list[int] = []
-        monkeypatch.setattr(measure, "build_library", self.build)
-        monkeypatch.setattr(measure, "time_libraries", self.time)
+        monkeypatch.setattr(time_modules, "build_library", self.build)
+        monkeypatch.setattr(time_modules, "time_libraries", self.time)
 
     def build(self, program: ExportedProgram, _: Target, path: Path, *rest: object) -> Any:
         self.built.append(program)
@@ -263,7 +263,7 @@ def test_killed_build_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, a
         return machine.build(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "build_library", killed)
+        patch.setattr(time_modules, "build_library", killed)
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
@@ -279,7 +279,7 @@ def test_killed_round_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         return machine.time(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "time_libraries", killed)
+        patch.setattr(time_modules, "time_libraries", killed)
         with pytest.raises(KeyboardInterrupt):
             PROFILE(network(), ctx)
     PROFILE(network(), ctx)
@@ -295,7 +295,7 @@ def test_median_over_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
         stats = machine.time(*arguments, **options)
         return [replace(each, median_ms=factor * each.median_ms) for each in stats]
 
-    monkeypatch.setattr(measure, "time_libraries", loaded)
+    monkeypatch.setattr(time_modules, "time_libraries", loaded)
     assert PROFILE(network()).blocks[0].latency_ms == 6 * 6 * 9 + 6
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from distillc.codegen.measure import Meter
+from distillc.codegen.tuning.time_modules import Meter
 from distillc.errors import DeviceError, UsageError
 from distillc.options import ConversionOptions
 from distillc.passes import ProfileBlocks

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from distillc.codegen.kernel_cost import Costs, Group, KernelCost, Operands
 from distillc.codegen.knobs import Choice
 from distillc.codegen.schedule.apply_rules import Kernel, Scheduled, schedule_kernel
+from distillc.codegen.tuning.price_kernels import Costs, Group, KernelCost, Operands
 from distillc.errors import DeviceError, LoweringError
 from distillc.targets.base import Target
 from distillc.workdir import digest

@@ -16,7 +16,7 @@ from tvm import tirx
 
 from distillc.codegen.build.library import build_kernels
 from distillc.codegen.build.link import Form
-from distillc.codegen.static_cost import static_cost
+from distillc.codegen.tuning.static_cost import static_cost
 from distillc.runtime.devices import get_device
 from distillc.runtime.devices.base import Device
 from distillc.runtime.instruction_count import Instruction
@@ -101,7 +101,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Modelled:
-    """Cycles on one thread by `distillc.codegen.static_cost`: for CPUs without a device.
+    """Cycles on one thread by `distillc.codegen.tuning.static_cost`: for CPUs without a device.
 
     Every load is a hit in the first-level cache there, so tiles for caches are left as they are.
     """

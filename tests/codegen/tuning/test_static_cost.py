@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from distillc.codegen import static_cost as module
-from distillc.codegen.static_cost import (
+from distillc.codegen.tuning import static_cost as module
+from distillc.codegen.tuning.static_cost import (
     KernelCost,
     analyse,
     basic_blocks,

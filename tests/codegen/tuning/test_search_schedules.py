@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from distillc.codegen.kernel_cost import Costs, Group, Measured
 from distillc.codegen.knobs import Choice
-from distillc.codegen.search import NOISE, TOLERANCE, Task, search
-from distillc.codegen.tuner import find_tasks
+from distillc.codegen.tuning.price_kernels import Costs, Group, Measured
+from distillc.codegen.tuning.search_schedules import NOISE, TOLERANCE, Task, search
+from distillc.codegen.tuning.tuner import find_tasks
 from distillc.errors import DeviceError
 from distillc.targets.base import get_target
 from tests.codegen.schedule.rules.kernels import SSE, lower, random

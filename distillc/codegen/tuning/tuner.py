@@ -17,7 +17,6 @@ from typing import Any
 import tvm
 from tvm import relax, tirx
 
-from distillc.codegen.kernel_cost import Group, KernelCost, Operands
 from distillc.codegen.rewrites.walk import is_call
 from distillc.codegen.schedule.apply_rules import find_kernel, schedule_kernel
 from distillc.codegen.schedule.records import (
@@ -27,7 +26,8 @@ from distillc.codegen.schedule.records import (
     read_records,
 )
 from distillc.codegen.schedule.rules.flatten import static_shape
-from distillc.codegen.search import ROUNDS, Task, search
+from distillc.codegen.tuning.price_kernels import Group, KernelCost, Operands
+from distillc.codegen.tuning.search_schedules import ROUNDS, Task, search
 from distillc.targets.base import Target
 
 PRICED = 16

@@ -1,0 +1,1 @@
+"""The search for schedules, and what kernels cost."""
