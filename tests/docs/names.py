@@ -146,8 +146,9 @@ def files() -> list[str]:
     """Return every file and folder of the project, folders with a slash at the end."""
     found = []
     for folder, inside, names in os.walk(ROOT):
+        made = _MADE if Path(folder) == ROOT else ("__pycache__",)
         inside[:] = [
-            each for each in inside if each not in _MADE and (each[0] != "." or each == ".ci")
+            each for each in inside if each not in made and (each[0] != "." or each == ".ci")
         ]
         here = f"{folder.removeprefix(str(ROOT))}/"
         found += [here + name for name in names] + [f"{here}{each}/" for each in inside]
