@@ -49,9 +49,9 @@ def bisect(
     """Find out which module makes a compiled network differ from torch.
 
     1. The network is compiled and run on random numbers; one that agrees has no culprit.
-    2. Then the modules inside are, in the order of their calls, each alone on what it was given;
-       the first that differs takes the network's place.
-    3. Where none inside differs, or none can be compiled alone, the module is the smallest.
+    2. Then the modules inside are, in the order of their calls, each by itself on what it was
+       given; the first that differs takes the network's place.
+    3. Where none inside differs, or none can be compiled by itself, the module is the smallest.
 
     Args:
         network: With its decisions, at its size.

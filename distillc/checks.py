@@ -76,7 +76,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Return (H, W) in pixels of `256x128`, or of one number for a square.
 
     Raises:
-        UsageError: It is no size, or out of range.
+        UsageError: It is not a size, or out of range.
     """
     found = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", text.strip().lower())
     if not found:
@@ -183,7 +183,7 @@ def check_writable(path: Path) -> None:
 
 
 def temporary_folder() -> Path:
-    """Return the folder of temporary files; Python would go elsewhere without a word.
+    """Return the folder of temporary files; Python would silently use another.
 
     Raises:
         StorageError: `TMPDIR` is set, and no folder that can be written.

@@ -23,7 +23,7 @@ def reason(error: BaseException, line: int = 0, longest: int = 200) -> str:
 
 
 class DistillcError(Exception):
-    """Base of every error that a user can cause or mend.
+    """Base of every error that a user can cause or fix.
 
     Names in it may come from files: what a terminal acts on is escaped, long words are shortened.
 

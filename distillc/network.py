@@ -44,7 +44,7 @@ class Block:
         shape: Shape of the block's input and output at `Network.size`.
         attention_shape: The same for the attention module.
         cost: Parameters and MACs of the whole block at `Network.size`.
-        attention_cost: The same for the attention module alone.
+        attention_cost: The same for only the attention module.
         latency_ms: Median measured latency, milliseconds; None until `ProfileBlocks`.
         layout: What the axes of `shape` are.
         attention_layout: The same for the attention module; None where positions and channels
@@ -70,7 +70,7 @@ class Surrogate:
     Attributes:
         block: Name of the block it stands in for.
         spec: Family and hyper-parameters in canonical form, say `"scan2:state=4"`.
-        scope: Whether it replaces the whole block or the attention module alone.
+        scope: Whether it replaces the whole block or only the attention module.
         module: The surrogate itself.
         cost: Parameters and MACs at `Network.size`.
         fidelity: Relative error of its features on held-out images, ||s(x)-t(x)|| / ||t(x)-x||

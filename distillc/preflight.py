@@ -31,7 +31,7 @@ def accept(source: str | Path, options: BundleOptions) -> Path:
 
     Raises:
         UsageError: A name that no file can have.
-        CheckpointError: The source is no file.
+        CheckpointError: The source is not a file.
         StorageError: A bundle cannot be written there (see `check_place`), nor can a folder.
     """
     check_file(Path(source), CheckpointError)

@@ -58,7 +58,7 @@ def tune(
     """
     check_real(MINUTES, minutes=minutes)
     if not minutes:
-        raise UsageError("no minutes are no time to search in", hint="give more than 0")
+        raise UsageError("0 minutes leave no time to search", hint="give more than 0")
     for size in sizes:
         check_size(size)
     if records:

@@ -56,7 +56,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """Turn whatever the block raises for want of space into a `StorageError`.
+    """Turn whatever the block raises where space is missing into a `StorageError`.
 
     Zig, TVM and torch have errors of their own for it.
     """
@@ -98,7 +98,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             if not os.path.exists(name) and shutil.disk_usage(path.parent).free < _NO_SPACE:
                 # Zig reports success when its output found no space.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            # mkstemp's files are for their owner alone; what `write` made executable stays so.
+            # only the owner may read mkstemp's files; what `write` made executable stays so.
             executable = os.stat(name).st_mode & 0o111
             os.chmod(name, (0o666 | executable) & ~_umask())
             with open(name, "rb") as stream:

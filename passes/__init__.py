@@ -1,4 +1,4 @@
-"""The passes, in the road's order. Each file holds one."""
+"""The passes, in the order in which they run. Each file holds one."""
 
 from distillc.passes.apply_replacements import ApplyReplacements
 from distillc.passes.audit_operators import AuditOperators

@@ -19,7 +19,7 @@ from distillc.pipeline import Context, Pass, PassResult, require
 
 
 class FindAttention(Pass):
-    """Find the residual blocks that hold attention, from the graph alone.
+    """Find the residual blocks that hold attention, from nothing but the graph.
 
     1. An attention is a product of two activations, normalised by a softmax, multiplied with a
        third activation; or a fused operator. Scales, biases, masks and reshapes may stand between,

@@ -38,7 +38,7 @@ ENOUGH = 0.08
 """Difference from the teacher, dB, that further rounds are not spent on."""
 
 LITTLE = 0.02
-"""Gain of a round, dB, after which there is no other."""
+"""Gain of a round, dB, that is too little for another one."""
 
 
 @dataclass

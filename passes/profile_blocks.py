@@ -57,10 +57,10 @@ class ProfileBlocks(Pass):
     Result:  Block("latent.0", latency_ms=3.1), candidates with latencies, metrics["profile"]
 
     Args:
-        threads: Threads.
-        rounds: Rounds.
+        threads: Threads that every module is timed on.
+        rounds: How often all modules are timed in turn; the medians count.
         runs: Timed runs of each module in a round.
-        device: Where.
+        device: Name of the device that times them.
         target: What modules are compiled for.
 
     Raises:

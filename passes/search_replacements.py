@@ -52,7 +52,7 @@ class SearchReplacements(Pass):
     search for the best restoration at the least cost. Ours learns what blocks lose:
 
     1. The first hybrids are fixed: nothing replaced, everything replaced by its most faithful
-       candidate, and each block alone.
+       candidate, and each block by itself.
     2. A linear model of the loss in dB is fitted to all that were evaluated
        (`distillc.search.predictor`), and the exact front that it predicts says which hybrid to
        evaluate next (`distillc.search.proposals`).

@@ -35,7 +35,7 @@ class SynthesizeSurrogates(Pass):
 
     Args:
         labels: Families with their hyper-parameters, say `"scan2:state=4"` for the whole block
-            (attention and feed-forward), `"scan2:state=4@attention"` for the former alone.
+            (attention and feed-forward), `"scan2:state=4@attention"` for only the former.
 
     Raises:
         UsageError: A label is unknown.
@@ -127,7 +127,7 @@ _SEVERAL = "takes no tensor or returns several values"
 
 
 def _why_whole(block: Block, size: tuple[int, int], calls: Mapping[str, Call]) -> str:
-    """Say why a block's attention cannot be replaced alone, `""` when it can."""
+    """Say why a block's attention cannot be replaced by itself, `""` when it can."""
     if block.attention == block.name:
         return "its attention has no module of its own beside the residual"
     if block.attention not in calls:

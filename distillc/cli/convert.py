@@ -86,8 +86,8 @@ Examples:
     "families",
     multiple=True,
     metavar="SPEC",
-    help="Surrogate to try: scan2:state=4 for whole blocks, scan2@attention for attention alone; "
-    "repeatable. Default: the budget's.",
+    help="Surrogate to try: scan2:state=4 for whole blocks, scan2@attention for only the "
+    "attention; repeatable. Default: the budget's.",
 )
 @click.option(
     "--objective",
@@ -113,7 +113,7 @@ Examples:
     type=DEVICE,
     default="host",
     show_default=True,
-    help="Whose clock the search and the limits go by: host, ssh:user@host[:port] or adb[:SERIAL].",
+    help="Measures latency for search and limits: host, ssh:user@host[:port] or adb[:SERIAL].",
 )
 @click.option("--keep", multiple=True, metavar="BLOCK", help="Block that stays; repeatable.")
 @click.option(

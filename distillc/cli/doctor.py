@@ -34,4 +34,4 @@ def doctor(device: str, as_json: bool) -> None:
             table.add_row(finding.what, "ok" if finding.well else Text("no", "red"), finding.seen)
         Terminal().print(table)
     if not all(finding.well for finding in findings):
-        raise DeviceError(f"{device} is not ready", hint=f"mend: {findings[-1].what}")
+        raise DeviceError(f"{device} is not ready", hint=f"fix: {findings[-1].what}")

@@ -64,5 +64,5 @@ def explain_failure(
     console.print(f"the network differs from torch by {culprit.whole_error:.2e}")
     place = culprit.path or "the network itself"
     console.print(f"smallest module: {place} ({culprit.kind}), input {culprit.shape}")
-    console.print(f"it differs by {culprit.error:.2e} alone; to see it again:")
+    console.print(f"it differs by {culprit.error:.2e} when run by itself; to see it again:")
     console.print(f"  python {out / 'reproduce.py'}")

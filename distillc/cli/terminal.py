@@ -14,8 +14,8 @@ from distillc.printable import escaped
 class Terminal(Console):
     """A console that acts on nothing but our own styles.
 
-    Text is no markup, and what a terminal would act on is escaped wherever it stands: in a table,
-    a tree, a progress bar.
+    Text is not read as markup, and what a terminal would act on is escaped wherever it stands: in a
+    table, a tree, a progress bar.
 
     Args:
         stderr: Whether it writes to standard error.

@@ -86,7 +86,7 @@ class RestorationData:
         }
 
     def batch(self, step: int, batch: int, patch: int, seed: int) -> Pair:
-        """Cut a training batch: a function of its arguments alone, so training can resume.
+        """Cut a training batch: it depends only on its arguments, so training can resume.
 
         Patches are flipped and turned at random.
 
@@ -202,7 +202,7 @@ class RestorationData:
 
     @cached_property
     def _originals(self) -> tuple[Item, ...]:
-        """The test images that are no copies of others."""
+        """The test images that are not copies of others."""
         others = {*self._train, *self._held} - {*self._test}  # all of a test set is for testing
         seen = {file_digest(item.clean) for item in others}
         found: dict[tuple[str, ...], Item] = {}

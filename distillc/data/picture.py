@@ -180,11 +180,11 @@ def check_size(
     """Refuse what is too large to be held.
 
     Args:
-        width: Pixels.
-        height: Pixels.
+        width: Its width, pixels.
+        height: Its height, pixels.
         where: The file, for the message.
         pixel: Bytes of one, decoded.
-        most: Pixels at most.
+        most: The most pixels that are allowed.
 
     Raises:
         DataError: It is.

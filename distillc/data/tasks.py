@@ -96,7 +96,7 @@ def _number(where: str, text: str, kind: _Kind, low: float, high: float) -> floa
         value = math.nan
     if not low <= value <= high or (kind.integral and value != int(value)):
         raise UsageError(
-            f"{text!r} is not {what} from {low:g} to {high:g}", where=where, hint="mend --task"
+            f"{text!r} is not {what} from {low:g} to {high:g}", where=where, hint="change --task"
         )
     return value
 

@@ -253,7 +253,7 @@ def _contracted(product: Node) -> tuple[Node, int]:
 
 
 def is_residual(entering: Node, leaving: Node, nodes: set[Node]) -> bool:
-    """Whether the input reaches the output through additions, layout changes and norms alone."""
+    """Whether the input reaches the output through only additions, layout changes and norms."""
     frontier, seen = [leaving], set()
     while frontier:
         node = frontier.pop()

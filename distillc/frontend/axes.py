@@ -1,6 +1,6 @@
 """Which axes of an activation count channels and which count positions, followed through a graph.
 
-Extents alone cannot tell: a head of 48 channels beside a 6x8 image looks the same either way.
+Extents cannot tell: a head of 48 channels beside a 6x8 image looks the same either way.
 """
 
 from __future__ import annotations

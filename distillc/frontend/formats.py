@@ -85,7 +85,7 @@ def is_onnx(path: str | Path) -> bool:
 
 
 def require_file(path: Path) -> None:
-    """Refuse what is no file, or an empty one.
+    """Refuse what is not a file, or an empty one.
 
     Raises:
         CheckpointError: It is missing, a folder, no plain file, or empty.

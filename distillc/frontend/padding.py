@@ -1,4 +1,4 @@
-"""A network for sizes that are no multiples of what it needs."""
+"""A network for sizes that are not multiples of what it needs."""
 
 from __future__ import annotations
 

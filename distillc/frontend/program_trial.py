@@ -40,8 +40,8 @@ def try_program(path: str, modules: list[str], out: str) -> dict[str, Any]:
         out: Nothing is written there.
 
     Raises:
-        CheckpointError: It takes no image, does not run, or an operator gives other sizes than the
-            file says.
+        CheckpointError: It does not take an image, does not run, or an operator gives other sizes
+            than the file says.
         TraceError: It returns no image.
     """
     for name in modules:

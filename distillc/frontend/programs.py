@@ -116,7 +116,7 @@ def _dangers(content: bytes) -> Iterator[str]:
 
     1. The archive holds nothing but a graph, tensors and their tables; torch's reader and zip's
        agree on that, for torch falls back to the other.
-    2. No tensor is pickled; the example inputs are a pickle of tensors alone.
+    2. No tensor is pickled; the example inputs are a pickle of nothing but tensors.
     3. The graph names operators of inference, torch's or ours (`is_allowed`).
     4. No other string of it can become source.
     """
@@ -141,7 +141,7 @@ def _dangers(content: bytes) -> Iterator[str]:
     try:
         torch.load(io.BytesIO(sample), weights_only=True)
     except Exception:
-        yield "example inputs that are no plain tensors"
+        yield "example inputs that are not plain tensors"
     yield from _in_graph(json.loads(reader.get_record("models/model.json")))
 
 
@@ -189,7 +189,7 @@ def _excesses(content: bytes) -> Iterator[str]:
 
 
 def _is_plain_tree(node: Any) -> bool:
-    """Whether a tree of inputs or outputs is made of tuples, lists and dicts alone (rule 4)."""
+    """Whether a tree of inputs or outputs is made of only tuples, lists and dicts (rule 4)."""
     keys = json.loads(node["context"] or "null")
     return (
         node["type"] in CONTAINERS

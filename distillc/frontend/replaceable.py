@@ -32,7 +32,7 @@ class ReplaceableModules:
         self._image = image
 
     def why_not(self, path: str) -> str:
-        """Say why a module is no block, `""` when it is one."""
+        """Say why a module is not a block, `""` when it is one."""
         if path not in self.calls:
             return "is not inside any module"
         for nodes in self.calls[path]:

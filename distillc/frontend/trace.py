@@ -140,7 +140,7 @@ def _run(module: nn.Module, example: Tensor) -> object:
     except Exception as error:
         if why := _why_not_image_alone(module, example):
             raise TraceError(
-                f"{type(module).__name__}.forward must take an image alone: {why}",
+                f"{type(module).__name__}.forward must take only an image: {why}",
                 hint="wrap it in a module that gives it the rest: "
                 "def forward(self, image): return self.network(image, ...)",
             ) from error

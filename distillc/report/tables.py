@@ -123,7 +123,7 @@ def quality_table(quality: Mapping[str, Any], notice: str | None = None) -> Tabl
 
     Args:
         quality: The values of a `distillc.runtime.quality.Quality`.
-        notice: Why there is no teacher.
+        notice: Why the teacher is missing.
     """
     height, width = quality["window"]
     title = f"quality on {quality['images']} {quality['origin']}"

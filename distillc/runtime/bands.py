@@ -37,7 +37,7 @@ def run_in_bands(
         size: (W, H) of the picture.
         rows: Gives rows of the picture.
         device: As of `Bundle.run`, like the rest.
-        threads: Threads.
+        threads: Threads that compute, the caller's among them.
         overlap: Pixels that neighbouring tiles share.
 
     Yields:

@@ -22,8 +22,8 @@ class Stats:
         p90_ms: Of the 90th.
         peak_bytes: Peak memory of the process.
         runs: Timed runs.
-        threads: Threads.
-        device: Where.
+        threads: Threads that computed, the caller's among them.
+        device: Name of the device that ran it, say `"host"` or `"adb:SERIAL"`.
         slowdown: Median of the last third of the runs over that of the first: what a device that
             gets warm loses.
     """

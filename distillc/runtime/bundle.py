@@ -93,8 +93,8 @@ class Bundle:
 
         Args:
             x: (N, C, H, W) float32 in [0, 1].
-            device: Where; by default the first device of the bundle's target.
-            threads: Threads.
+            device: Name of the device that runs it; by default the first of the bundle's target.
+            threads: Threads that compute, the caller's among them.
             overlap: Pixels that neighbouring tiles share; 32, or a quarter of a small tile, by
                 default.
 
@@ -196,7 +196,7 @@ class Bundle:
         """Give the bundle its final name.
 
         What has the name now stays until the new bundle is whole and checked, then goes in one
-        step. A bundle alone is overwritten, and only without strange files: see `check_place`.
+        step. Only a bundle is overwritten, and only without strange files: see `check_place`.
 
         Args:
             path: The name; a link stays, and what it points at is written.

@@ -39,9 +39,9 @@ class Instruction:
 
     Attributes:
         file: Path of the file that holds it, empty for code made at run time.
-        offset: Where it stands in the file, bytes; its address where there is no file.
+        offset: Where it stands in the file, bytes; its address for code made at run time.
         code: Its bytes.
-        count: Executions.
+        count: How often it ran.
     """
 
     file: str

@@ -49,8 +49,8 @@ def time_kernels(
         names: The kernels.
         shapes: Shapes of the float32 operands.
         outputs: How many of the operands, the last, are written.
-        device: Where.
-        threads: Threads.
+        device: The device that runs them.
+        threads: Threads that share each kernel, the caller's among them.
         runs: Timed rounds; each runs every kernel once.
         warmup: Rounds that are not timed.
 

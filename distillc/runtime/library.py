@@ -120,7 +120,7 @@ class Library:
             white: As of `run`.
 
         Raises:
-            DeviceError: The network takes no such image.
+            DeviceError: The network does not take such an image.
         """
         scale = self.info.output_height // self.info.input_height
         given = _image(x, form, white)

@@ -46,7 +46,7 @@ def check_place(out: Path, overwrite: bool) -> Path:
     bundle does not list. An example for apps that somebody changed counts as theirs.
 
     Raises:
-        StorageError: The name is taken, is no folder's, or cannot be written.
+        StorageError: The name is taken, cannot be a folder's, or cannot be written.
     """
     try:
         with storage_errors(out):

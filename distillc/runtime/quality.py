@@ -30,8 +30,8 @@ class Figures:
     """Means over the images, against the clean ones.
 
     Attributes:
-        psnr: dB.
-        ssim: In [-1, 1].
+        psnr: Peak signal-to-noise ratio, dB.
+        ssim: Structural similarity, in [-1, 1].
     """
 
     psnr: float
@@ -50,7 +50,7 @@ class Quality:
         window: (H, W) of what is measured, up to four of each image, pixels of the input.
         ran: What computed the hybrid's output.
         hybrid: The hybrid's figures.
-        teacher: The teacher's; None, as all that follows, where there is no teacher.
+        teacher: The teacher's; None, like all that follows, without a teacher.
         drop_db: What the hybrid loses, mean over the images.
         interval_db: Where that mean would lie over many more such images, with a probability of
             `CONFIDENCE`: Student's t over the images. None of one image.

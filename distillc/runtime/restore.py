@@ -49,7 +49,7 @@ def restore_file(
         source: What `read_picture` reads.
         sink: Its ending says the format; profile, Exif and resolution are carried over.
         device: As of `Bundle.run`, like the rest.
-        threads: Threads.
+        threads: Threads that compute, the caller's among them.
         overlap: Pixels that neighbouring tiles share.
         white: The number in the file that stands for white, what networks see as 1; by default
             the largest of whole numbers, 1 of floats.
@@ -58,8 +58,8 @@ def restore_file(
         The result as it was written; its notes say what was changed or left out.
 
     Raises:
-        UsageError: The network takes no images of 1 or 3 channels; or as `Bundle.run` does.
-        DataError: The image cannot be read, the sink is no image format, or too large.
+        UsageError: The network takes images of other than 1 or 3 channels; or as `Bundle.run`.
+        DataError: The image cannot be read, the sink has no image ending, or it is too large.
         DeviceError: Running fails.
         StorageError: The result cannot be written.
     """
@@ -144,7 +144,7 @@ def _plan(
 
         return 3, colour, ("the network is for gray: the luma is restored, the chroma carried",)
     if picture.channels == 3 and given == 1:
-        return 3, lambda found, *_: found, ("the network sees the luma alone",)
+        return 3, lambda found, *_: found, ("the network sees only the luma",)
     return made, lambda found, *_: found, ()
 
 

@@ -31,7 +31,7 @@ def choose_point(
     """Choose a point of the front.
 
     1. With a limit of the loss: the cheapest point that meets all limits.
-    2. With a limit of the cost alone: the best PSNR that meets it.
+    2. With only a limit of the cost: the best PSNR that meets it.
     3. With neither: of the points that lose at most `KNEE_DROP`, the knee, which is the one
        furthest above the chord between their ends.
 

@@ -47,9 +47,9 @@ def replaced(choice: Choice) -> Array:
 class LossModel:
     """Bayesian linear regression of the loss in dB.
 
-    A hybrid loses the sum of what its surrogates lose alone, and something for neighbours that are
-    both replaced. A surrogate's loss is its fidelity times a rate of its block, times a factor of
-    its own; the rates start from what everything replaced loses. On a Restormer of 13 blocks the
+    A hybrid loses the sum of what each surrogate loses by itself, and something for neighbours that
+    are both replaced. A surrogate's loss is its fidelity times a rate of its block, times a factor
+    of its own; the rates start from what everything replaced loses. On a Restormer of 13 blocks the
     sum explains measured losses to 3 % (`docs/measurements/search.md`).
 
     Args:

@@ -16,10 +16,10 @@ ATTEMPTS = 8
 
 
 def first_choices(space: Space) -> list[Choice]:
-    """Return what is evaluated first: the network itself, everything replaced, each block alone.
+    """Return what is evaluated first: nothing replaced, everything replaced, each block by itself.
 
-    Everything is replaced by the cheapest surrogates and by the most faithful, a block alone by its
-    most faithful, in the order of error for cost saved.
+    Everything is replaced by the cheapest surrogates and by the most faithful, a single block by
+    its most faithful, in the order of error for cost saved.
     """
     keep = space.keep
     best = tuple(

@@ -46,7 +46,7 @@ def find_feed_forward(block: nn.Module, channels: int) -> GatedFeedForward | Non
 
     Args:
         block: A block on (B, C, H, W).
-        channels: C.
+        channels: Channels of the image.
     """
     found: GatedFeedForward | None = None
     norm: Tensor | None = None

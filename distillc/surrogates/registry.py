@@ -1,6 +1,6 @@
 """The families by name, and the specs that choose among them: `family[:key=value,...]`.
 
-A label is a spec with a scope: `scan1` for a whole block, `scan1@attention` for attention alone.
+A label is a spec with a scope: `scan1` for a whole block, `scan1@attention` for only the attention.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nodes that depend on sizes alone, computed by ONNX's own reference implementation."""
+"""Nodes that depend only on sizes, computed by ONNX's own reference implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distillc.frontend.onnx_graph.operator import Known, failure
 def compute_known(
     node: onnx.NodeProto, inputs: Sequence[Any], opsets: Mapping[str, int]
 ) -> list[Known]:
-    """Return a node's outputs, in numpy: a graph that is being traced takes no note of it.
+    """Return a node's outputs, in numpy: a graph that is being traced does not record it.
 
     Raises:
         LoweringError: The node cannot be computed.

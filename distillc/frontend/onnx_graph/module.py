@@ -40,7 +40,7 @@ class OnnxModule(nn.Module):
 
     1. What depends on the image is computed by torch, each node as a module of its own, so that
        messages can name it.
-    2. What depends on constants and sizes alone is computed in numpy on the way, so that a program
+    2. What depends only on constants and sizes is computed in numpy on the way, so that a program
        exported at one size holds the results, and no arithmetic on sizes.
 
     Args:

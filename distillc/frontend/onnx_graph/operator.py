@@ -16,7 +16,7 @@ Attributes = Mapping[str, Any]
 """A node's attributes by name, strings decoded; `outputs` is how many the node has."""
 
 Known = np.ndarray[Any, Any]
-"""A value that is known before the image is: a constant, or what follows from sizes alone."""
+"""A value that is known before the image is: a constant, or what follows only from sizes."""
 
 Function = Callable[..., Any]
 """The inputs of a node to its output, or to a tuple of them. An input left out is None."""

@@ -28,8 +28,8 @@ def ask(command: Sequence[str], timeout_s: float, what: str, given: bytes | None
     """Run a command here that talks to a device.
 
     Args:
-        command: The words.
-        timeout_s: Seconds.
+        command: The program and its arguments.
+        timeout_s: Seconds after which it is stopped.
         what: What it does, for messages.
         given: Its standard input; None for one that stays open as long as this process lives.
 

@@ -65,7 +65,7 @@ class Device(ABC):
             x: One or several images (N, C, H, W), float32, of any size; a model takes one at a
                 time.
             output_shape: (1, C', H', W') of the first model's output for one of them.
-            threads: Threads.
+            threads: Threads that compute one image, the caller's among them.
             warmup: Runs that are not timed.
             runs: Timed runs.
             overlap: Pixels that the tiles of a large image share, -1 for the library's own choice.
@@ -86,7 +86,7 @@ class Device(ABC):
         Args:
             path: A library of kernels, or a program where `programs` says so.
             words: Shapes, outputs, rounds and names.
-            threads: Threads.
+            threads: Threads that share each kernel, the caller's among them.
 
         Raises:
             DeviceError: As of `run`.

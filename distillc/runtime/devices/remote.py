@@ -33,9 +33,9 @@ MACHINES = {62: "x86_64", 183: "aarch64"}
 class RemoteDevice(Device):
     """A machine that runs the programs of bundles, which need nothing there.
 
-    Files go to one folder that is this user's alone, named by their content, so that none is sent
-    twice, and stay for some days after they were used. What is started there, and what it leaves,
-    ends with this process: see `leashed`.
+    Files go to one folder that only this user can enter, named by their content, so that none is
+    sent twice, and stay for some days after they were used. What is started there, and what it
+    leaves, ends with this process: see `leashed`.
 
     Attributes:
         folder: The folder's name but for the number of the user.
@@ -153,7 +153,7 @@ class RemoteDevice(Device):
 
     @cached_property
     def _private(self) -> str:
-        """The folder there, made and found to be ours alone: what lies in it is run."""
+        """The folder there, made, and checked that only we can enter it: what lies in it is run."""
         name = f"{self.folder}-$(id -u)"
         made = f'd={name}; {{ [ -e "$d" ] || [ -L "$d" ] || mkdir -m 700 "$d"; }}'
         answer = self.shell(f'{made} && ls -ldn "$d" && id -u && echo "$d"')

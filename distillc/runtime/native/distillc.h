@@ -27,7 +27,7 @@ typedef enum distillc_status {
   DISTILLC_OK = 0,
   DISTILLC_BAD_ARGUMENT = 1, /* a pointer is null, or a size, layout or stride does not fit */
   DISTILLC_NO_MEMORY = 2,
-  DISTILLC_NO_THREADS = 3,  /* the system starts no further thread */
+  DISTILLC_NO_THREADS = 3,  /* the system cannot start another thread */
   DISTILLC_BUSY = 4,        /* another thread is inside this model */
   DISTILLC_BAD_WEIGHTS = 5, /* the weights are damaged, or their file is another network's */
   DISTILLC_INTERNAL = 6     /* a kernel refused its operands: please report it */

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-// Peak resident memory of this program alone, 0 where the system does not say: getrusage would
+// Peak resident memory of only this program, 0 where the system does not say: getrusage would
 // count the process that started it.
 static inline size_t dc_peak_bytes(void) {
   FILE *status = fopen("/proc/self/status", "r");

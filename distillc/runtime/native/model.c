@@ -91,7 +91,7 @@ distillc_status distillc_model_create(const distillc_options *options, distillc_
   made->pool = dc_pool_create(threads, &no_threads);
   if (!made->pool) {
     distillc_model_destroy(made);
-    return no_threads ? dc_fail(DISTILLC_NO_THREADS, "the system starts no %d threads", threads)
+    return no_threads ? dc_fail(DISTILLC_NO_THREADS, "cannot start %d threads", threads)
                       : dc_fail(DISTILLC_NO_MEMORY, "no memory for %d threads", threads);
   }
   prepare(made);

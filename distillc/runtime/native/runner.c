@@ -105,7 +105,7 @@ static int run_networks(int argc, char **argv) {
   if (argc < 8) FAIL("usage: SHAPE OVERLAP INPUT OUTPUT WARMUP RUNS MODEL.so ...");
   int channels, height, width;
   if (sscanf(argv[1], "%d,%d,%d", &channels, &height, &width) != 3)
-    FAIL("%s is no shape C,H,W", argv[1]);
+    FAIL("%s is not a shape C,H,W", argv[1]);
   distillc_image input = packed(channels, height, width, NULL);
   input.data = dc_allocate(image_bytes(&input));
   FILE *source = fopen(argv[3], "rb"), *sink = fopen(argv[4], "wb");

@@ -4,8 +4,8 @@
 // 2. Tiles are spread evenly, so that neighbours share at least `overlap` pixels.
 // 3. Of what two tiles share, the outer quarters are left to the other tile and the half between is
 //    blended. So the result is what the whole image gives, but for rounding, where an output pixel
-//    depends on nothing farther than overlap / 4; what looks farther (global attention) sees each
-//    tile alone, and leaves no edge.
+//    depends on nothing farther than overlap / 4; what looks farther (global attention) sees only
+//    its tile, and leaves no edge.
 // 4. A row of tiles is blended across, then down, and what no later row touches is written at once.
 //    `distillc/runtime/bands.py` does the second half itself and gives the same bits: so products
 //    and sums are rounded one by one.
@@ -145,7 +145,7 @@ distillc_status distillc_model_restore(distillc_model *model, const distillc_ima
     return dc_fail(DISTILLC_BAD_ARGUMENT, "tiles of %dx%d cannot overlap by %d pixels: 0 to %d",
                    height, width, overlap, half);
   if (!scale || net->output[1] != height * scale || net->output[2] != width * scale)
-    return dc_fail(DISTILLC_BAD_ARGUMENT, "%s changes sizes by no whole factor: it takes no tiles",
+    return dc_fail(DISTILLC_BAD_ARGUMENT, "%s cannot be tiled: it changes sizes by no whole factor",
                    net->name);
   if (input->height < 1 || input->width < 1 || input->height > INT32_MAX / scale ||
       input->width > INT32_MAX / scale)
