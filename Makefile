@@ -33,7 +33,7 @@ audit:  ## known vulnerabilities of the pinned versions
 	build/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 # mypy and mkdocstrings follow the folder mapping of passes/ and targets/ only in an installed copy.
-INSTALL_COPY = rm -rf build/types && mkdir -p build && \
+INSTALL_COPY = rm -rf build/types build/lib && mkdir -p build && \
 	$(BIN)/pip install --quiet --no-deps --target build/types .
 
 lint: setup  ## style and types

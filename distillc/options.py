@@ -105,7 +105,7 @@ class ConversionOptions(BundleOptions):
         families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
         objective: The search's cost instead of the budget's.
         limits: What is asked of the hybrid.
-        measure_on: Device whose clock the search and the limits go by: `"host"`, or a phone
+        measure_on: Device that measures latency for search and limits: `"host"`, or a phone
             (`"adb"`, `"ssh:user@host"`), for which everything is compiled for `target`.
         seed: Seed of everything random.
         device: Torch device that trains, `"cpu"` or `"cuda"`.

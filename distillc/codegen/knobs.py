@@ -25,7 +25,7 @@ class Knobs:
     """Answers the choices of one kernel's rule from a record.
 
     Args:
-        record: Wanted values; those that are no option of this kernel are passed over.
+        record: Wanted values; those that are not an option of this kernel are ignored.
 
     Attributes:
         space: Options by knob, in the order of asking, each with its default first.

@@ -132,7 +132,7 @@ class Manifest(_Checked):
     """What code reads of a manifest, by type.
 
     Attributes:
-        format: `FORMAT`.
+        format: The form of bundles, `FORMAT`.
         verified: Whether the bundle passed `verify_bundle`.
         name: The network's.
         target: What it was compiled for; a plug-in's target may be unknown here.

@@ -1,4 +1,4 @@
-"""What a network's library and program bear: sanitizers, valgrind, many runs, damaged input.
+"""What a network's library and program withstand: sanitizers, valgrind, many runs, damaged input.
 
     python -m tests.benchmarks.robustness --runs 10000 --inputs 1000000
 

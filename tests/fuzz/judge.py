@@ -38,7 +38,7 @@ class Verdict:
     Attributes:
         cut: The network.
         kind: `right`, `wrong`, `refused`, `failed` (an error that is not a refusal) or `crashed`.
-        text: Why.
+        text: Why it is not `right`.
     """
 
     cut: Cut

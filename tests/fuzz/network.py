@@ -101,7 +101,7 @@ class Expected:
     """What float64 says of a network's outputs, and how far from it float32 may be.
 
     Attributes:
-        outputs: float64.
+        outputs: Each output in float64.
         bounds: Largest absolute error of each.
     """
 

@@ -44,7 +44,7 @@ BIONIC = {
 precision. Thread-local variables by TLS descriptors they have since API 29 (`docs/elf-tls.md`)."""
 
 ANDROID_PAGE = 16384
-"""Bytes of a memory page that libraries must bear from Android 15 on."""
+"""Bytes of a memory page that libraries must support from Android 15 on."""
 
 
 def link(
@@ -55,7 +55,7 @@ def link(
     exports: str,
     form: Form = Form.LIBRARY,
 ) -> None:
-    """Link what needs the C library alone.
+    """Link what needs only the C library.
 
     Args:
         path: The library or program.

@@ -15,7 +15,7 @@ PREFIX = "folded_"
 
 
 def fold_constants(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Replace everything that depends on weights alone: position tables, masks, indices.
+    """Replace everything that depends only on weights: position tables, masks, indices.
 
     1. An operator whose inputs are all constant is computed, unless it draws random numbers.
     2. Its result becomes a constant of the program where something that depends on the image
@@ -56,7 +56,7 @@ def fold_constants(program: torch.export.ExportedProgram) -> torch.export.Export
 
 
 def constant_values(program: torch.export.ExportedProgram) -> dict[Node, torch.Tensor]:
-    """Return the values of all nodes that depend on weights alone."""
+    """Return the values of all nodes that depend only on weights."""
     values = _stored(program)
     for node in program.graph_module.graph.nodes:
         if _is_constant(node, values):

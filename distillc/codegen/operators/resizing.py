@@ -80,7 +80,7 @@ def upsample_nearest(
     """Read the places that `torch.nn.functional.interpolate` reads with `nearest`.
 
     Not implemented where each pixel is repeated, which TVM does alike. Elsewhere it reads the
-    pixels whose centres are nearest, and overlooks factors that are no quotients of the sizes.
+    pixels whose centres are nearest, and overlooks factors that are not quotients of the sizes.
     """
     counts = _counts(x, output_size, factors)
     sizes = list(zip(x.shape[-2:], counts, factors or (None, None), strict=True))
@@ -106,7 +106,7 @@ def upsample_bilinear(
     align_corners: bool,
     factors: Sequence[float] | None,
 ) -> Tensor:
-    """Resize (N, C, H, W) where factors are no quotients of the sizes: TVM overlooks these."""
+    """Resize (N, C, H, W) by factors that are not quotients of the sizes: TVM overlooks these."""
     counts = _counts(x, output_size, factors)
     steps = [
         1.0 if count == extent else _step(extent, count, align_corners, factor)

@@ -165,8 +165,8 @@ def col2im(
 
 
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """Return the places that affine maps (N, 2, 3) give, (N, H, W, 2); torch's form is no program
-    where a side is one pixel."""
+    """Return the places that affine maps (N, 2, 3) give, (N, H, W, 2); torch's form cannot be
+    exported where a side is one pixel."""
     if len(size) != 4:
         return NotImplemented
     ys, xs = (_centres(extent, align_corners).to(theta.dtype) for extent in size[2:])

@@ -120,7 +120,7 @@ class _Halver(PyExprMutator):
         return relax.Call(call.op, args, call.attrs, call.ty_args)
 
     def as_type(self, expr: relax.Expr, dtype: str) -> relax.Expr:
-        """Return an operand in a type; what is no floating-point tensor stays as it is."""
+        """Return an operand in a type; what is not a floating-point tensor stays as it is."""
         if isinstance(expr, relax.Tuple):
             return relax.Tuple([self.as_type(field, dtype) for field in expr.fields])
         if _dtype(expr) not in (HALF, SINGLE) or _dtype(expr) == dtype:

@@ -37,8 +37,8 @@ class BlockCost:
         instructions: Its length.
         multiply_adds: Vector multiply-adds among them.
         cycles: Modelled cycles of one run in a row of many.
-        bound: Cycles that the busiest unit alone needs: `cycles` is more where latencies hold up.
-        count: Executions.
+        bound: Cycles that the busiest unit needs: `cycles` is more where latencies hold up.
+        count: How often it ran.
         loop: Whether its last instruction jumps to its first: a whole innermost loop.
     """
 

@@ -87,10 +87,10 @@ def time_modules(
     Args:
         modules: Each takes one float32 tensor of `shape`.
         shape: Shape of the input.
-        threads: Threads.
+        threads: Threads that every module runs on.
         runs: Timed rounds; each runs every module once.
         records: A file of tuning records beside the shipped and the user's own.
-        meter: Where.
+        meter: What builds and times them: a device and its target.
 
     Raises:
         LoweringError: A module cannot be compiled.

@@ -181,7 +181,7 @@ def inline_elementwise(func: tirx.PrimFunc) -> tirx.PrimFunc:
 def vector_extent(extent: int, lanes: int) -> int:
     """Return the width of the vectors that divide an axis and need the fewest register operations.
 
-    A width that is no power of two costs one operation for each bit set. Returns 1 where nothing
+    A width that is not a power of two costs one operation for each bit set. Returns 1 where nothing
     from a quarter register up divides the axis; such a loop stays whole, and LLVM's own vectoriser
     gives it a vector body and a scalar tail.
     """

@@ -126,8 +126,8 @@ def _tile_part(
 def add_in_single(sch: s_tir.Schedule, chunks: Chunks) -> s_tir.Schedule:
     """Return the schedule with the chunks added up in float32.
 
-    This is the last step: to TVM, a sum whose initial value stands apart is no reduction any more,
-    and neither is one with casts.
+    This is the last step: to TVM, a sum whose initial value stands apart is not a reduction any
+    more, and neither is one with casts.
     """
     terms = next(it.loop for it in describe(sch, chunks.part).nest if it.reduction)
     unroll_init(sch, sch.decompose_reduction(chunks.part, terms))
