@@ -10,26 +10,22 @@ from typing import Any
 from rich.progress import Progress
 from torch import nn
 
-from distillc.budgets import TIMED_THREADS, Budget
-from distillc.codegen.tuning.time_modules import HERE, Meter, time_modules
-from distillc.compilation import compile as compile_bundle
-from distillc.data.images import RestorationData, check_folder
-from distillc.errors import QualityError, UsageError
+from distillc.budgets import Budget
+from distillc.codegen.tuning.time_modules import HERE
+from distillc.data.images import check_folder
+from distillc.delivery import deliver
+from distillc.errors import UsageError
+from distillc.final_figures import check_quality, hybrid_latency, hybrid_quality
 from distillc.frontend.formats import is_onnx
 from distillc.frontend.load import load
 from distillc.limits import NONE, Limits
-from distillc.network import KEEP, Network
+from distillc.network import Network
 from distillc.onnx_conversion import NOTICE
 from distillc.options import ConversionOptions
-from distillc.passes.plot_front import plot_front
 from distillc.pipeline import Context, Pipeline, dump_data
 from distillc.preflight import accept, find_meter, fit, tune_apart
-from distillc.report.html import write_report
 from distillc.report.pictures import side_by_side
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.manifest import PLOT, REPORT
-from distillc.runtime.quality import EDGE, Quality, measure_quality
-from distillc.runtime.verify import verification_images, verify_bundle
 from distillc.stages import WorkDir
 from distillc.standard_passes import conversion_passes
 from distillc.targets.base import Target
@@ -157,130 +153,37 @@ def run(checkpoint: str | Path, options: ConversionOptions) -> Result:
     if options.stop_after:
         return Result(net, None)
 
-    with work.scratch() as scratch:
-        tuning = None
-        if options.tune_minutes:
-            clock = meter.device if meter != HERE else None
-            tuning = tune_apart([net, teacher], options, ctx, clock)
-        records = tuning.path if tuning else None
-        pairs = verification_images(images, options.size, net.scale, effort.verify_images)
-        with ctx.task("compile and verify", 5) as shown:
-            quality = _quality(teacher, net, images, effort)
-            shown.update(1, "quality measured")
-            _check_quality(quality, limits)
-            bundle = compile_bundle(
-                net,
-                options.target,
-                options.size,
-                precision=options.precision,
-                weights_beside=options.weights_beside,
-                directory=scratch / "bundle",
-                reference=pairs[0][0],
-                manifest={"task": str(options.chosen_task)},
-                records=records,
-            )
-            shown.update(2, "library built")
-            latency = _latency(teacher, net, records, meter)
-            try:
-                _check_latency(latency, limits)
-            except QualityError:  # other work on the machine may be why
-                latency = _latency(teacher, net, records, meter, runs=100)
-                _check_latency(latency, limits)
-            shown.update(3, "latency measured")
-            verification = verify_bundle(bundle, pairs)
-            shown.update(4, "verified")
-            entries = {
-                **dump_data(net),
-                "budget": asdict(effort),
-                "seed": options.seed,
-                "decisions": dict(net.decisions),
-                "params": {"teacher": _params(teacher.module), "hybrid": _params(net.hybrid())},
-                "metrics": {
-                    **net.metrics,
-                    "quality": asdict(quality),
-                    "latency": latency,
-                    "verification": asdict(verification),
-                    **({"tuning": tuning.summary()} if tuning else {}),
-                },
-                "log": [asdict(record) for record in net.log],
-            }
-            plot, report = bundle.path / PLOT, bundle.path / REPORT
-            plot_front(plot, net.metrics["search"])
-            write_report(
-                {**bundle.manifest, **entries},
-                report,
-                plot,
-                side_by_side(teacher, net, images),
-            )
-            bundle = bundle.annotate(entries, (PLOT, REPORT))
-            bundle = bundle.save(place, overwrite=options.overwrite)
-            shown.update(5, str(place))
-    return Result(net, bundle)
-
-
-def _quality(teacher: Network, net: Network, images: RestorationData, effort: Budget) -> Quality:
-    """Measure teacher and hybrid in torch on images that nothing saw."""
-    edge = max(min(EDGE, *teacher.size), effort.search_crop)  # both take memory that was asked for
-    windows = images.unseen(teacher.window(edge), effort.test_images)
-    return measure_quality(net.hybrid(), teacher.module, windows, images.origin)
-
-
-def _latency(
-    teacher: Network, net: Network, records: Path | None, meter: Meter, runs: int = 20
-) -> dict[str, Any]:
-    """Compile teacher and hybrid and time them in turn, in one run.
-
-    Where nothing is replaced the two are one program, whose time is the same by definition.
-    """
-    replaced = sum(label != KEEP for label in net.decisions.values())
-    modules = [teacher.module, net.hybrid()] if replaced else [teacher.module]
-    stats = time_modules(modules, net.input_shape, TIMED_THREADS, runs, records, meter)
-    slow, fast = stats[0], stats[-1]
-    return {
-        "device": meter.device,
-        "threads": TIMED_THREADS,
-        "teacher_ms": slow.median_ms,
-        "hybrid_ms": fast.median_ms,
-        "speedup": slow.median_ms / fast.median_ms,
-        "replaced": replaced,
-        "blocks": len(net.blocks),
+    tuning = None
+    if options.tune_minutes:
+        clock = meter.device if meter != HERE else None
+        tuning = tune_apart([net, teacher], options, ctx, clock)
+    records = tuning.path if tuning else None
+    with ctx.task("measure", 2) as shown:
+        quality = hybrid_quality(teacher, net, images, effort)
+        check_quality(quality, limits)
+        shown.update(1, "quality")
+        latency = hybrid_latency(teacher, net, records, meter, limits)
+        shown.update(2, "latency")
+    entries = {
+        **dump_data(net),
+        "budget": asdict(effort),
+        "seed": options.seed,
+        "decisions": dict(net.decisions),
+        "params": {"teacher": _params(teacher.module), "hybrid": _params(net.hybrid())},
+        "metrics": {
+            **net.metrics,
+            "quality": asdict(quality),
+            "latency": latency,
+            **({"tuning": tuning.summary()} if tuning else {}),
+        },
+        "log": [asdict(record) for record in net.log],
     }
+    pictures = side_by_side(teacher, net, images)
+    bundle = deliver(
+        net, images, place, options, ctx, records=records, entries=entries, pictures=pictures
+    )
+    return Result(net, bundle)
 
 
 def _params(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _check_quality(quality: Quality, limits: Limits) -> None:
-    """Refuse a hybrid that loses more than was asked for, now that it is measured as a whole.
-
-    The hint's first answer is sure to pass: the search's limit stays, so all is found again.
-    """
-    drop, allowed, aim = quality.drop_db, limits.max_drop, limits.aimed_drop
-    if drop is None or allowed is None or aim is None or drop <= allowed:
-        return
-    raise QualityError(
-        f"the hybrid loses {drop:.3f} dB on {quality.images} images that nothing saw, more than "
-        f"--max-drop {allowed:g}",
-        hint=f"take it as it is with --max-drop {drop + 0.005:.2f} --search-drop {aim}; or have "
-        f"the search lose less with --search-drop {aim * allowed / drop:.2g}, or spend a larger "
-        "--budget",
-    )
-
-
-def _check_latency(latency: Mapping[str, Any], limits: Limits) -> None:
-    """Refuse a hybrid that is slower than was asked for."""
-    speedup, milliseconds = latency["speedup"], latency["hybrid_ms"]
-    if limits.min_speedup is not None and speedup < limits.min_speedup:
-        raise QualityError(
-            f"the compiled hybrid is {speedup:.2f} times as fast as the teacher, "
-            f"--min-speedup asks for {limits.min_speedup}",
-            hint=f"allow --min-speedup {speedup - 0.005:.2f}, or offer cheaper families (--family)",
-        )
-    if limits.max_latency_ms is not None and milliseconds > limits.max_latency_ms:
-        raise QualityError(
-            f"the compiled hybrid takes {milliseconds:.1f} ms here, --max-latency-ms asks for "
-            f"{limits.max_latency_ms}",
-            hint=f"allow --max-latency-ms {milliseconds + 0.05:.1f}, or offer cheaper families "
-            "(--family)",
-        )

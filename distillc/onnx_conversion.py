@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.progress import Progress
 
 from distillc.budgets import Budget
-from distillc.compilation import compile as compile_bundle
+from distillc.delivery import deliver
 from distillc.frontend.load import load
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.padding import Padded
 from distillc.options import BundleOptions
 from distillc.pipeline import Context
 from distillc.preflight import accept, fit, tune_apart
-from distillc.report.html import write_report
 from distillc.runtime.bundle import Bundle
-from distillc.runtime.manifest import REPORT
-from distillc.runtime.verify import verification_images, verify_bundle
 from distillc.stages import WorkDir
 from distillc.targets.base import Target
 from distillc.workdir import full_disk
@@ -75,34 +71,10 @@ def run(path: str | Path, options: BundleOptions) -> Bundle:
     """Compile an ONNX file to a verified bundle; see `convert_onnx`."""
     place = accept(path, options)
     net, photographs = fit(load(path, sandbox=options.sandbox), options)
-    pairs = verification_images(photographs, options.size, net.scale, options.effort.verify_images)
     original = Padded(OnnxRuntime(Path(path)), net.size, net.scale)
 
-    work = WorkDir(options.work_dir)
-    ctx = Context(work, progress=options.progress)
+    ctx = Context(WorkDir(options.work_dir), progress=options.progress)
     records = None
     if options.tune_minutes:
         records = tune_apart([net], options, ctx).path
-    with (
-        work.scratch() as scratch,
-        ctx.task("compile and verify", 3) as shown,
-    ):
-        bundle = compile_bundle(
-            net,
-            options.target,
-            options.size,
-            precision=options.precision,
-            weights_beside=options.weights_beside,
-            directory=scratch / "bundle",
-            reference=pairs[0][0],
-            manifest={"task": str(options.chosen_task)},
-            records=records,
-        )
-        shown.update(1, "library built")
-        metrics = {"verification": asdict(verify_bundle(bundle, pairs, original=original))}
-        shown.update(2, "verified")
-        write_report({**bundle.manifest, "metrics": metrics}, bundle.path / REPORT)
-        bundle = bundle.annotate({"metrics": metrics}, [REPORT])
-        bundle = bundle.save(place, overwrite=options.overwrite)
-        shown.update(3, str(place))
-    return bundle
+    return deliver(net, photographs, place, options, ctx, records=records, original=original)

@@ -47,6 +47,8 @@ LAYERS = (
     "options",
     "preflight",
     "standard_passes",
+    "final_figures",
+    "delivery",
     "onnx_conversion",
     "conversion",
     "cli",

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillc.budgets import get_budget
-from distillc.conversion import _check_quality
 from distillc.errors import QualityError
+from distillc.final_figures import check_quality
 from distillc.limits import Limits
 from distillc.passes import SearchReplacements
 from distillc.runtime.quality import Figures, Quality
@@ -44,14 +44,14 @@ def test_the_hint_is_accepted_and_leads_to_the_same_hybrid(
 ) -> None:
     limits = Limits(max_drop=allowed, search_drop=aimed)
     if drop <= allowed:
-        _check_quality(quality(drop), limits)
+        check_quality(quality(drop), limits)
         return
     with pytest.raises(QualityError, match="on 6 images that nothing saw") as caught:
-        _check_quality(quality(drop), limits)
+        check_quality(quality(drop), limits)
     hint = re.search(r"with --max-drop (\S+) --search-drop (\S+);", caught.value.hint or "")
     assert hint
     hinted = Limits(max_drop=float(hint[1]), search_drop=float(hint[2]))
-    _check_quality(quality(drop), hinted)
+    check_quality(quality(drop), hinted)
     assert float(hint[1]) <= drop + 0.011
     assert passes(hinted) == passes(limits)
 
@@ -66,5 +66,5 @@ def test_the_search_has_a_limit_of_its_own() -> None:
     )
     assert (search.max_drop, search.drop_option) == (0.3, "--search-drop")
     with pytest.raises(QualityError):
-        _check_quality(quality(0.2), Limits(max_drop=0.1, search_drop=0.3))
-    _check_quality(quality(0.2), Limits(search_drop=0.1))
+        check_quality(quality(0.2), Limits(max_drop=0.1, search_drop=0.3))
+    check_quality(quality(0.2), Limits(search_drop=0.1))
