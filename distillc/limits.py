@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from distillc.checks import NOT_NEGATIVE, POSITIVE, check_real
 from distillc.errors import UsageError
-from distillc.surrogates.registry import canonical_label
+from distillc.surrogates.specs import canonical_label
 
 
 @dataclass(frozen=True)

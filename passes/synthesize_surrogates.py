@@ -14,7 +14,7 @@ from distillc.network import Block, Network, Scope, Surrogate
 from distillc.passes.find_attention import FindAttention
 from distillc.pipeline import Context, Pass, PassResult, require
 from distillc.surrogates.layouts import OnLayout, find_grid
-from distillc.surrogates.registry import build_surrogate, parse_label
+from distillc.surrogates.specs import build_surrogate, parse_label
 from distillc.surrogates.stand_in import StandIn
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from typing import Any
 
-from distillc.errors import UsageError
+from distillc.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -57,30 +57,21 @@ class Target:
         return self.vector_bits // self.element_bits
 
 
-def targets() -> dict[str, Target]:
-    """Return every known target by name: ours, and those of entry point group `distillc.targets`.
+def _accept(found: Any) -> Target:
+    target = found if isinstance(found, Target) else found()
+    if not isinstance(target, Target):
+        raise TypeError("it is neither a Target nor a function that returns one")
+    return target
 
-    An entry point names a `Target`, or a function that returns one.
-    """
-    found: dict[str, Target] = {}
-    for entry in entry_points(group="distillc.targets"):
-        value = entry.load()
-        target = value if isinstance(value, Target) else value()
-        found[target.name] = target
-    return found
+
+TARGETS = Registry("distillc.targets", "target", _accept, lambda target: target.name)
+"""The targets by name. An entry point names a `Target`, or a function that returns one."""
 
 
 def get_target(target: str | Target) -> Target:
     """Return a target by name; a `Target` is returned as it is.
 
     Raises:
-        UsageError: No target has this name; the message lists the known.
+        UsageError: See `Registry.find`.
     """
-    if isinstance(target, Target):
-        return target
-    known = targets()
-    if target not in known:
-        raise UsageError(
-            f"unknown target {target!r}", hint=f"known targets: {', '.join(sorted(known))}"
-        )
-    return known[target]
+    return target if isinstance(target, Target) else TARGETS.find(target)

@@ -51,6 +51,17 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path for packages; what registries find in it is forgotten afterwards."""
+    from tests.packages import KINDS
+
+    monkeypatch.syspath_prepend(tmp_path)
+    for each in KINDS:
+        monkeypatch.setattr(each, "_found", {})
+    return tmp_path
+
+
 def build_tiny_restormer() -> nn.Module:
     """Restormer of dim 8 with one block a level: the smallest real network."""
     from distillc.frontend.restormer import Restormer

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "printable",
     "errors",
+    "registry",
     "checks",
     "children",
     "sandbox_worker",

@@ -15,8 +15,10 @@ from rich.text import Text
 from distillc import __version__
 from distillc.cli.bench import bench
 from distillc.cli.convert import convert
+from distillc.cli.devices import devices
 from distillc.cli.doctor import doctor
 from distillc.cli.explain_failure import explain_failure
+from distillc.cli.families import families
 from distillc.cli.inspect import inspect
 from distillc.cli.passes import passes
 from distillc.cli.run import run
@@ -65,6 +67,8 @@ for command in (
     tune,
     passes,
     targets,
+    families,
+    devices,
     explain_failure,
 ):
     cli.add_command(command)

@@ -120,7 +120,7 @@ def whole(limits: Range) -> Checked:
     return Checked("N", read)
 
 
-DEVICES = "host, emulator, ssh:user@host[:port], adb or adb:SERIAL"
+DEVICES = "host, emulator, ssh:user@host[:port], adb[:SERIAL], or another of `distillc devices`"
 """What `--device` takes."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from importlib.metadata import entry_points
-from typing import Any
-
 import click
-from rich.table import Table
 
-from distillc.cli.common import echo_json, json_option
-from distillc.cli.terminal import Terminal
+from distillc.cli.common import json_option
+from distillc.cli.listing import first_line, list_members
 
 
 @click.command()
@@ -20,21 +15,17 @@ def passes(as_json: bool) -> None:
 
     Packages add passes through the entry point group `distillc.passes`.
     """
-    rows: list[dict[str, Any]] = []
-    for entry in sorted(entry_points(group="distillc.passes"), key=lambda each: each.name):
-        found = entry.load()
-        rows.append(
-            {
-                "name": entry.name,
-                "does": (inspect.getdoc(found) or "").splitlines()[0],
-                "after": [each.__name__ for each in found.after],
-                "module": entry.value,
-            }
-        )
-    if as_json:
-        echo_json(rows)
-        return
-    table = Table("pass", "does", "after")
-    for row in rows:
-        table.add_row(row["name"], row["does"], ", ".join(row["after"]))
-    Terminal().print(table)
+    from distillc.passes.registry import PASSES
+
+    list_members(
+        PASSES,
+        as_json,
+        lambda name, found: {
+            "name": name,
+            "does": first_line(found),
+            "after": [each.__name__ for each in found.after],
+            "module": PASSES.entry(name).value,
+        },
+        ("does", "after"),
+        lambda found: (first_line(found), ", ".join(each.__name__ for each in found.after)),
+    )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
-from rich.table import Table
 
-from distillc.cli.common import echo_json, json_option
-from distillc.cli.terminal import Terminal
+from distillc.cli.common import json_option
+from distillc.cli.listing import list_members
 
 
 @click.command()
@@ -18,16 +17,18 @@ def targets(as_json: bool) -> None:
 
     Packages add targets through the entry point group `distillc.targets`.
     """
-    from distillc.targets.base import targets as known
+    from distillc.targets.base import TARGETS
 
-    found = [target for _, target in sorted(known().items())]
-    if as_json:
-        echo_json([asdict(target) for target in found])
-        return
-    table = Table("target", "CPU", "triple", "cores", "SIMD", "runs on")
-    for target in found:
-        cores = "+".join(str(count) for count in target.cores)
-        simd = f"{target.vector_bits} bit x {target.registers}"
-        devices = ", ".join(target.devices)
-        table.add_row(target.name, target.cpu, target.triple, cores, simd, devices)
-    Terminal().print(table)
+    list_members(
+        TARGETS,
+        as_json,
+        lambda name, target: asdict(target),
+        ("CPU", "triple", "cores", "SIMD", "runs on"),
+        lambda target: (
+            target.cpu,
+            target.triple,
+            "+".join(str(count) for count in target.cores),
+            f"{target.vector_bits} bit x {target.registers}",
+            ", ".join(target.devices),
+        ),
+    )

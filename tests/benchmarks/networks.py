@@ -28,8 +28,8 @@ from distillc.frontend.restormer import Restormer, TransformerBlock
 from distillc.frontend.trace import export_program
 from distillc.network import KEEP
 from distillc.stages import WorkDir
-from distillc.surrogates.registry import build_surrogate, parse_label
-from distillc.surrogates.skip import SkipSurrogate
+from distillc.surrogates.families.skip import SkipSurrogate
+from distillc.surrogates.specs import build_surrogate, parse_label
 from distillc.targets.base import get_target
 from distillc.workdir import write_json
 from tests.benchmarks.engines import random_input

@@ -40,7 +40,7 @@ from distillc.passes.pupils import Pupil
 from distillc.passes.training import mean_psnr
 from distillc.pipeline import Context, Pipeline
 from distillc.stages import WorkDir
-from distillc.surrogates import conv as feed_forward_user
+from distillc.surrogates.families import conv as feed_forward_user
 from distillc.workdir import digest, write_json
 from tests.benchmarks.report import markdown
 

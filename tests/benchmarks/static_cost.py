@@ -28,7 +28,7 @@ from distillc.frontend.restormer import Attention, LayerNorm
 from distillc.frontend.trace import export_program
 from distillc.runtime.benchmark import time_libraries
 from distillc.runtime.instruction_count import count_instructions, total
-from distillc.surrogates.registry import build_surrogate
+from distillc.surrogates.specs import build_surrogate
 from distillc.targets.base import Target, get_target
 from distillc.workdir import write_json
 

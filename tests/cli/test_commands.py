@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import distillc.passes
+from distillc.cli import cli
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -40,13 +41,7 @@ def test_targets_and_passes(run: Run) -> None:
     assert set(distillc.passes.__all__) <= set(after)
 
 
-COMMANDS = [
-    *("convert", "inspect", "run", "verify", "bench", "tune", "passes", "targets"),
-    "explain-failure",
-]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted(cli.commands))
 def test_every_command_has_help(command: str, run: Run) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0

@@ -16,7 +16,7 @@ from distillc.codegen.lower import audit, lower
 from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
-from distillc.surrogates.registry import build_surrogate
+from distillc.surrogates.specs import build_surrogate
 from distillc.targets.base import get_target
 
 HOST = get_target("host")

@@ -181,7 +181,7 @@ def test_an_exported_program_keeps_its_blocks(tiny_restormer: nn.Module, tmp_pat
 
 def test_a_hybrid_in_a_process_of_its_own(tmp_path: Path) -> None:
     """Nothing but `distillc.load` has registered the selective scan there."""
-    from distillc.surrogates.registry import build_surrogate
+    from distillc.surrogates.specs import build_surrogate
 
     image = torch.rand(1, 3, 8, 8)
     module = nn.Sequential(nn.Conv2d(3, 8, 1), build_surrogate("scan1", 8), nn.Conv2d(8, 3, 1))

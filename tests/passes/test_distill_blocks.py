@@ -13,7 +13,7 @@ from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
 from distillc.pipeline import Context
 from distillc.stages import WorkDir
-from distillc.surrogates.registry import build_surrogate
+from distillc.surrogates.specs import build_surrogate
 
 from .toy import COST, Recorder, same_candidates, toy_network, weights
 

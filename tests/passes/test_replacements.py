@@ -18,7 +18,7 @@ from distillc.passes.find_attention import FindAttention
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.passes.trace import Trace
 from distillc.pipeline import Context, Pass, Pipeline
-from distillc.surrogates.conv import ConvSurrogate
+from distillc.surrogates.families.conv import ConvSurrogate
 from distillc.surrogates.scan import ScanSurrogate
 
 LABELS = ("conv", "scan2:state=2", "conv@attention", "scan2:state=2@attention")

@@ -13,7 +13,7 @@ from distillc.network import KEEP, Network
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices.local import missing_parts
 from distillc.runtime.verify import Pair, verify_bundle
-from distillc.surrogates.registry import build_surrogate
+from distillc.surrogates.specs import build_surrogate
 from tests.passes.toy import toy_network
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from distillc.frontend.restormer import TransformerBlock
 from distillc.surrogates.feed_forward import find_feed_forward
-from distillc.surrogates.registry import build_surrogate
+from distillc.surrogates.specs import build_surrogate
 
 
 def block(channels: int = 8, expansion: float = 1.0) -> TransformerBlock:

@@ -10,7 +10,7 @@ from torch import nn
 
 import distillc
 from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
-from distillc.surrogates.registry import build_surrogate
+from distillc.surrogates.specs import build_surrogate
 
 
 class Encoder(nn.Module):

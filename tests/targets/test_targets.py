@@ -8,18 +8,20 @@ from types import SimpleNamespace
 import pytest
 import tvm
 
+from distillc import registry
 from distillc.codegen.build.library import tvm_target
 from distillc.errors import UsageError
-from distillc.runtime.devices import LOCAL
-from distillc.targets import base
+from distillc.runtime.devices import local_devices
 from distillc.targets import host as host_module
-from distillc.targets.base import get_target, targets
+from distillc.targets.base import TARGETS, get_target
 from distillc.targets.host import host
 from distillc.targets.snapdragon8gen3 import SNAPDRAGON8GEN3
 
 
 def test_ours_are_known_by_name() -> None:
-    assert {"host", "snapdragon8elite", "snapdragon8gen3", "generic-aarch64"} <= set(targets())
+    assert {"host", "snapdragon8elite", "snapdragon8gen3", "generic-aarch64"} <= set(
+        TARGETS.names()
+    )
     assert get_target(get_target("host")) == get_target("host")
 
 
@@ -28,7 +30,7 @@ def test_an_unknown_name_lists_the_known() -> None:
         get_target("snapdragon9")
 
 
-@pytest.mark.parametrize("name", sorted(targets()))
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_llvm_knows_every_cpu(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     target = get_target(name)
     described = tvm_target(target)
@@ -45,12 +47,12 @@ def test_the_elite_has_two_big_and_six_small_cores() -> None:
     assert target.lanes == 4
 
 
-@pytest.mark.parametrize("name", sorted(targets()))
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_every_target_can_be_linked_and_run(name: str) -> None:
     target = get_target(name)
     assert target.name == name
     assert target.devices
-    assert set(target.devices) <= set(LOCAL)
+    assert set(target.devices) <= set(local_devices())
     assert (target.link is None) == (name == "host")
     assert target.threads >= 1
     assert 0 < target.l1_kib <= target.l2_kib
@@ -65,7 +67,7 @@ def test_every_aarch64_target_may_use_neon_and_no_more_than_128_bits() -> None:
         assert not any(feature.startswith("+sve") for feature in target.features)
 
 
-@pytest.mark.parametrize("name", sorted(targets()))
+@pytest.mark.parametrize("name", TARGETS.names())
 def test_float16_arithmetic_is_used_where_the_cpu_has_it(name: str) -> None:
     target = get_target(name)
     features = set(tvm.target.codegen.llvm_get_cpu_features(tvm_target(target)))
@@ -84,14 +86,23 @@ def test_a_target_is_plain_data() -> None:
 def test_a_package_adds_targets_as_data_or_as_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
     own = replace(SNAPDRAGON8GEN3, name="own")
     entries = [
-        SimpleNamespace(load=lambda: own),
-        SimpleNamespace(load=lambda: lambda: replace(own, name="made")),
+        SimpleNamespace(name="own", load=lambda: own),
+        SimpleNamespace(name="made", load=lambda: lambda: replace(own, name="made")),
     ]
-    monkeypatch.setattr(base, "entry_points", lambda group: entries)
-    assert set(targets()) == {"own", "made"}
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    monkeypatch.setattr(TARGETS, "_found", {})
+    assert TARGETS.names() == ["made", "own"]
     assert get_target("own") is own
+    assert get_target("made") == replace(own, name="made")
     with pytest.raises(UsageError, match="known targets: made, own"):
         get_target("host")
+
+
+def test_what_is_no_target_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [SimpleNamespace(name="text", value="x:y", dist=None, load=lambda: lambda: "no")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    with pytest.raises(UsageError, match="neither a Target nor a function that returns one"):
+        get_target("text")
 
 
 def test_the_host_is_described_as_it_is() -> None:

@@ -1,35 +1,29 @@
 """Devices: what runs a compiled network.
 
 `host` is this machine, `emulator` qemu-aarch64, `ssh:user@host` what OpenSSH reaches, `adb` a phone
-on a cable.
+on a cable. Each file holds one kind; `base` says what a device is.
 """
 
 from __future__ import annotations
 
 from distillc.errors import UsageError
-from distillc.runtime.devices.adb import Adb
-from distillc.runtime.devices.base import Device
-from distillc.runtime.devices.local import Emulator, Host, LocalDevice
-from distillc.runtime.devices.ssh import Ssh
-
-LOCAL: dict[str, LocalDevice] = {device.name: device for device in (Host(), Emulator())}
-KNOWN = (*LOCAL, "ssh:user@host[:port]", "adb[:serial]")
+from distillc.runtime.devices.base import DEVICES, Device
+from distillc.runtime.devices.local import LocalDevice
 
 
 def get_device(name: str) -> Device:
-    """Return a device by name.
+    """Return a device by name: that of its kind, and its address after a colon.
 
     Raises:
-        UsageError: No device has this name; the message lists the known.
+        UsageError: The kind takes no address, or see `Registry.find`.
     """
-    kind, _, rest = name.partition(":")
-    if name in LOCAL:
-        return LOCAL[name]
-    if kind == "ssh" and rest:
-        return Ssh(rest)
-    if kind == "adb":
-        return Adb(rest)
-    raise UsageError(f"unknown device {name!r}", hint=f"known devices: {', '.join(KNOWN)}")
+    kind, colon, address = name.partition(":")
+    found = DEVICES.find(kind)
+    if found.address is None:
+        if colon:
+            raise UsageError(f"device {kind!r} takes no address: {name!r}", hint=f"write {kind}")
+        return found()
+    return found(address)
 
 
 def get_local_device(name: str) -> LocalDevice:
@@ -38,8 +32,13 @@ def get_local_device(name: str) -> LocalDevice:
     Raises:
         UsageError: No such device has this name; the message lists the known.
     """
-    if name not in LOCAL:
-        raise UsageError(
-            f"{name!r} is no device that loads libraries", hint=f"known are: {', '.join(LOCAL)}"
-        )
-    return LOCAL[name]
+    device = get_device(name)
+    if not isinstance(device, LocalDevice):
+        known = ", ".join(local_devices())
+        raise UsageError(f"device {name!r} does not load libraries", hint=f"known are: {known}")
+    return device
+
+
+def local_devices() -> list[str]:
+    """Return the names of the devices that load libraries."""
+    return [name for name, each in DEVICES.load_all()[0].items() if issubclass(each, LocalDevice)]

@@ -21,12 +21,16 @@ STATES = {
 
 
 class Adb(RemoteDevice):
-    """See `RemoteDevice`; phones run what lies in `/data/local/tmp`.
+    """An Android phone on a cable.
+
+    See `RemoteDevice`; phones run what lies in `/data/local/tmp`.
 
     Args:
         serial: Of the phone, as `adb devices` lists it; empty where only one is connected.
     """
 
+    name = "adb"
+    address: ClassVar[str | None] = "[:serial]"
     folder: ClassVar[str] = "/data/local/tmp/distillc"
 
     def __init__(self, serial: str = "") -> None:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from distillc.registry import Registry
+
 TIMEOUT_S = 1800.0
 """Seconds after which what runs is stopped."""
 KERNELS_S = 600.0
@@ -34,15 +36,19 @@ class Finding:
 
 
 class Device(ABC):
-    """Something that runs compiled networks.
+    """Something that runs compiled networks. The first line of its docstring describes it to users.
 
     Attributes:
-        name: The name that `--device` takes.
+        name: The name that `--device` takes: of the class that of its kind, of an instance followed
+            by a colon and its address if it was given one.
+        address: How users write the address, say `":user@host[:port]"`, which is the one argument
+            of the class; None where there is one device of this kind, made without arguments.
         clock: Whether its times mean anything.
         programs: Whether it runs the programs of bundles, by themselves, not their libraries.
     """
 
     name: str
+    address: ClassVar[str | None] = None
     clock: ClassVar[bool] = True
     programs: ClassVar[bool] = False
 
@@ -103,3 +109,13 @@ class Device(ABC):
     @abstractmethod
     def doctor(self) -> Iterator[Finding]:
         """Look at what the device needs, one after the other, up to what is not well."""
+
+
+def _accept(found: Any) -> type[Device]:
+    if not (isinstance(found, type) and issubclass(found, Device)):
+        raise TypeError("it is not a subclass of Device")
+    return found
+
+
+DEVICES = Registry[type[Any]]("distillc.devices", "device", _accept, lambda device: device.name)
+"""The kinds of devices by name. An entry point names a subclass of `Device`."""

@@ -94,9 +94,9 @@ class Host(LocalDevice):
 
 
 class Emulator(LocalDevice):
-    """A 64-bit Arm machine under qemu. Its times mean nothing.
+    """A 64-bit Arm machine under qemu.
 
-    On an aarch64 machine qemu is left out and the code runs natively.
+    Its times mean nothing. On an aarch64 machine qemu is left out and the code runs natively.
     """
 
     name = "emulator"

@@ -27,7 +27,9 @@ HINTS = {
 
 
 class Ssh(RemoteDevice):
-    """See `RemoteDevice`.
+    """A machine that OpenSSH reaches.
+
+    See `RemoteDevice`.
 
     Args:
         address: `user@host`, `host`, or either with `:port`; what `~/.ssh/config` says holds.
@@ -36,6 +38,8 @@ class Ssh(RemoteDevice):
         UsageError: There is no host in it.
     """
 
+    name = "ssh"
+    address: ClassVar[str | None] = ":user@host[:port]"
     folder: ClassVar[str] = "/tmp/distillc"
 
     def __init__(self, address: str) -> None:

@@ -20,7 +20,8 @@ from distillc.errors import LoweringError, StorageError
 from distillc.frontend.trace import export_program
 from distillc.runtime.devices import get_device
 from distillc.runtime.devices.local import missing_parts
-from distillc.surrogates.registry import FAMILIES, build_surrogate
+from distillc.surrogates.family import FAMILIES
+from distillc.surrogates.specs import build_surrogate
 from distillc.targets.base import get_target
 
 MACHINE = slice(18, 20)  # e_machine of an ELF header
@@ -55,7 +56,7 @@ def test_restormer_on_this_machine(tiny_restormer: nn.Module, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("scope", ["block", "attention"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES.names())
 def test_every_family_on_this_machine(family: str, scope: str, tmp_path: Path) -> None:
     check(awake(family, 8, scope), (1, 8, 6, 10), tmp_path / "model.so", "host")
 

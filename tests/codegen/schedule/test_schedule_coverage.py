@@ -17,7 +17,8 @@ from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
 from distillc.codegen.schedule.rules.base import PARALLEL_MIN
 from distillc.frontend.restormer import Restormer
 from distillc.frontend.trace import export_program
-from distillc.surrogates.registry import FAMILIES, build_surrogate
+from distillc.surrogates.family import FAMILIES
+from distillc.surrogates.specs import build_surrogate
 from distillc.targets.base import get_target
 from tests.codegen.schedule.rules.kernels import NEON, SSE
 
@@ -88,13 +89,15 @@ def test_restormer(name) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("scope", ["block", "attention"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES.names())
 def test_surrogates(family, scope, name) -> None:
     assert fallen(schedule_module(lowered(f"{family}@{scope}"), TARGETS[name])) == []
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("label", ["restormer", *(f"{family}@attention" for family in FAMILIES)])
+@pytest.mark.parametrize(
+    "label", ["restormer", *(f"{family}@attention" for family in FAMILIES.names())]
+)
 def test_half_precision(label, name) -> None:
     target = replace(TARGETS[name], half=name == "aarch64")
     mod = schedule_module(lowered(label, "fp16"), target)

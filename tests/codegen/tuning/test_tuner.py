@@ -15,7 +15,7 @@ from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.records import load_records, read_records
 from distillc.codegen.tuning.tuner import find_tasks, kernel_calls, tune_modules
 from distillc.frontend.trace import export_program
-from distillc.surrogates.registry import build_surrogate
+from distillc.surrogates.specs import build_surrogate
 from tests.codegen.schedule.rules.kernels import AVX512, SSE, lower, random
 from tests.codegen.tuning.test_search_schedules import Priced, narrow
 

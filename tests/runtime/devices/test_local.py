@@ -7,22 +7,52 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distillc.cli.listing import first_line
 from distillc.errors import DeviceError, UsageError
 from distillc.runtime.bundle import LIBRARY, Bundle
-from distillc.runtime.devices import LOCAL, get_device, get_local_device, local
+from distillc.runtime.devices import get_device, get_local_device, local, local_devices
+from distillc.runtime.devices.base import DEVICES
 from distillc.runtime.devices.local import missing_parts
 
 X = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
 
 
 def test_known_devices() -> None:
-    assert list(LOCAL) == ["host", "emulator"]
+    assert local_devices() == ["emulator", "host"]
     assert get_device("host").name == "host"
     with pytest.raises(UsageError, match="unknown device 'gpu'") as caught:
         get_device("gpu")
-    assert "known devices: host, emulator, ssh:user@host[:port], adb[:serial]" in str(caught.value)
-    with pytest.raises(UsageError, match="no device that loads libraries"):
+    assert "known devices: adb, emulator, host, ssh; see `distillc devices`" in str(caught.value)
+    with pytest.raises(UsageError, match="'adb' does not load libraries") as caught:
         get_local_device("adb")
+    assert "known are: emulator, host" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "unknown device ''"),
+        ("host:1", "'host' takes no address"),
+        ("emulator:", "'emulator' takes no address"),
+        ("ssh", "write ssh:user@host[:port]"),
+        ("ssh:", "write ssh:user@host[:port]"),
+    ],
+)
+def test_addresses_are_given_where_a_device_has_one(name: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        get_device(name)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", DEVICES.names())
+def test_every_kind_of_device_says_what_it_is(kind: str) -> None:
+    device = DEVICES.find(kind)
+    assert device.name == kind
+    assert first_line(device)
+    if device.address is None:
+        assert get_device(kind).name == kind
+    elif device.address.startswith("["):
+        assert get_device(f"{kind}:one").name == f"{kind}:one"
 
 
 def test_emulator_and_host_agree(arm: Bundle, verified: Bundle) -> None:

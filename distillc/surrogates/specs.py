@@ -1,4 +1,4 @@
-"""The families by name, and the specs that choose among them: `family[:key=value,...]`.
+"""Specs, which choose a family and its options: `family[:key=value,...]`.
 
 A label is a spec with a scope: `scan1` for a whole block, `scan1@attention` for only the attention.
 """
@@ -6,121 +6,24 @@ A label is a spec with a scope: `scan1` for a whole block, `scan1@attention` for
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from distillc.errors import UsageError
 from distillc.network import Scope
-from distillc.surrogates.conv import ConvSurrogate
-from distillc.surrogates.scan import ScanSurrogate
-from distillc.surrogates.skip import SkipSurrogate
+from distillc.surrogates.family import FAMILIES, Family
 from distillc.surrogates.stand_in import StandIn
-
-
-@dataclass(frozen=True)
-class Family:
-    """A surrogate family.
-
-    Attributes:
-        name: The name specs use.
-        does: One line for the user.
-        defaults: Hyper-parameters and their defaults.
-        limits: Hyper-parameter -> largest value.
-        build: (channels, whole_block, hyper-parameters) -> module.
-        start: (module, block that it replaces): gives it weights to start from.
-    """
-
-    name: str
-    does: str
-    defaults: Mapping[str, int]
-    limits: Mapping[str, int]
-    build: Callable[[int, bool, Mapping[str, int]], StandIn]
-    start: Callable[[Any, nn.Module], None] | None = None
-
-
-def _scan(directions: int) -> Callable[[int, bool, Mapping[str, int]], StandIn]:
-    def build(channels: int, whole_block: bool, options: Mapping[str, int]) -> StandIn:
-        return ScanSurrogate(
-            channels, whole_block, directions, options["state"], options["expansion"]
-        )
-
-    return build
-
-
-def _ssd(channels: int, whole_block: bool, options: Mapping[str, int]) -> StandIn:
-    inner = channels * options["expansion"]
-    head = next(size for size in range(min(16, inner), 0, -1) if inner % size == 0)
-    return ScanSurrogate(
-        channels, whole_block, options["directions"], options["state"], options["expansion"], head
-    )
-
-
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family(
-            "conv",
-            "gated depthwise convolution, no state space",
-            {"width": 100},
-            {"width": 400},
-            lambda channels, whole, options: ConvSurrogate(channels, whole, options["width"]),
-            ConvSurrogate.start_from,
-        ),
-        Family(
-            "skip",
-            "nothing: the block is left out, and the others make up for it",
-            {},
-            {},
-            lambda channels, whole, options: SkipSurrogate(whole),
-        ),
-        Family(
-            "scan1",
-            "one selective scan along rows",
-            {"state": 1, "expansion": 1},
-            {"state": 4, "expansion": 2},
-            _scan(1),
-        ),
-        Family(
-            "scan2",
-            "rows scanned both ways",
-            {"state": 1, "expansion": 1},
-            {"state": 4, "expansion": 2},
-            _scan(2),
-        ),
-        Family(
-            "ss2d",
-            "rows and columns scanned both ways: the quality ceiling, slow",
-            {"state": 16, "expansion": 2},
-            {"state": 16, "expansion": 2},
-            _scan(4),
-        ),
-        Family(
-            "ssd",
-            "Mamba-2: one decay rate per head",
-            {"state": 8, "expansion": 1, "directions": 1},
-            {"state": 64, "expansion": 2, "directions": 4},
-            _ssd,
-        ),
-    )
-}
 
 
 def parse_spec(spec: str) -> tuple[Family, dict[str, int]]:
     """Return the family and the hyper-parameters that a spec names.
 
     Raises:
-        UsageError: Unknown family or hyper-parameter, or a value out of range.
+        UsageError: Unknown hyper-parameter, a value out of range, or see `Registry.find`.
     """
     name, _, text = spec.partition(":")
-    if name not in FAMILIES:
-        raise UsageError(
-            f"unknown surrogate family {name!r}", hint=f"known families: {', '.join(FAMILIES)}"
-        )
-    family = FAMILIES[name]
+    family = FAMILIES.find(name)
     options = dict(family.defaults)
     for word in filter(None, text.split(",")):
         key, _, value = word.partition("=")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from distillc.surrogates.family import Family
 from distillc.surrogates.stand_in import StandIn
 
 
@@ -23,3 +24,10 @@ class SkipSurrogate(StandIn):
 
     def forward(self, x: Tensor) -> Tensor:
         return x if self.whole_block else x * 0.0
+
+
+SKIP = Family(
+    name="skip",
+    does="nothing: the block is left out, and the others make up for it",
+    build=lambda channels, whole_block, options: SkipSurrogate(whole_block),
+)

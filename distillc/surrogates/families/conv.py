@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillc.frontend.restormer import LayerNorm
+from distillc.surrogates.family import Family
 from distillc.surrogates.feed_forward import find_feed_forward
 from distillc.surrogates.stand_in import StandIn
 
@@ -52,3 +55,17 @@ class ConvSurrogate(StandIn):
         gate, value = self.dwconv(self.project_in(features)).chunk(2, 1)
         y = self.project_out(F.gelu(gate) * value)
         return y if self.norm is None else x + y
+
+
+def _build(channels: int, whole_block: bool, options: Mapping[str, int]) -> ConvSurrogate:
+    return ConvSurrogate(channels, whole_block, options["width"])
+
+
+CONV = Family(
+    name="conv",
+    does="gated depthwise convolution, no state space",
+    build=_build,
+    defaults={"width": 100},
+    limits={"width": 400},
+    start=ConvSurrogate.start_from,
+)
