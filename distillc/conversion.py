@@ -158,7 +158,7 @@ def run(checkpoint: str | Path, options: ConversionOptions) -> Result:
         clock = meter.device if meter != HERE else None
         tuning = tune_apart([net, teacher], options, ctx, clock)
     records = tuning.path if tuning else None
-    with ctx.task("measure", 2) as shown:
+    with ctx.progress_line("measure", 2) as shown:
         quality = hybrid_quality(teacher, net, images, effort)
         check_quality(quality, limits)
         shown.update(1, "quality")

@@ -52,7 +52,7 @@ def deliver(
     assert ctx.work is not None
     count = options.effort.verify_images
     pairs = verification_images(images, options.size, net.scale, count)
-    with ctx.work.scratch() as scratch, ctx.task("compile and verify", 3) as shown:
+    with ctx.work.scratch() as scratch, ctx.progress_line("compile and verify", 3) as shown:
         bundle = compile_bundle(
             net,
             options.target,

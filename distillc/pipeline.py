@@ -27,7 +27,7 @@ from distillc.stages import Stage, WorkDir
 from distillc.workdir import write_json, write_text
 
 
-class Task:
+class ProgressLine:
     """A line of progress; does nothing when there is no display."""
 
     def __init__(self, progress: Progress | None, description: str, total: int) -> None:
@@ -74,11 +74,11 @@ class Context:
         return self.work.stage(name, key) if self.work else nullcontext(Stage(None))
 
     @contextmanager
-    def task(self, description: str, total: int) -> Iterator[Task]:
+    def progress_line(self, description: str, total: int) -> Iterator[ProgressLine]:
         """Show a line of progress for the duration of the block; it stays as it ended."""
-        task = Task(self.progress, description, total)
-        yield task
-        task.end()
+        line = ProgressLine(self.progress, description, total)
+        yield line
+        line.end()
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def tune(
             program = export_program(net.hybrid(), net.at(size).input_shape)
             mods.append(lower(program, chosen, arithmetic))
     seconds = round(60 * minutes)
-    with Context(progress=progress).task("tune", seconds) as shown:
+    with Context(progress=progress).progress_line("tune", seconds) as shown:
         path = records or user_records(chosen)
         result = tune_modules(mods, chosen, cost, path, seconds, shown.update)
         shown.update(seconds, f"{len(result.records)} kernels searched")

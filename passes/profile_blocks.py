@@ -23,7 +23,7 @@ from distillc.frontend.cost import on_meta
 from distillc.frontend.structure import structure_digest
 from distillc.network import Network, Surrogate
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
-from distillc.pipeline import Context, Pass, PassResult, Task, require
+from distillc.pipeline import Context, Pass, PassResult, ProgressLine, require
 from distillc.runtime.devices import get_device
 from distillc.stages import Stage
 from distillc.targets.base import Target, get_target
@@ -101,14 +101,14 @@ class ProfileBlocks(Pass):
         with (
             ctx.stage("profile", key) as stage,
             tempfile.TemporaryDirectory(prefix="distillc-profile-") as spare,
-            ctx.task("profile blocks", total) as shown,
+            ctx.progress_line("profile blocks", total) as shown,
         ):
             # Libraries need a place, also where nothing is kept.
             place = stage if stage.folder else Stage(Path(spare))
             return self._result(net, bound, bare, self._measure(groups, place, shown))
 
     def _measure(
-        self, groups: Mapping[str, Modules], stage: Stage, shown: Task
+        self, groups: Mapping[str, Modules], stage: Stage, shown: ProgressLine
     ) -> dict[str, float]:
         """Build and time what the stage lacks: structure -> milliseconds."""
         libraries: dict[str, Path] = {}

@@ -210,7 +210,7 @@ class SearchReplacements(Pass):
         if aim != [None, None, [], {}]:
             rounds.append((aim, AIMED))
         found: dict[Choice, float] = {}
-        with ctx.task("search", sum(count for _, count in rounds)) as shown:
+        with ctx.progress_line("search", sum(count for _, count in rounds)) as shown:
             for aim, count in rounds:
                 told = {
                     each["number"]: space.choice(each["decisions"])
@@ -254,7 +254,7 @@ class SearchReplacements(Pass):
         evaluate = Evaluator(net, data.held_out(SURVIVORS * self.images, self.crop), ctx.device)
         allowed = {each: psnr for each, psnr in found.items() if space.allows(each)}
         survivors = list(dict.fromkeys([space.keep, *_front(space, allowed)]))
-        with ctx.task("judge the front", len(survivors)) as shown:
+        with ctx.progress_line("judge the front", len(survivors)) as shown:
             for number, choice in enumerate(survivors):
                 if choice not in judged:
                     judged[choice] = _measure(evaluate, space, choice)

@@ -285,7 +285,7 @@ class TrainingPass(Pass):
         )
         parts = {**parts, "optimizer": optimizer}
         first = state.load(parts)
-        with ctx.task(title, self.steps) as shown:
+        with ctx.progress_line(title, self.steps) as shown:
             clock = Clock(first, self.steps)
             for step in range(first, self.steps):
                 set_rate(optimizer, cosine_rate(step / self.steps, self.lr))

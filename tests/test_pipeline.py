@@ -179,7 +179,7 @@ def test_scope_attention_has_its_own_label() -> None:
 
 def test_a_task_that_needs_fewer_steps_than_thought_is_finished() -> None:
     with Progress(disable=True) as progress:
-        with Context(progress=progress).task("search", 12) as shown:
+        with Context(progress=progress).progress_line("search", 12) as shown:
             shown.update(9)
         (task,) = progress.tasks
         assert task.finished

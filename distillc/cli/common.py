@@ -208,9 +208,9 @@ def watched(
     progress: Progress | None, description: str, items: Iterable[Item], total: int
 ) -> Iterator[Item]:
     """Yield items, and show how many are done."""
-    from distillc.pipeline import Task
+    from distillc.pipeline import ProgressLine
 
-    shown = Task(progress, description, total)
+    shown = ProgressLine(progress, description, total)
     for done, item in enumerate(items, 1):
         yield item
         shown.update(done)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from distillc.network import Block, Cost, Network, Surrogate
-from distillc.pipeline import Context, Task
+from distillc.pipeline import Context, ProgressLine
 from distillc.stages import WorkDir
 
 COST = Cost(0, 0)
@@ -99,11 +99,11 @@ class KilledAt(Context):
         super().__init__(work)
         self.step = step
 
-    def task(self, description: str, total: int) -> Any:
+    def progress_line(self, description: str, total: int) -> Any:
         return _Line(lambda done: done > self.step)
 
 
-class _Line(Task):
+class _Line(ProgressLine):
     def __init__(self, kills: Callable[[int], bool]) -> None:
         super().__init__(None, "", 0)
         self.kills = kills
@@ -112,7 +112,7 @@ class _Line(Task):
         if self.kills(completed):
             raise Killed
 
-    def __enter__(self) -> Task:
+    def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -126,7 +126,7 @@ class Recorder(Context):
         super().__init__(work, seed)
         self.lines: list[tuple[int, str]] = []
 
-    def task(self, description: str, total: int) -> Any:
+    def progress_line(self, description: str, total: int) -> Any:
         line = _Line(lambda done: False)
         line.update = lambda completed, detail="": self.lines.append((completed, detail))  # type: ignore[method-assign]
         return line
