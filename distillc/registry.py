@@ -66,7 +66,8 @@ class Registry(Generic[T]):
                 f"unknown {self.kind} {name!r}",
                 hint=f"known {self.plural}: {known}; see `distillc {self.plural}`"
                 if known
-                else f"no package registers {self.plural}: install distillc again",
+                else f"no package registers {self.plural}: install distillc again "
+                "(`pip install --no-deps --editable .` in a checkout)",
             )
         if len(found) > 1:
             raise UsageError(
