@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from distillc.data.images import open_data, open_test_set
+from distillc.data.metrics import mean_psnr
 from distillc.data.tasks import parse_task
 from distillc.errors import UsageError
 from distillc.frontend.restormer import Restormer
@@ -32,7 +33,6 @@ from distillc.passes.training import (
     Stateful,
     clip_gradient,
     cosine_rate,
-    mean_psnr,
     mixed_precision,
     set_rate,
 )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from distillc.data.images import RestorationData, open_data
+from distillc.data.metrics import mean_psnr
 from distillc.forms import Tensors
 from distillc.frontend.structure import module_digest
 from distillc.network import KEEP, Network
@@ -23,7 +24,6 @@ from distillc.passes.training import (
     clipped_backward,
     imitation_loss,
     judging_edge,
-    mean_psnr,
     mixed_precision,
 )
 from distillc.pipeline import Context, PassResult, require

@@ -6,7 +6,7 @@ import copy
 import io
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,7 @@ from torch.nn import functional as F
 
 from distillc.checks import EDGES, POSITIVE, RUNS, check_real, check_whole
 from distillc.data.images import RestorationData
-from distillc.data.metrics import average_psnr, psnr
 from distillc.data.tasks import check_scale, parse_task
-from distillc.data.windows import Pair
 from distillc.errors import UsageError
 from distillc.frontend.structure import module_digest
 from distillc.network import Network
@@ -135,12 +133,6 @@ class Average:
         torch._foreach_lerp_(mine, theirs, weight)
         for own, other in zip(self.module.buffers(), module.buffers(), strict=True):
             own.copy_(other)
-
-
-@torch.no_grad()
-def mean_psnr(module: nn.Module, pairs: Iterable[Pair], device: str = "cpu") -> float:
-    """Return the mean PSNR of a module's output on (degraded, clean) pairs, dB."""
-    return average_psnr(psnr(module(degraded.to(device)).cpu(), clean) for degraded, clean in pairs)
 
 
 class Stateful(Protocol):

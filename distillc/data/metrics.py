@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import torch
 from skimage.metrics import structural_similarity
+from torch import nn
 
-from distillc.data.windows import mirror_to
+from distillc.data.windows import Pair, mirror_to
 
 
 def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
@@ -26,6 +27,15 @@ def psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
+MOST_PSNR = 999.0
+"""dB; that of equal images is infinite, which no JSON file can hold."""
+
+
+def finite_psnr(image: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return the PSNR in dB, `MOST_PSNR` at most; see `psnr`."""
+    return min(psnr(image, reference), MOST_PSNR)
+
+
 EQUAL = 100.0
 """What two equal images count in a mean, dB: infinity would hide all others."""
 
@@ -34,6 +44,18 @@ def average_psnr(values: Iterable[float]) -> float:
     """Return the mean of PSNRs in dB, each `EQUAL` at most; NaN where one is."""
     capped = [value if math.isnan(value) else min(value, EQUAL) for value in values]
     return sum(capped) / len(capped)
+
+
+@torch.no_grad()
+def mean_psnr(module: nn.Module, pairs: Iterable[Pair], device: str = "cpu") -> float:
+    """Return the mean PSNR of a module's outputs, each `EQUAL` at most, dB; NaN where one is.
+
+    Args:
+        module: On the device.
+        pairs: (degraded, clean) images, (1, C, H, W) float32.
+        device: Torch device.
+    """
+    return average_psnr(psnr(module(degraded.to(device)).cpu(), clean) for degraded, clean in pairs)
 
 
 WINDOW = 11

@@ -11,7 +11,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from distillc.data.metrics import psnr, ssim
+from distillc.data.metrics import finite_psnr, ssim
 from distillc.data.windows import Windows
 from distillc.frontend.programs import read_program
 from distillc.runtime.bundle import Bundle
@@ -164,7 +164,7 @@ def _figures(network: Run, image: Windows) -> Figures:
     cleans = [clean for _, clean in image.pairs]
     return Figures(
         # Equal images have no finite PSNR, and two of these no difference.
-        min(psnr(torch.cat(outputs), torch.cat(cleans)), 999.0),
+        finite_psnr(torch.cat(outputs), torch.cat(cleans)),
         statistics.fmean(ssim(y, clean) for y, clean in zip(outputs, cleans, strict=True)),
     )
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator of hybrid.pt2
 from distillc.data.images import RestorationData
-from distillc.data.metrics import TOLERANCE, largest_error, psnr, ssim
+from distillc.data.metrics import TOLERANCE, finite_psnr, largest_error, ssim
+from distillc.data.windows import Pair
 from distillc.errors import DeviceError, StorageError, VerificationError, reason
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.programs import read_program
@@ -25,11 +26,6 @@ from distillc.workdir import read_tensors
 
 ORIGINAL = "the ONNX file in ONNX Runtime"
 """What bundles of ONNX files are compared with when they are made."""
-
-MOST_PSNR = 999.0
-"""dB; that of equal images is infinite, which no JSON file can hold."""
-
-Pair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,7 @@ def _compare(
                 bundle,
                 f"the {what} differs from {against} by {error:.2e}, allowed is {allowed:.0e}",
             )
-    between = min(_psnr(y, wanted) for y, (_, wanted) in zip(compiled, cases, strict=True))
+    between = min(finite_psnr(y, wanted) for y, (_, wanted) in zip(compiled, cases, strict=True))
     if between < precision.min_psnr:
         raise _failure(
             bundle,
@@ -169,7 +165,7 @@ def _compare(
     _check_weights(bundle, program.state_dict)
     pictures = [(y, clean) for y, (_, clean) in zip(compiled[1:], pairs, strict=True)]
     losses = [
-        _psnr(wanted, clean) - _psnr(y, clean)
+        finite_psnr(wanted, clean) - finite_psnr(y, clean)
         for (y, clean), (_, wanted) in zip(pictures, cases[1:], strict=True)
     ]
     return Verification(
@@ -178,7 +174,7 @@ def _compare(
         max_error=errors["compiled library"],
         psnr_to_torch=between,
         onnx_error=errors["ONNX file"],
-        psnr=statistics.fmean(_psnr(*each) for each in pictures) if pictures else None,
+        psnr=statistics.fmean(finite_psnr(*each) for each in pictures) if pictures else None,
         ssim=statistics.fmean(ssim(*each) for each in pictures) if pictures else None,
         precision=precision.name,
         psnr_cost=statistics.fmean(losses) if losses else None,
@@ -202,10 +198,6 @@ def _check_shapes(bundle: Bundle, x: Tensor, y: Tensor) -> None:
     if found != said:
         shapes = " -> ".join(map(str, found)), " -> ".join(map(str, said))
         raise _failure(bundle, "reference.safetensors has {}, the manifest says {}".format(*shapes))
-
-
-def _psnr(y: Tensor, wanted: Tensor) -> float:
-    return min(psnr(y, wanted), MOST_PSNR)
 
 
 @contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from distillc.data.images import Pair
-from distillc.data.metrics import average_psnr, psnr
+from distillc.data.metrics import mean_psnr
+from distillc.data.windows import Pair
 from distillc.network import KEEP, Network
 
 CACHE_BYTES = 1 << 30
@@ -66,11 +66,7 @@ class Evaluator:
                         own.set_submodule(path, module)
                         module = own
                 self._module.set_submodule(block.name, _Remembered(module, prefix, run))
-            values = []
-            for run.image, (degraded, clean) in enumerate(self._pairs):
-                run.calls = 0
-                values.append(psnr(self._module(degraded).cpu(), clean))
-            return average_psnr(values)
+            return mean_psnr(self._module, run.over(self._pairs), self._device)
         finally:
             for name, own in self._blocks.items():
                 self._module.set_submodule(name, own)
@@ -105,6 +101,12 @@ class _Run:
         self.cache = cache
         self.image = 0
         self.calls = 0
+
+    def over(self, pairs: Sequence[Pair]) -> Iterator[Pair]:
+        """Yield the pairs, each as the image that is on its way."""
+        for self.image, pair in enumerate(pairs):
+            self.calls = 0
+            yield pair
 
 
 class _Remembered(nn.Module):

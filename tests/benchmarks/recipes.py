@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 import distillc
 from distillc.data.images import open_data
+from distillc.data.metrics import mean_psnr
 from distillc.frontend.calls import Call, record_calls
 from distillc.network import KEEP, Network
 from distillc.passes import (
@@ -37,7 +38,6 @@ from distillc.passes import (
 )
 from distillc.passes.distill_hybrids import Hybrid
 from distillc.passes.pupils import Pupil
-from distillc.passes.training import mean_psnr
 from distillc.pipeline import Context, Pipeline
 from distillc.stages import WorkDir
 from distillc.surrogates.families import conv as feed_forward_user

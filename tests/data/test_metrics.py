@@ -4,20 +4,39 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from distillc.data.metrics import EQUAL, average_psnr, psnr, relative_error, ssim
+from distillc.data.metrics import (
+    EQUAL,
+    MOST_PSNR,
+    average_psnr,
+    finite_psnr,
+    mean_psnr,
+    psnr,
+    relative_error,
+    ssim,
+)
 
 
 def test_psnr_of_a_known_error() -> None:
     reference = torch.full((1, 3, 8, 8), 0.5)
     assert psnr(reference + 0.1, reference) == pytest.approx(20, abs=1e-4)
     assert psnr(reference, reference) == math.inf
+    assert finite_psnr(reference, reference) == MOST_PSNR
+    assert finite_psnr(reference + 0.1, reference) == psnr(reference + 0.1, reference)
 
 
 def test_equal_images_do_not_hide_the_others_in_a_mean() -> None:
     assert average_psnr([30.0, math.inf]) == (30 + EQUAL) / 2
     assert math.isnan(average_psnr([30.0, math.nan]))
     assert math.isnan(average_psnr([math.nan, 30.0]))
+
+
+def test_psnr_of_a_module_is_the_mean_over_pairs() -> None:
+    clean = torch.full((1, 3, 8, 8), 0.5)
+    pairs = [(clean + 0.1, clean), (clean + 0.01, clean)]
+    assert mean_psnr(nn.Identity(), pairs) == pytest.approx((20 + 40) / 2, abs=1e-3)
+    assert mean_psnr(nn.Identity(), [(clean, clean)]) == EQUAL
 
 
 def test_psnr_clamps() -> None:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillc.data.images import open_data
+from distillc.data.metrics import mean_psnr
 from distillc.frontend.structure import module_digest
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids, Hybrid
 from distillc.passes.pupils import Pupils
-from distillc.passes.training import mean_psnr
 
 from .toy import toy_network, weights
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from distillc.data import metrics
 from distillc.data.images import Pair, open_data
+from distillc.data.metrics import mean_psnr
 from distillc.frontend.structure import module_digest
 from distillc.network import KEEP, Network
-from distillc.passes.training import mean_psnr
 from distillc.search import evaluator as module
 from distillc.search.evaluator import Evaluator
 from tests.passes.toy import ToyBlock, toy_network
@@ -111,7 +112,7 @@ def test_recovers_from_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "psnr", fail)
+        patch.setattr(metrics, "psnr", fail)
         with pytest.raises(RuntimeError):
             evaluate({"blocks.0": "toy@attention", "blocks.1": "toy"})
     assert evaluate({"blocks.0": KEEP, "blocks.1": KEEP}) == keep
