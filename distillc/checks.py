@@ -112,7 +112,8 @@ def check_training_device(name: str) -> None:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(found[1] or 0) >= count:
         raise UsageError(
-            f"{name} is not here: torch sees {count or 'no'} CUDA devices", hint="use --device cpu"
+            f"{name} is not here: torch sees {count or 'no'} CUDA devices",
+            hint="use --train-on cpu",
         )
 
 

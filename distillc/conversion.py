@@ -63,7 +63,7 @@ def convert(
     overwrite: bool = False,
     seed: int = 0,
     work_dir: str | Path = ".distillc-work",
-    device: str = "cpu",
+    train_on: str = "cpu",
     dump_dir: Path | None = None,
     print_after: str | None = None,
     stop_after: str | None = None,
@@ -105,7 +105,7 @@ def convert(
         overwrite=overwrite,
         seed=seed,
         work_dir=work_dir,
-        device=device,
+        train_on=train_on,
         dump_dir=dump_dir,
         print_after=print_after,
         stop_after=stop_after,
@@ -131,7 +131,7 @@ def run(checkpoint: str | Path, options: ConversionOptions) -> Result:
     folder = Path(options.data) if options.data is not None else None
     check_folder(folder)
     work = WorkDir(options.work_dir)
-    ctx = Context(work, options.seed, options.device, options.progress)
+    ctx = Context(work, options.seed, options.train_on, options.progress)
     pipeline = Pipeline(
         conversion_passes(effort, folder, options.task, limits, meter),
         verify_each=options.verify_each,

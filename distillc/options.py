@@ -108,7 +108,7 @@ class ConversionOptions(BundleOptions):
         measure_on: Device that measures latency for search and limits: `"host"`, or a phone
             (`"adb"`, `"ssh:user@host"`), for which everything is compiled for `target`.
         seed: Seed of everything random.
-        device: Torch device that trains, `"cpu"` or `"cuda"`.
+        train_on: Torch device that trains and evaluates, `"cpu"` or `"cuda"`.
         dump_dir: Where to write the state after each pass.
         print_after: Name of the pass after which the state is printed.
         stop_after: Name of the last pass to run; no bundle is written.
@@ -129,7 +129,7 @@ class ConversionOptions(BundleOptions):
     limits: Limits = NONE
     measure_on: str = "host"
     seed: int = 0
-    device: str = "cpu"
+    train_on: str = "cpu"
     dump_dir: Path | None = None
     print_after: str | None = None
     stop_after: str | None = None
@@ -141,7 +141,7 @@ class ConversionOptions(BundleOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole(SEEDS, seed=self.seed)
-        check_training_device(self.device)
+        check_training_device(self.train_on)
         if not get_device(self.measure_on).clock:
             raise UsageError(f"the times of {self.measure_on} mean nothing", where="--measure-on")
         if self.tried_limits.max_latency_ms is not None and self.effort.objective != "latency":

@@ -53,7 +53,7 @@ class Context:
     Attributes:
         work: Where results are kept; None keeps nothing (and nothing resumes).
         seed: Seed of everything random.
-        device: Torch device that trains and evaluates, `"cpu"` or `"cuda"`.
+        train_on: Torch device that trains and evaluates, `"cpu"` or `"cuda"`.
         progress: Rich display with a `detail` field; None shows nothing.
 
     Raises:
@@ -62,12 +62,12 @@ class Context:
 
     work: WorkDir | None = None
     seed: int = 0
-    device: str = "cpu"
+    train_on: str = "cpu"
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
         check_whole(SEEDS, seed=self.seed)
-        check_training_device(self.device)
+        check_training_device(self.train_on)
 
     def stage(self, name: str, key: Any) -> AbstractContextManager[Stage]:
         """Open a stage of the work directory; without one, a stage that keeps nothing."""

@@ -63,7 +63,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--heads", type=int, nargs=4, default=(1, 2, 4, 8))
     parser.add_argument("--report-every", type=int, default=500, help="steps between PSNRs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--train-on", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args(words)
 
 
@@ -99,7 +99,7 @@ def main(words: list[str] | None = None) -> None:
         num_blocks=options.blocks,
         num_refinement_blocks=options.refinement,
         heads=options.heads,
-    ).to(options.device)
+    ).to(options.train_on)
     average = Average(net)
     optimizer = torch.optim.AdamW(net.parameters(), options.lr, weight_decay=WEIGHT_DECAY)
     folder = options.out.with_suffix(".state")
@@ -126,9 +126,9 @@ def main(words: list[str] | None = None) -> None:
         batch = max(1, options.batch // 2) if large else options.batch
         patch = options.patch * 3 // 2 if large else options.patch
         degraded, clean = (
-            each.to(options.device) for each in data.batch(step, batch, patch, options.seed)
+            each.to(options.train_on) for each in data.batch(step, batch, patch, options.seed)
         )
-        with mixed_precision(options.device):
+        with mixed_precision(options.train_on):
             loss = F.l1_loss(net(degraded), clean)
         optimizer.zero_grad()
         loss.backward()
@@ -138,14 +138,14 @@ def main(words: list[str] | None = None) -> None:
         step += 1
         state.save(parts, step)
         if step % options.report_every == 0:
-            value = mean_psnr(average.module, test.test_images(8, multiple=8), options.device)
+            value = mean_psnr(average.module, test.test_images(8, multiple=8), options.train_on)
             print(f"step {step}: {value:.2f} dB on the first images", flush=True)
             save(average.module, options.out)
     save(average.module, options.out)
     state.clear()
     with suppress(OSError):  # a state that was damaged stays
         folder.rmdir()
-    value = mean_psnr(average.module, test.test_images(multiple=8), options.device)
+    value = mean_psnr(average.module, test.test_images(multiple=8), options.train_on)
     print(f"{options.out}: {step} steps, {value:.3f} dB on {options.test or 'held-out images'}")
 
 

@@ -57,14 +57,14 @@ class DistillBlocks(Distillation):
         state: RunState,
         ctx: Context,
     ) -> None:
-        pupils.train(ctx.device)
+        pupils.train(ctx.train_on)
         for weights in teacher.parameters():
             if weights.dim() == 4:  # `Module.to` would take those of five axes too, and fail
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
 
         def compute(step: int) -> str:
             degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)
-            images = degraded.to(ctx.device, memory_format=torch.channels_last)
+            images = degraded.to(ctx.train_on, memory_format=torch.channels_last)
             # Float32: bfloat16 would drown a small change in the rounding of a large input.
             calls = record_calls(teacher, pupils.paths, images)
             losses = []

@@ -59,16 +59,16 @@ class DistillHybrids(Distillation):
         state: RunState,
         ctx: Context,
     ) -> None:
-        pupils.train(ctx.device)
+        pupils.train(ctx.train_on)
         hybrid = Hybrid(teacher, pupils)
 
         def compute(step: int) -> str:
             degraded, clean = (
-                each.to(ctx.device, memory_format=torch.channels_last)
+                each.to(ctx.train_on, memory_format=torch.channels_last)
                 for each in data.batch(step, self.batch, self.patch, ctx.seed)
             )
             chosen = hybrid.draw(random.Random(f"{ctx.seed}/{step}"))
-            with mixed_precision(ctx.device):
+            with mixed_precision(ctx.train_on):
                 with torch.no_grad():
                     wanted = teacher(degraded)
                 loss = imitation_loss(hybrid(chosen, degraded), clean, wanted)

@@ -139,12 +139,12 @@ class Heal(TrainingPass):
         ctx: Context,
     ) -> Mapping[str, torch.Tensor]:
         """Return the weights after a round, and the PSNRs that `_FIGURES` names."""
-        teacher = copy.deepcopy(net.module).to(ctx.device)
-        hybrid = hybrid.to(ctx.device)
+        teacher = copy.deepcopy(net.module).to(ctx.train_on)
+        hybrid = hybrid.to(ctx.train_on)
         pairs = data.held_out(_HELD_OUT, judging_edge(net, self.patch))
-        before = [mean_psnr(each, pairs, ctx.device) for each in (teacher, hybrid)]
+        before = [mean_psnr(each, pairs, ctx.train_on) for each in (teacher, hybrid)]
         average = self._train(teacher, hybrid, data, first, RunState(stage), ctx)
-        figures = [*before, mean_psnr(average, pairs, ctx.device)]
+        figures = [*before, mean_psnr(average, pairs, ctx.train_on)]
         weights = {name: each.cpu() for name, each in average.state_dict().items()}
         return {**weights, _PSNR: torch.tensor(figures, dtype=torch.float64)}
 
@@ -163,8 +163,8 @@ class Heal(TrainingPass):
 
         def compute(step: int) -> str:
             pair = data.batch(first + step, self.batch, self.patch, ctx.seed)
-            degraded, clean = (each.to(ctx.device) for each in pair)
-            with mixed_precision(ctx.device):
+            degraded, clean = (each.to(ctx.train_on) for each in pair)
+            with mixed_precision(ctx.train_on):
                 with torch.no_grad():
                     wanted = teacher(degraded)
                 loss = imitation_loss(hybrid(degraded), clean, wanted, self.teacher_weight)

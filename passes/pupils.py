@@ -145,10 +145,10 @@ class Distillation(TrainingPass):
         pupils = Pupils(net)
 
         def learn(stage: Stage) -> Mapping[str, torch.Tensor]:
-            teacher = copy.deepcopy(net.module).to(ctx.device)
+            teacher = copy.deepcopy(net.module).to(ctx.train_on)
             self.train(teacher, pupils, data, RunState(stage), ctx)
             edge = judging_edge(net, self.patch)
-            return pupils.result(pupils.fidelity(teacher, data, edge, ctx.device))
+            return pupils.result(pupils.fidelity(teacher, data, edge, ctx.train_on))
 
         form = Tensors(copy.deepcopy(pupils.result([0.0] * len(pupils.paths))))
         with ctx.stage(self.stage, self.key(net, data, ctx)) as stage:

@@ -201,7 +201,7 @@ class SearchReplacements(Pass):
         """Evaluate what is missing; return the PSNR of every hybrid, in order, in dB."""
         journal = stage.journal("hybrids.jsonl", partial(_check, space))
         known = _known(space, journal)
-        evaluate = Evaluator(net, data.held_out(self.images, self.crop), ctx.device)
+        evaluate = Evaluator(net, data.held_out(self.images, self.crop), ctx.train_on)
         whole = search_space(net, self.objective)
         fixed = first_choices(whole)
         limits = (self.max_drop, self._cost_limit(space.cost(space.keep)))
@@ -251,7 +251,7 @@ class SearchReplacements(Pass):
         """Evaluate the front on more images; the others keep their distance from the teacher."""
         journal = stage.journal("judged.jsonl", partial(_check, space))
         judged = _known(space, journal)
-        evaluate = Evaluator(net, data.held_out(SURVIVORS * self.images, self.crop), ctx.device)
+        evaluate = Evaluator(net, data.held_out(SURVIVORS * self.images, self.crop), ctx.train_on)
         allowed = {each: psnr for each, psnr in found.items() if space.allows(each)}
         survivors = list(dict.fromkeys([space.keep, *_front(space, allowed)]))
         with ctx.progress_line("judge the front", len(survivors)) as shown:

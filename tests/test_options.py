@@ -43,7 +43,7 @@ OTHERS: dict[str, Any] = {
     "limits": Limits(max_drop=0.5),
     "measure_on": "adb",
     "seed": 7,
-    "device": "cpu",
+    "train_on": "cpu",
     "dump_dir": Path("dumps"),
     "print_after": "trace",
     "stop_after": "heal",
@@ -110,7 +110,7 @@ def test_the_command_has_an_option_for_every_field() -> None:
         ({"measure_on": "emulator"}, "mean nothing"),
         ({"measure_on": "phone"}, "unknown device"),
         ({"seed": -1}, "out of range"),
-        ({"device": "tpu"}, "no device that trains"),
+        ({"train_on": "tpu"}, "no device that trains"),
     ],
     ids=str,
 )

@@ -31,6 +31,15 @@ from distillc.cli.terminal import Terminal
 from distillc.errors import UsageError
 
 
+def _refuse_device(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Answer the old name of `--train-on`, which is another thing in every other command."""
+    if value is not None:
+        raise UsageError(
+            "convert has no --device: what trains is --train-on",
+            hint=f"write --train-on {value}; --measure-on says where latency is measured",
+        )
+
+
 @click.command(
     epilog="""\b
 Examples:
@@ -140,11 +149,18 @@ Examples:
     help="Search the schedules of the kernels for so long before the last build.",
 )
 @click.option(
-    "--device",
+    "--train-on",
     type=TRAINING_DEVICE,
     default="cpu",
     show_default=True,
-    help="Trains on: cpu or cuda.",
+    help="What trains the surrogates: cpu or cuda.",
+)
+@click.option(
+    "--device",
+    hidden=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_refuse_device,
 )
 @click.option("--dump-dir", type=PATH, help="Write the state after each pass.")
 @click.option("--print-after", metavar="PASS", help="Print the state after this pass.")

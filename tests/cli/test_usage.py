@@ -28,7 +28,8 @@ BY_TYPE = {
 }
 TRAINING = ("nonsense", "", "cuda:99", "cuda:²", "cpu:1", "meta", "mps", "cuda:-1")
 BY_OPTION = {
-    "--device of convert": TRAINING,
+    "--train-on": TRAINING,
+    "--device of convert": (*TRAINING, "cpu"),
     "--precision": ("fp64", "", "\0"),
     "--task": ("dehaze", "", "denoise:sigma=nan", "denoise:sigma=²", "sr:scale=0", "sr:scale=1e9"),
     "--budget": ("huge", ""),
@@ -93,9 +94,19 @@ def test_the_table_covers_the_options() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
 def test_cuda_without_cuda(run: Run, tmp_path: Path) -> None:
-    code, _, error = run("convert", tmp_path / "missing.pth", "--device", "cuda")
+    code, _, error = run("convert", tmp_path / "missing.pth", "--train-on", "cuda")
     assert code == 2
     assert "torch sees no CUDA devices" in error
+    assert "--train-on cpu" in error
+
+
+@pytest.mark.parametrize("value", ["cpu", "cuda", "adb"])
+def test_the_old_name_of_train_on_answers_with_the_new_one(value: str, run: Run) -> None:
+    code, _, error = run("convert", "missing.pth", "--device", value)
+    assert code == 2
+    assert "convert has no --device: what trains is --train-on" in error
+    assert f"--train-on {value}" in error
+    assert "--device" not in run("convert", "--help")[1]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def pictures(rng: Random, folder: Path) -> list[str]:
 
 VALUES = ("nan", "inf", "-1", "0", "1e400", "²", "", "x", "8x8x8", "99999999999", "--", "\x1b[31m")
 OPTIONS = (
-    "--size", "--task", "--budget", "--target", "--precision", "--device", "--seed", "--max-drop",
+    "--size", "--task", "--budget", "--target", "--precision", "--train-on", "--seed", "--max-drop",
     "--min-speedup", "--max-latency-ms", "--keep", "--replace", "--family", "--objective",
     "--measure-on", "--data", "--arch", "--arch-args", "--work-dir", "--print-after", "--tune",
 )  # fmt: skip
