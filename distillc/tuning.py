@@ -44,7 +44,7 @@ def tune(
         precision: What the networks will compute in. Kernels on float16 keep their defaults: with
             `"fp16"`, only what is left in float32 is searched.
         device: Device that candidates run on, by default the target's first. One without a clock
-            (the emulator) prices them by the static model.
+            (the emulator) has the static model say what they cost.
         records: File of records, by default the user's own for the target.
         progress: Rich display with a `detail` field.
 

@@ -11,7 +11,7 @@ from distillc.data.images import RestorationData
 from distillc.errors import PassError
 from distillc.frontend.calls import record_calls
 from distillc.network import Network
-from distillc.passes.pupils import Distillation, Pupils
+from distillc.passes.students import Distillation, Students
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.passes.training import RunState, clipped_backward
 from distillc.pipeline import Context
@@ -52,12 +52,12 @@ class DistillBlocks(Distillation):
     def train(
         self,
         teacher: nn.Module,
-        pupils: Pupils,
+        students: Students,
         data: RestorationData,
         state: RunState,
         ctx: Context,
     ) -> None:
-        pupils.train(ctx.train_on)
+        students.train(ctx.train_on)
         for weights in teacher.parameters():
             if weights.dim() == 4:  # `Module.to` would take those of five axes too, and fail
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
@@ -66,20 +66,20 @@ class DistillBlocks(Distillation):
             degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)
             images = degraded.to(ctx.train_on, memory_format=torch.channels_last)
             # Float32: bfloat16 would drown a small change in the rounding of a large input.
-            calls = record_calls(teacher, pupils.paths, images)
+            calls = record_calls(teacher, students.paths, images)
             losses = []
-            for pupil in pupils:
-                loss = pupil.loss(calls)
-                clipped_backward(loss, pupil.module, _CLIP)
+            for student in students:
+                loss = student.loss(calls)
+                clipped_backward(loss, student.module, _CLIP)
                 losses.append(loss.detach())
-            return _worst(pupils, losses)
+            return _worst(students, losses)
 
-        parts = {"modules": pupils.modules}
-        self.take_steps("distill blocks", pupils.modules, parts, compute, state, ctx)
+        parts = {"modules": students.modules}
+        self.take_steps("distill blocks", students.modules, parts, compute, state, ctx)
 
 
-def _worst(pupils: Pupils, losses: list[torch.Tensor]) -> str:
-    """The pupil that is furthest from its teacher, and how far."""
+def _worst(students: Students, losses: list[torch.Tensor]) -> str:
+    """The student that is furthest from its teacher, and how far."""
     values = torch.stack(losses).tolist()  # one transfer from the device
-    value, worst = max(zip(values, pupils, strict=True), key=lambda pair: pair[0])
+    value, worst = max(zip(values, students, strict=True), key=lambda pair: pair[0])
     return f"block {worst.path} {worst.surrogate.label} loss {value:.3f}"

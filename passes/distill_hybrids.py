@@ -11,7 +11,7 @@ from torch import nn
 
 from distillc.data.images import RestorationData
 from distillc.passes.distill_blocks import DistillBlocks
-from distillc.passes.pupils import Distillation, Pupil, Pupils
+from distillc.passes.students import Distillation, Student, Students
 from distillc.passes.training import (
     RunState,
     clipped_backward,
@@ -54,13 +54,13 @@ class DistillHybrids(Distillation):
     def train(
         self,
         teacher: nn.Module,
-        pupils: Pupils,
+        students: Students,
         data: RestorationData,
         state: RunState,
         ctx: Context,
     ) -> None:
-        pupils.train(ctx.train_on)
-        hybrid = Hybrid(teacher, pupils)
+        students.train(ctx.train_on)
+        hybrid = Hybrid(teacher, students)
 
         def compute(step: int) -> str:
             degraded, clean = (
@@ -72,43 +72,45 @@ class DistillHybrids(Distillation):
                 with torch.no_grad():
                     wanted = teacher(degraded)
                 loss = imitation_loss(hybrid(chosen, degraded), clean, wanted)
-            clipped_backward(loss, pupils.modules, _CLIP)
+            clipped_backward(loss, students.modules, _CLIP)
             return f"{len(chosen)} of {hybrid.blocks} replaced loss {loss.item():.4f}"
 
-        parts = {"modules": pupils.modules}
-        self.take_steps("distill hybrids", pupils.modules, parts, compute, state, ctx)
+        parts = {"modules": students.modules}
+        self.take_steps("distill hybrids", students.modules, parts, compute, state, ctx)
 
 
 class Hybrid:
-    """The teacher with some of its modules replaced by pupils, which it shares.
+    """The teacher with some of its modules replaced by students, which it shares.
 
     Args:
         teacher: The network; a copy of it is used.
-        pupils: The surrogates.
+        students: The surrogates.
     """
 
-    def __init__(self, teacher: nn.Module, pupils: Pupils) -> None:
+    def __init__(self, teacher: nn.Module, students: Students) -> None:
         self._module = copy.deepcopy(teacher).requires_grad_(False)
-        self._pupils: dict[str, list[Pupil]] = {}
-        for pupil in pupils:
-            self._pupils.setdefault(pupil.surrogate.block, []).append(pupil)
+        self._students: dict[str, list[Student]] = {}
+        for student in students:
+            self._students.setdefault(student.surrogate.block, []).append(student)
 
     @property
     def blocks(self) -> int:
         """How many blocks can be replaced."""
-        return len(self._pupils)
+        return len(self._students)
 
-    def draw(self, source: random.Random) -> list[Pupil]:
-        """Draw a hybrid: the pupils that are in it, at least one."""
+    def draw(self, source: random.Random) -> list[Student]:
+        """Draw a hybrid: the students that are in it, at least one."""
         return self.pick(source, source.uniform(0, _KEPT))
 
-    def pick(self, source: random.Random, stays: float) -> list[Pupil]:
+    def pick(self, source: random.Random, stays: float) -> list[Student]:
         """Draw a hybrid in which blocks stay with this probability."""
-        chosen = [source.choice(each) for each in self._pupils.values() if source.random() >= stays]
-        return chosen or [source.choice(source.choice(list(self._pupils.values())))]
+        chosen = [
+            source.choice(each) for each in self._students.values() if source.random() >= stays
+        ]
+        return chosen or [source.choice(source.choice(list(self._students.values())))]
 
-    def __call__(self, chosen: list[Pupil], images: torch.Tensor) -> torch.Tensor:
-        """Run one hybrid, (B, C, H, W) float32; gradients reach the pupils in it."""
+    def __call__(self, chosen: list[Student], images: torch.Tensor) -> torch.Tensor:
+        """Run one hybrid, (B, C, H, W) float32; gradients reach the students in it."""
         own = {each.path: self._module.get_submodule(each.path) for each in chosen}
         try:
             for each in chosen:

@@ -22,7 +22,7 @@ from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
 from distillc.passes.plot_front import plot_front
 from distillc.passes.profile_blocks import ProfileBlocks
-from distillc.passes.pupils import candidate_digests
+from distillc.passes.students import candidate_digests
 from distillc.pipeline import Context, Pass, PassResult, require
 from distillc.search.evaluator import Evaluator
 from distillc.search.pareto import choose_point, pareto_set

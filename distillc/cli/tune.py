@@ -53,7 +53,7 @@ Examples:
     "--device",
     type=DEVICE,
     help=f"What runs the candidates: {DEVICES}. The target's first by default; the emulator has no "
-    "clock, so there the static model prices them.",
+    "clock, so there the static model says what they cost.",
 )
 @load_options
 @json_option

@@ -1,1 +1,1 @@
-"""Which blocks to replace: prices, evaluation, a model of the loss, proposals, the Pareto set."""
+"""Which blocks to replace: costs, evaluation, a model of the loss, proposals, the Pareto set."""

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.hybrids --train BSDS500 --out results
 
 Leaves `results/denoise-2x.distillc` and so on. Every stage but healing and compiling is shared by
-the hybrids of a task, prices by all of them. Run again after a kill: what is finished is kept.
+the hybrids of a task, costs by all of them. Run again after a kill: what is finished is kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How well the search's prices predict the latency of whole hybrids.
+"""How well the search's costs predict the latency of whole hybrids.
 
     python -m tests.benchmarks.predicted CKPT --size 128 128 --hybrids 12 --json FILE
 
@@ -41,7 +41,7 @@ class Row:
 def profile(
     checkpoint: Path, size: tuple[int, int], labels: Sequence[str], threads: int
 ) -> Network:
-    """Return the network with candidates and prices."""
+    """Return the network with candidates and costs."""
     net = distillc.load(checkpoint).at(size)
     net = distillc.Pipeline([Trace(), FindAttention(), SynthesizeSurrogates(labels)]).run(net)
     for found in net.candidates.values():

@@ -37,7 +37,7 @@ from distillc.passes import (
     distill_hybrids,
 )
 from distillc.passes.distill_hybrids import Hybrid
-from distillc.passes.pupils import Pupil
+from distillc.passes.students import Student
 from distillc.pipeline import Context, Pipeline
 from distillc.stages import WorkDir
 from distillc.surrogates.families import conv as feed_forward_user
@@ -89,11 +89,11 @@ BLOCK_LOSSES: dict[str, BlockLoss] = {
 def block_loss(loss: BlockLoss) -> Iterator[None]:
     """Train blocks by another loss."""
 
-    def patched(self: Pupil, calls: Mapping[str, Call]) -> torch.Tensor:
+    def patched(self: Student, calls: Mapping[str, Call]) -> torch.Tensor:
         call = calls[self.path]
         return loss(call.repeat(self.module), call.result, call.given)
 
-    with mock.patch.object(Pupil, "loss", patched):
+    with mock.patch.object(Student, "loss", patched):
         yield
 
 
@@ -117,13 +117,13 @@ def feature_loss(weight: float, output: float) -> Iterator[None]:
     errors: list[torch.Tensor] = []
     run = Hybrid.__call__
 
-    def watched(self: Hybrid, chosen: list[Pupil], images: torch.Tensor) -> torch.Tensor:
+    def watched(self: Hybrid, chosen: list[Student], images: torch.Tensor) -> torch.Tensor:
         errors.clear()
         calls = record_calls(self._module, [each.path for each in chosen], images)
 
-        def compare(pupil: Pupil) -> Any:
-            call = calls[pupil.path]
-            return pupil.module.register_forward_hook(
+        def compare(student: Student) -> Any:
+            call = calls[student.path]
+            return student.module.register_forward_hook(
                 lambda _module, _args, result: errors.append(
                     norm(result.float(), call.result, call.given)
                 )
@@ -149,7 +149,7 @@ def progressive(steps: int) -> Iterator[None]:
     """Replace few blocks at first and all at last, instead of any share at any time."""
     counter = iter(range(steps))
 
-    def draw(self: Hybrid, source: random.Random) -> list[Pupil]:
+    def draw(self: Hybrid, source: random.Random) -> list[Student]:
         return self.pick(source, 0.8 * (1 - next(counter) / steps))
 
     with mock.patch.object(Hybrid, "draw", draw):

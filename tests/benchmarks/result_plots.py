@@ -60,7 +60,7 @@ def plot_front(
 ) -> None:
     """Draw the search's hybrids, random ones, and the healed ones on the test set, to a PNG.
 
-    The search's prices and the bundles' latencies were measured at different times: each is set
+    The search's costs and the bundles' latencies were measured at different times: each is set
     against the teacher's in the same run.
     """
     teacher_ms, teacher_db = search["teacher"]

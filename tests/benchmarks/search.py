@@ -3,7 +3,7 @@
     python -m tests.benchmarks.search CKPT --work-dir DIR --data BSDS500 --json out.json
 
 DIR is the work directory of a conversion of CKPT with the same `--budget`, `--data` and `--task`:
-its surrogates and block prices are read back. Hypervolume is the area between the measured front
+its surrogates and block costs are read back. Hypervolume is the area between the measured front
 and the worst corner (cost of the teacher, loss of everything replaced), in per cent of the
 rectangle down to (cost of everything replaced by its cheapest, no loss).
 

@@ -11,7 +11,7 @@ from distillc.data.metrics import mean_psnr
 from distillc.frontend.structure import module_digest
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids, Hybrid
-from distillc.passes.pupils import Pupils
+from distillc.passes.students import Students
 
 from .toy import toy_network, weights
 
@@ -32,12 +32,12 @@ def test_hybrids_lose_less_and_the_input_stays() -> None:
         assert all(each.fidelity is not None and not each.module.training for each in found)
 
 
-def test_only_the_pupils_of_a_hybrid_get_gradients() -> None:
+def test_only_the_students_of_a_hybrid_get_gradients() -> None:
     net = toy_network()
-    pupils = Pupils(net)
-    pupils.train("cpu")
-    hybrid = Hybrid(net.module, pupils)
-    first, second = list(pupils)[:2]
+    students = Students(net)
+    students.train("cpu")
+    hybrid = Hybrid(net.module, students)
+    first, second = list(students)[:2]
     hybrid([first], torch.rand(1, 3, 16, 16)).sum().backward()
     assert all(each.grad is not None for each in first.module.parameters())
     assert all(each.grad is None for each in second.module.parameters())
@@ -47,7 +47,7 @@ def test_only_the_pupils_of_a_hybrid_get_gradients() -> None:
 
 @given(st.integers())
 def test_a_draw_replaces_at_least_one_block_and_none_twice(seed: int) -> None:
-    chosen = Hybrid(toy_network().module, Pupils(toy_network())).draw(random.Random(seed))
+    chosen = Hybrid(toy_network().module, Students(toy_network())).draw(random.Random(seed))
     blocks = [each.surrogate.block for each in chosen]
     assert blocks
     assert len(set(blocks)) == len(blocks)

@@ -87,7 +87,7 @@ def test_restormer(tiny_restormer: nn.Module, golden: Callable[[str, str], None]
     assert net.blocks[0].attention == "encoder_level1.0.attn"
 
 
-def test_one_block_priced_by_hand(tiny_restormer: nn.Module) -> None:
+def test_one_block_counted_by_hand(tiny_restormer: nn.Module) -> None:
     block = find(tiny_restormer, (1, 3, 64, 64)).block("encoder_level1.0")
     channels, hidden, pixels = 8, int(8 * 2.66), 64 * 64
     norms, temperature = 4 * channels, 1

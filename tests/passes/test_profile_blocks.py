@@ -206,9 +206,9 @@ def test_blocks_and_rest_sum_to_the_network(monkeypatch: pytest.MonkeyPatch) -> 
         each.numel() for name, each in network().module.named_parameters() if "blocks" not in name
     )
     assert profile["network_ms"] == profile["rest_ms"] + 2 * 0.75 * convolution
-    prices = [block.latency_ms for block in result.blocks]
-    prices += [found[0].latency_ms for found in result.candidates.values()]
-    assert prices == [0.75 * convolution] * 4
+    costs = [block.latency_ms for block in result.blocks]
+    costs += [found[0].latency_ms for found in result.candidates.values()]
+    assert costs == [0.75 * convolution] * 4
 
 
 def test_what_handing_over_an_image_takes_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:

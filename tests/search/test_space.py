@@ -11,7 +11,7 @@ from distillc.search.space import search_space
 from tests.passes.toy import toy_network
 
 
-def priced() -> Network:
+def measured() -> Network:
     """Two blocks of 80 kMACs and 4 ms, their attention 30; surrogates of 10 and 1.5 ms."""
     net = toy_network()
     blocks = tuple(
@@ -33,7 +33,7 @@ def priced() -> Network:
     [("macs", None, 70e-6, 20e-6), ("transformers", 2, 1, 1), ("latency", 10, 2.5, 2.5)],
 )
 def test_costs(objective: str, whole: float | None, block: float, attention: float) -> None:
-    space = search_space(priced(), objective)
+    space = search_space(measured(), objective)
     if whole is not None:
         assert space.cost(space.keep) == whole
     for label, saved in (("toy", block), ("toy@attention", attention)):
@@ -42,13 +42,13 @@ def test_costs(objective: str, whole: float | None, block: float, attention: flo
 
 
 def test_nothing_costs_nothing() -> None:
-    space = search_space(priced(), "transformers")
+    space = search_space(measured(), "transformers")
     everything = space.choice({"blocks.0": "toy", "blocks.1": "toy"})
     assert 0 < space.cost(everything) < 1e-3
 
 
 def test_choices_and_decisions_are_the_same() -> None:
-    space = search_space(priced(), "macs", keep=("blocks.0",), replace={"blocks.1": "toy"})
+    space = search_space(measured(), "macs", keep=("blocks.0",), replace={"blocks.1": "toy"})
     decisions = {"blocks.0": "toy@attention", "blocks.1": KEEP}
     choice = space.choice(decisions)
     assert space.decisions(choice) == decisions

@@ -96,7 +96,7 @@ def test_adb_computes_what_the_emulator_does(
     assert all(well for _, well in found(Adb()))
 
 
-def test_blocks_are_priced_there(start_sshd: StartSshd, tmp_path: Path) -> None:
+def test_blocks_are_timed_there(start_sshd: StartSshd, tmp_path: Path) -> None:
     device = start_sshd().name
     net = toy_network()
     net = net.with_(candidates={name: found[:1] for name, found in net.candidates.items()})

@@ -25,7 +25,7 @@ _FIDELITY = "/fidelity"  # no weight has such a name
 
 
 @dataclass
-class Pupil:
+class Student:
     """A surrogate in training: a copy of the candidate's module, and the module it imitates."""
 
     surrogate: Surrogate
@@ -43,19 +43,19 @@ class Pupil:
         return call.result - call.given if self.residual else call.result
 
     def error(self, calls: Mapping[str, Call]) -> torch.Tensor:
-        """What the pupil returns in the same call, less what the teacher's module did."""
+        """What the student returns in the same call, less what the teacher's module did."""
         call = calls[self.path]
         return call.repeat(self.module) - call.result
 
     def loss(self, calls: Mapping[str, Call]) -> torch.Tensor:
-        """Norm of the error over the norm of the teacher's change; an idle pupil has 1.
+        """Norm of the error over the norm of the teacher's change; an idle student has 1.
 
         The norm converges a little faster than its square or an L1 norm.
         """
         return self.error(calls).norm() / self.change(calls).norm().clamp_min(1e-6)
 
 
-class Pupils:
+class Students:
     """Copies of all candidates of a network, in the order of its blocks.
 
     Attributes:
@@ -64,21 +64,21 @@ class Pupils:
 
     def __init__(self, net: Network) -> None:
         self._net = net
-        self._pupils = []
+        self._students = []
         for name, candidates in net.candidates.items():
             block = net.block(name)
             for each in candidates:
                 path = block.name if each.scope == "block" else block.attention
-                self._pupils.append(Pupil(each, path, copy.deepcopy(each.module)))
-        self.modules = nn.ModuleList(pupil.module for pupil in self)
+                self._students.append(Student(each, path, copy.deepcopy(each.module)))
+        self.modules = nn.ModuleList(student.module for student in self)
 
-    def __iter__(self) -> Iterator[Pupil]:
-        return iter(self._pupils)
+    def __iter__(self) -> Iterator[Student]:
+        return iter(self._students)
 
     @property
     def paths(self) -> list[str]:
         """The module that each one imitates."""
-        return [pupil.path for pupil in self]
+        return [student.path for student in self]
 
     def train(self, device: str) -> None:
         """Make the modules ready for training, on a device."""
@@ -90,26 +90,26 @@ class Pupils:
         self, teacher: nn.Module, data: RestorationData, crop: int, device: str
     ) -> list[float]:
         """Relative error of each over all held-out images, in float32."""
-        errors = [0.0] * len(self._pupils)
-        energies = [0.0] * len(self._pupils)
+        errors = [0.0] * len(self._students)
+        energies = [0.0] * len(self._students)
         self.modules.eval()
         for degraded, _ in data.held_out(_HELD_OUT, crop):
             calls = record_calls(teacher, self.paths, degraded.to(device))
-            for index, pupil in enumerate(self):
-                errors[index] += pupil.error(calls).square().sum().item()
-                energies[index] += pupil.change(calls).square().sum().item()
+            for index, student in enumerate(self):
+                errors[index] += student.error(calls).square().sum().item()
+                energies[index] += student.change(calls).square().sum().item()
         return [
             (error / max(energy, 1e-12)) ** 0.5
             for error, energy in zip(errors, energies, strict=True)
         ]
 
-    def graduates(self, fidelity: list[float]) -> dict[str, tuple[Surrogate, ...]]:
+    def trained(self, fidelity: list[float]) -> dict[str, tuple[Surrogate, ...]]:
         """Return the candidates as they are now, by block."""
         candidates: dict[str, tuple[Surrogate, ...]] = dict.fromkeys(self._net.candidates, ())
-        for pupil, value in zip(self, fidelity, strict=True):
-            module = pupil.module.cpu().to(memory_format=torch.contiguous_format)
+        for student, value in zip(self, fidelity, strict=True):
+            module = student.module.cpu().to(memory_format=torch.contiguous_format)
             module.eval().requires_grad_(False)
-            trained = replace(pupil.surrogate, module=module, fidelity=value)
+            trained = replace(student.surrogate, module=module, fidelity=value)
             candidates[trained.block] += (trained,)
         return candidates
 
@@ -128,7 +128,7 @@ class Pupils:
 
 @dataclass
 class Distillation(TrainingPass):
-    """What the passes that train candidates have in common: pupils, stage and result."""
+    """What the passes that train candidates have in common: students, stage and result."""
 
     stage: ClassVar[str]
     """Where its results are kept in the work directory."""
@@ -142,31 +142,31 @@ class Distillation(TrainingPass):
 
     def run(self, net: Network, ctx: Context) -> PassResult:
         data = open_data(self.data, self.task, net.in_channels)
-        pupils = Pupils(net)
+        students = Students(net)
 
         def learn(stage: Stage) -> Mapping[str, torch.Tensor]:
             teacher = copy.deepcopy(net.module).to(ctx.train_on)
-            self.train(teacher, pupils, data, RunState(stage), ctx)
+            self.train(teacher, students, data, RunState(stage), ctx)
             edge = judging_edge(net, self.patch)
-            return pupils.result(pupils.fidelity(teacher, data, edge, ctx.train_on))
+            return students.result(students.fidelity(teacher, data, edge, ctx.train_on))
 
-        form = Tensors(copy.deepcopy(pupils.result([0.0] * len(pupils.paths))))
+        form = Tensors(copy.deepcopy(students.result([0.0] * len(students.paths))))
         with ctx.stage(self.stage, self.key(net, data, ctx)) as stage:
             result = stage.once("surrogates.sealed", form, lambda: learn(stage))
             RunState(stage).clear()
-        candidates = pupils.graduates(pupils.take(result))
+        candidates = students.trained(students.take(result))
         return PassResult(net.with_(candidates=candidates), True, _summary(candidates))
 
     @abstractmethod
     def train(
         self,
         teacher: nn.Module,
-        pupils: Pupils,
+        students: Students,
         data: RestorationData,
         state: RunState,
         ctx: Context,
     ) -> None:
-        """Train the pupils; `state` brings back what an earlier run has done."""
+        """Train the students; `state` brings back what an earlier run has done."""
 
 
 def candidate_digests(net: Network) -> list[Any]:

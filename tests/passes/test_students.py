@@ -13,7 +13,7 @@ from distillc.errors import DataError, PreconditionError, StorageError, UsageErr
 from distillc.passes import training
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
-from distillc.passes.pupils import Distillation
+from distillc.passes.students import Distillation
 from distillc.pipeline import Context
 from distillc.stages import WorkDir
 
