@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distillc.data.tasks import TASKS
 from distillc.passes.registry import PASSES
 from distillc.registry import Registry
 from distillc.runtime.devices.base import DEVICES
 from distillc.surrogates.family import FAMILIES
 from distillc.targets.base import TARGETS
 
-KINDS: list[Registry[Any]] = [PASSES, TARGETS, FAMILIES, DEVICES]
+KINDS: list[Registry[Any]] = [PASSES, TARGETS, FAMILIES, DEVICES, TASKS]
 """All registries."""
 
 

@@ -24,6 +24,7 @@ from distillc.cli.passes import passes
 from distillc.cli.run import run
 from distillc.cli.streams import standard_streams
 from distillc.cli.targets import targets
+from distillc.cli.tasks import tasks
 from distillc.cli.terminal import Terminal
 from distillc.cli.tune import tune
 from distillc.cli.verify import verify
@@ -68,6 +69,7 @@ for command in (
     passes,
     targets,
     families,
+    tasks,
     devices,
     explain_failure,
 ):

@@ -74,7 +74,8 @@ Examples:
     type=TASK,
     default="denoise:sigma=25",
     show_default=True,
-    help="denoise:sigma=S, derain, deblur or sr:scale=S: how clean images are degraded.",
+    help="How clean images are degraded: denoise:sigma=S, derain, deblur, sr:scale=S, or what "
+    "`distillc tasks` lists.",
 )
 @click.option(
     "--data",

@@ -25,7 +25,7 @@ def test_canonical_form_reads_back(start: str, value: int) -> None:
 
 
 def test_defaults_and_scale() -> None:
-    assert known_tasks() == ["denoise:sigma=25", "derain", "deblur", "sr:scale=2"]
+    assert known_tasks() == ["deblur", "denoise:sigma=25", "derain", "sr:scale=2"]
     assert str(parse_task("denoise")) == "denoise:sigma=25"
     assert [parse_task(text).scale for text in TASKS] == [1, 1, 1, 2]
 
@@ -33,7 +33,7 @@ def test_defaults_and_scale() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("dehaze", "known tasks: denoise:sigma=25, derain, deblur, sr:scale=2"),
+        ("dehaze", "known tasks: deblur, denoise:sigma=25, derain, sr:scale=2"),
         ("denoise:level=3", "options of denoise: sigma"),
         ("derain:sigma=3", "options of derain: none"),
         ("denoise:sigma=loud", "'loud' is not a number from 0.1 to 255"),

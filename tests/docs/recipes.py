@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.passages import ROOT
+from tests.packages import write_package
 
 PAGE = ROOT / "docs/guide/extending.md"
 _BLOCK = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
@@ -34,19 +35,8 @@ class Recipe:
 
     def write(self, folder: Path) -> None:
         """Write its Python, and what pip would write for an installed package."""
-        for name, content in self.files.items():
-            if not name.endswith(".py"):
-                continue
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
-        metadata = folder / "mypackage-1.0.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1.0\n")
-        lines = []
-        for group, entries in self.entry_points().items():
-            lines += [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items())]
-        (metadata / "entry_points.txt").write_text("\n".join(lines))
+        modules = {name: text for name, text in self.files.items() if name.endswith(".py")}
+        write_package(folder, "mypackage", modules, self.entry_points())
 
 
 def recipes(page: Path = PAGE) -> Iterator[Recipe]:

@@ -1,0 +1,1 @@
+"""How clean images are degraded, one file a task."""
