@@ -117,11 +117,11 @@ def convert(
         tune_minutes=tune_minutes,
         progress=progress,
     )
-    return run(checkpoint, options)
+    return run_conversion(checkpoint, options)
 
 
 @full_disk()
-def run(checkpoint: str | Path, options: ConversionOptions) -> Result:
+def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result:
     """Convert a checkpoint to a verified bundle; see `convert`."""
     if is_onnx(checkpoint):
         raise UsageError(f"{NOTICE}: use distillc.convert_onnx", where=str(checkpoint))

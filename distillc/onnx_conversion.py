@@ -63,11 +63,11 @@ def convert_onnx(
         sandbox=sandbox,
         progress=progress,
     )
-    return run(path, options)
+    return run_onnx_conversion(path, options)
 
 
 @full_disk()
-def run(path: str | Path, options: BundleOptions) -> Bundle:
+def run_onnx_conversion(path: str | Path, options: BundleOptions) -> Bundle:
     """Compile an ONNX file to a verified bundle; see `convert_onnx`."""
     place = accept(path, options)
     net, photographs = fit(load(path, sandbox=options.sandbox), options)

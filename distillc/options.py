@@ -91,7 +91,7 @@ class BundleOptions:
         """The folders that are written to beside the bundle's."""
         return (Path(self.work_dir),)
 
-    def place(self, source: str | Path) -> Path:
+    def bundle_folder(self, source: str | Path) -> Path:
         """Return the folder of the bundle that is made from a file."""
         return Path(self.out) if self.out else Path(f"{Path(source).stem}.distillc")
 

@@ -35,7 +35,7 @@ def accept(source: str | Path, options: BundleOptions) -> Path:
         StorageError: A bundle cannot be written there (see `check_place`), nor can a folder.
     """
     check_file(Path(source), CheckpointError)
-    place = options.place(source)
+    place = options.bundle_folder(source)
     check_name(place)
     check_place(place, options.overwrite)
     for folder in options.folders:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from distillc import errors
-from distillc.errors import CheckpointError, DistillcError, UsageError
+from distillc.errors import CheckpointError, DistillcError, UsageError, reason
 from distillc.sandbox_worker import PATIENCE, resolve
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ TRUST = "if you made the file yourself, add --no-sandbox (in Python: sandbox=Fal
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What reading may take.
 
     Attributes:
@@ -50,7 +50,7 @@ class Limits:
 
 @contextmanager
 def outcome(
-    function: str, path: Path, *arguments: Any, limits: Limits | None
+    function: str, path: Path, *arguments: Any, limits: ProcessLimits | None
 ) -> Iterator[tuple[Any, Path]]:
     """Within it, what a function of ours made of a file: its value, and the file that it wrote.
 
@@ -82,7 +82,7 @@ def outcome(
             yield _value(end, os.pread(reply, os.fstat(reply).st_size, 0), path, limits), made
 
 
-def _value(end: dict[str, Any], reply: bytes, path: Path, limits: Limits) -> Any:
+def _value(end: dict[str, Any], reply: bytes, path: Path, limits: ProcessLimits) -> Any:
     """Return the function's value, or raise what it raised or why there is none."""
     where = str(path)
     try:
@@ -124,7 +124,7 @@ def _memory_file(name: str) -> Iterator[int]:
     try:
         file = os.memfd_create(name)
     except (AttributeError, OSError) as error:
-        raise _unable(str(error)) from error
+        raise _unable(reason(error)) from error
     try:
         yield file
     finally:
@@ -156,7 +156,7 @@ class _Worker:
                     start_new_session=True,  # an interrupt is ours to handle
                 )
             except OSError as error:
-                raise _unable(str(error)) from error
+                raise _unable(reason(error)) from error
             theirs.close()
             try:
                 facts = self._receive(START_SECONDS)
@@ -164,7 +164,7 @@ class _Worker:
                 self.close()
                 said.seek(0)
                 lines = said.read().decode(errors="replace").strip().splitlines()
-                raise _unable(lines[-1] if lines else str(error)) from error
+                raise _unable(lines[-1] if lines else reason(error)) from error
         if facts["network"]:
             log.warning("the system does not let the process that reads files leave the network")
 

@@ -103,7 +103,7 @@ def _work(request: dict[str, Any], reply: int, out: int) -> None:
     except DistillcError as error:
         answer = {"exhausted": True} if _is_exhausted(error) else {"error": _parts(error)}
     except BaseException as error:
-        answer = {"exhausted": True} if _is_exhausted(error) else {"failure": describe(error)}
+        answer = {"exhausted": True} if _is_exhausted(error) else {"failure": named_reason(error)}
     with contextlib.suppress(BaseException), open(reply, "w") as stream:
         json.dump(answer, stream)
         stream.flush()
@@ -136,7 +136,7 @@ def _is_exhausted(error: BaseException | None) -> bool:
     return False
 
 
-def describe(error: BaseException) -> str:
+def named_reason(error: BaseException) -> str:
     """Return the kind of an unforeseen error and the first line of what it says."""
     return f"{type(error).__name__}: {reason(error)}"
 

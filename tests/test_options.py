@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,8 +20,8 @@ from distillc.options import BundleOptions, ConversionOptions
 from distillc.targets.base import get_target
 
 PUBLIC = [
-    (conversion.convert, conversion, ConversionOptions),
-    (onnx_conversion.convert_onnx, onnx_conversion, BundleOptions),
+    (conversion.convert, "distillc.conversion.run_conversion", ConversionOptions),
+    (onnx_conversion.convert_onnx, "distillc.onnx_conversion.run_onnx_conversion", BundleOptions),
 ]
 OTHERS: dict[str, Any] = {
     "target": "host",
@@ -59,9 +58,9 @@ def default(field: Field[Any]) -> Any:
     return field.default
 
 
-@pytest.mark.parametrize(("function", "module", "options"), PUBLIC)
+@pytest.mark.parametrize(("function", "runs", "options"), PUBLIC)
 def test_arguments_are_the_fields(
-    function: Callable[..., Any], module: ModuleType, options: type[BundleOptions]
+    function: Callable[..., Any], runs: str, options: type[BundleOptions]
 ) -> None:
     _, *parameters = inspect.signature(function).parameters.values()
     arguments = {each.name: (each.annotation, each.default) for each in parameters}
@@ -70,16 +69,16 @@ def test_arguments_are_the_fields(
     assert positional == ["target", "size", "task", "out", "budget"]
 
 
-@pytest.mark.parametrize(("function", "module", "options"), PUBLIC)
+@pytest.mark.parametrize(("function", "runs", "options"), PUBLIC)
 def test_every_argument_arrives_in_its_field(
     function: Callable[..., Any],
-    module: ModuleType,
+    runs: str,
     options: type[BundleOptions],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = {each.name: OTHERS[each.name] for each in fields(options)}
     seen: list[tuple[str, BundleOptions]] = []
-    monkeypatch.setattr(module, "run", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(runs, lambda *arguments: seen.append(arguments))
     function("x.pth", **given)
     assert seen == [("x.pth", options(**given))]
     assert {name: getattr(seen[0][1], name) for name in given} == given
@@ -125,9 +124,9 @@ def test_what_options_say_of_themselves(tmp_path: Path) -> None:
     assert options.chosen_target == get_target("host")
     assert options.chosen_task == parse_task("derain")
     assert options.effort == get_budget("smoke")
-    assert options.place("models/net.onnx") == Path("net.distillc")
+    assert options.bundle_folder("models/net.onnx") == Path("net.distillc")
     assert options.folders == (tmp_path,)
-    assert BundleOptions(out="x").place("net.onnx") == Path("x")
+    assert BundleOptions(out="x").bundle_folder("net.onnx") == Path("x")
 
 
 def test_families_and_objective_replace_the_budgets() -> None:

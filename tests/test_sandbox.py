@@ -15,10 +15,10 @@ import pytest
 
 from distillc import sandbox
 from distillc.errors import CheckpointError, LoweringError, UsageError
-from distillc.sandbox import Limits, outcome
+from distillc.sandbox import ProcessLimits, outcome
 
 HERE = "tests.test_sandbox"
-LIMITS = Limits(seconds=5, memory=2**28)
+LIMITS = ProcessLimits(seconds=5, memory=2**28)
 
 
 def echo(path: str, number: int, out: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def fail(path: str, out: str) -> None:
     raise KeyError("unforeseen")
 
 
-def ask(name: str, *arguments: Any, limits: Limits | None = LIMITS) -> Any:
+def ask(name: str, *arguments: Any, limits: ProcessLimits | None = LIMITS) -> Any:
     with outcome(f"{HERE}:{name}", Path("some.pth"), *arguments, limits=limits) as (value, _):
         return value
 
@@ -122,7 +122,7 @@ def test_how_it_can_end(name: str, said: str) -> None:
 def test_its_time_ends(name: str) -> None:
     begin = time.monotonic()
     with pytest.raises(CheckpointError, match="takes longer than 1 s"):
-        ask(name, limits=Limits(1, 2**28))
+        ask(name, limits=ProcessLimits(1, 2**28))
     assert time.monotonic() - begin < 20
 
 
@@ -156,7 +156,7 @@ def test_threads_take_turns() -> None:
 def test_it_ends_with_its_parent() -> None:
     code = (
         "from pathlib import Path; from distillc import sandbox;"
-        f"v = sandbox.outcome('{HERE}:echo', Path('x'), 1, limits=sandbox.Limits(5, 2**28));"
+        f"v = sandbox.outcome('{HERE}:echo', Path('x'), 1, limits=sandbox.ProcessLimits(5, 2**28));"
         "v.__enter__(); print(sandbox._running[0].process.pid, flush=True);"
         "import os; os.kill(os.getpid(), 9)"
     )

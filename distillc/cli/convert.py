@@ -185,7 +185,7 @@ def convert(
         _refuse_options(context)
         _convert_onnx(checkpoint, as_json, {**given, **loading})
         return
-    from distillc.conversion import run
+    from distillc.conversion import run_conversion
     from distillc.limits import Limits
     from distillc.options import ConversionOptions
     from distillc.pipeline import dump_data, dump_text
@@ -195,7 +195,7 @@ def convert(
     limits = Limits(**{**asked, "replace": dict(asked["replace"])})
     with progress_display(quiet=as_json) as progress:
         options = ConversionOptions(**given, **loading, limits=limits, progress=progress)
-        result = run(checkpoint, options)
+        result = run_conversion(checkpoint, options)
     if result.bundle is None:
         click.echo(dump_text(result.network)) if not as_json else echo_json(
             dump_data(result.network)
@@ -231,7 +231,7 @@ def _refuse_options(context: click.Context) -> None:
 
 
 def _convert_onnx(path: Path, as_json: bool, given: Mapping[str, Any]) -> None:
-    from distillc.onnx_conversion import NOTICE, run
+    from distillc.onnx_conversion import NOTICE, run_onnx_conversion
     from distillc.options import BundleOptions
     from distillc.report.tables import verification_table
     from distillc.runtime.verify import Verification
@@ -241,7 +241,7 @@ def _convert_onnx(path: Path, as_json: bool, given: Mapping[str, Any]) -> None:
     known = {each.name for each in fields(BundleOptions)} - {"progress"}
     with progress_display(quiet=as_json) as progress:
         options = BundleOptions(**{name: given[name] for name in known}, progress=progress)
-        bundle = run(path, options)
+        bundle = run_onnx_conversion(path, options)
     if as_json:
         echo_json({"bundle": str(bundle.path), **bundle.manifest})
         return

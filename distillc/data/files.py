@@ -14,7 +14,7 @@ import imagecodecs
 import numpy as np
 from PIL import ExifTags, Image
 
-from distillc.data.picture import Array, Picture, check_size, rescaled, strips
+from distillc.data.picture import Array, Picture, check_picture_size, rescaled, strips
 from distillc.data.tiff import read_tiff, tiff_size
 from distillc.errors import DataError, reason
 
@@ -84,7 +84,7 @@ def image_size(path: Path) -> tuple[int, int]:
             with _open(path) as image:
                 width, height = image.size
                 turn = _exif(image)[0]
-        check_size(width, height, str(path))
+        check_picture_size(width, height, str(path))
     return (height, width) if 4 < turn <= 8 else (width, height)
 
 
@@ -132,7 +132,7 @@ def _open(path: Path) -> Iterator[Image.Image]:
 
 def _read_by_pillow(path: Path) -> tuple[Picture, int]:
     with _open(path) as image:
-        check_size(*image.size, str(path))
+        check_picture_size(*image.size, str(path))
         turn, exif, notes = _exif(image)
         if (frames := getattr(image, "n_frames", 1)) > 1:
             image.seek(0)

@@ -174,7 +174,7 @@ def rescaled(pixels: Array, white: float, dtype: np.dtype[Any]) -> Array:
     return made
 
 
-def check_size(
+def check_picture_size(
     width: int, height: int, where: str, pixel: int = 1, most: int = MOST_PIXELS
 ) -> None:
     """Refuse what is too large to be held.

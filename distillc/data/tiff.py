@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from distillc.data.picture import Array, Picture, check_size, full_scale, rescaled
+from distillc.data.picture import Array, Picture, check_picture_size, full_scale, rescaled
 from distillc.errors import DataError
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong is raised
@@ -41,7 +41,7 @@ def read_tiff(path: Path) -> tuple[Picture, int]:
         page = file.pages.first
         _check(page, path)
         pixel = page.samplesperpixel * page.dtype.itemsize
-        check_size(page.imagewidth, page.imagelength, str(path), pixel)
+        check_picture_size(page.imagewidth, page.imagelength, str(path), pixel)
         notes = [f"only the first of {len(file.pages)} pictures in the file is used"]
         if len(file.pages) == 1:
             notes.clear()

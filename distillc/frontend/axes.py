@@ -19,7 +19,7 @@ Factors = tuple[tuple[int, bool], ...]
 Axes = tuple[Factors, ...]
 
 CONVOLUTIONS = {"conv1d", "conv2d", "conv3d", "convolution", "conv_transpose2d"}
-VIEWS = {
+RESHAPES = {
     "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as",
     "reshape_as",
 }  # fmt: skip
@@ -81,7 +81,7 @@ def _result(node: Node, known: dict[Node, Axes]) -> Axes | None:
             return (*first[:-1], second[-1])
     if name in {"linear", "addmm", *PRODUCTS}:  # with a weight: the last axis holds new channels
         return (*axes[:-1], ((extents[-1], True),)) if len(axes) == len(extents) else None
-    if name in VIEWS:
+    if name in RESHAPES:
         return _regroup(axes, extents)
     if name in {"select", "unbind"}:
         dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)

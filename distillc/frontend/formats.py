@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, reason
 from distillc.frontend.state import check_state
-from distillc.sandbox import Limits, outcome
+from distillc.sandbox import ProcessLimits, outcome
 
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
 """Keys under which public checkpoints keep their state dict, the preferred first."""
@@ -52,16 +52,16 @@ def read_checkpoint(
         state = _state_dict(content, path)
         check_state(state, path)
         return state
-    limits = limits_of(path) if sandbox else None
+    limits = checkpoint_limits(path) if sandbox else None
     with outcome("distillc.frontend.formats:extract", path, limits=limits) as (names, made):
         state = load_file(made)
         return {name: state[name] for name in names}
 
 
-def limits_of(path: Path) -> Limits:
+def checkpoint_limits(path: Path) -> ProcessLimits:
     """Return what reading a file may take: a copy or two in float32, and time for a slow disk."""
     size = path.stat().st_size
-    return Limits(3 + size / 2e7, 2**30 + 6 * size)
+    return ProcessLimits(3 + size / 2e7, 2**30 + 6 * size)
 
 
 def extract(path: str, out: str) -> list[str]:

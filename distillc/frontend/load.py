@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from distillc.errors import CheckpointError, UsageError
 from distillc.frontend.finite import check_finite
 from distillc.frontend.formats import is_onnx, read_checkpoint, require_file
-from distillc.frontend.program_trial import input_shape, limits_of
+from distillc.frontend.program_trial import input_shape, program_limits
 from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
 from distillc.frontend.trace import SIZE, scale_of, trace_module
@@ -101,7 +101,7 @@ def _load_program(path: Path, trust: bool, sandbox: bool) -> Network:
     if not trust:
         trial = "distillc.frontend.program_trial:try_program"
         known = [name for name in OPERATORS if name in sys.modules]
-        limits = limits_of(path) if sandbox else None
+        limits = program_limits(path) if sandbox else None
         with outcome(trial, path, known, limits=limits) as (tried, _):
             pass
         if tried["sha256"] != file_digest(path):

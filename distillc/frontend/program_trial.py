@@ -19,16 +19,16 @@ from torch.fx import Interpreter, Node
 from distillc.errors import CheckpointError, reason
 from distillc.frontend.programs import read_program
 from distillc.frontend.trace import scale_of
-from distillc.sandbox import Limits
+from distillc.sandbox import ProcessLimits
 
 MEMORY = 3 * 2**30
 """Bytes that a program may take beside its file."""
 
 
-def limits_of(path: Path) -> Limits:
+def program_limits(path: Path) -> ProcessLimits:
     """Return what a trial may take: a graph takes 10 s a megabyte to load, and some to run."""
     size = path.stat().st_size
-    return Limits(8 + min(size, 2e7) / 1e5 + size / 2e7, MEMORY + 4 * size)
+    return ProcessLimits(8 + min(size, 2e7) / 1e5 + size / 2e7, MEMORY + 4 * size)
 
 
 def try_program(path: str, modules: list[str], out: str) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from torch.fx.node import map_arg
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
-Program = torch.export.ExportedProgram
 
 STABLE = {aten.sort.default: aten.sort.stable, aten.argsort.default: aten.argsort.stable}
 """Sorts that leave the order of equal elements open, and those that need not."""
 
 
-def static_form(program: Program) -> Program:
+def static_form(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Return a program that computes the same, with as few sizes that depend on values as can be.
 
     1. Sorts keep the order of equal elements: one of the orders that torch allows.
@@ -78,7 +77,7 @@ def _stable(target: Any, args: Any, kwargs: Mapping[str, Any]) -> tuple[Any, Any
     return stable, args[:1], {**given, **kwargs, "stable": True}
 
 
-def _inline_numbers(program: Program) -> None:
+def _inline_numbers(program: torch.export.ExportedProgram) -> None:
     """Apply rule 2."""
     signature = program.graph_signature
     weights = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}

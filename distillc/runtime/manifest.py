@@ -88,18 +88,18 @@ class _Checked(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
 
 
-class Figures(_Checked):
+class RecordedFigures(_Checked):
     """Mean PSNR in dB and mean SSIM."""
 
     psnr: float
     ssim: float
 
 
-class Losses(_Checked):
+class RecordedQuality(_Checked):
     """What `distillc.runtime.quality.Quality` says; without a teacher there are no losses."""
 
-    hybrid: Figures
-    teacher: Figures | None = None
+    hybrid: RecordedFigures
+    teacher: RecordedFigures | None = None
     images: int = Field(ge=1)
     drop_db: float | None = None
     interval_db: Annotated[tuple[float, float], Field(strict=False)] | None = None
@@ -110,7 +110,7 @@ class Losses(_Checked):
 class Metrics(_Checked):
     """Figures of a conversion."""
 
-    quality: Losses | None = None
+    quality: RecordedQuality | None = None
     verification: dict[str, Any] | None = None
 
 

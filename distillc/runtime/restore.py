@@ -14,7 +14,7 @@ from distillc.data.picture import (
     MOST_RESULT,
     Array,
     Picture,
-    check_size,
+    check_picture_size,
     full_scale,
     luma,
     rounded,
@@ -81,7 +81,7 @@ def restore_file(
         )
     width, height = picture.size
     scale = bundle.facts.scale
-    check_size(width * scale, height * scale, str(sink), most=MOST_RESULT)
+    check_picture_size(width * scale, height * scale, str(sink), most=MOST_RESULT)
 
     def rows(top: int, bottom: int) -> Array:
         return _as_channels(picture.planes(top, bottom), given)

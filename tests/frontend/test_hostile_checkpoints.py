@@ -16,9 +16,9 @@ from torch import nn
 
 from distillc.errors import CheckpointError
 from distillc.frontend import formats
-from distillc.frontend.formats import limits_of, read_checkpoint
+from distillc.frontend.formats import checkpoint_limits, read_checkpoint
 from distillc.frontend.load import load
-from distillc.sandbox import Limits
+from distillc.sandbox import ProcessLimits
 from tests.fuzz.hostile.checkpoints import _Pickler, eternal, tensor
 
 STATE = {"a.weight": torch.ones(2, 3), "a.bias": torch.zeros(2)}
@@ -69,8 +69,8 @@ def test_a_storage_that_is_larger_than_the_file(tmp_path: Path) -> None:
 
 
 def test_a_pickle_that_takes_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert limits_of(Path(__file__)).seconds < 10
-    monkeypatch.setattr(formats, "limits_of", lambda _: Limits(1, 2**30))
+    assert checkpoint_limits(Path(__file__)).seconds < 10
+    monkeypatch.setattr(formats, "checkpoint_limits", lambda _: ProcessLimits(1, 2**30))
     path = tmp_path / "x.pth"
     with zipfile.ZipFile(path, "w") as out:
         out.writestr("archive/data.pkl", eternal(60))

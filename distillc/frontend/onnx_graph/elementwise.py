@@ -17,9 +17,9 @@ from distillc.frontend.onnx_graph.operator import (
     Function,
     Known,
     Operator,
+    check_supported,
     integers,
     plain,
-    require,
 )
 
 
@@ -70,7 +70,7 @@ def _clip(attributes: Attributes) -> Function:
 def _cast(attributes: Attributes) -> Function:
     name = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
     dtype = getattr(torch, name, None)
-    require(isinstance(dtype, torch.dtype), f"casts to {name}")
+    check_supported(isinstance(dtype, torch.dtype), f"casts to {name}")
     return lambda x: x.to(dtype)
 
 

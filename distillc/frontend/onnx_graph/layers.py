@@ -15,8 +15,8 @@ from distillc.frontend.onnx_graph.operator import (
     Function,
     Known,
     Operator,
+    check_supported,
     plain,
-    require,
 )
 
 CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d}
@@ -71,15 +71,15 @@ def _conv(attributes: Attributes) -> Function:
         )
 
     rank = len(attributes.get("kernel_shape") or [1, 1])
-    require(rank + 2 in CONVOLUTIONS, f"has a window of {rank} axes")
+    check_supported(rank + 2 in CONVOLUTIONS, f"has a window of {rank} axes")
     return conv
 
 
 def _conv_transpose(attributes: Attributes) -> Function:
-    require(not attributes.get("output_shape"), "gives the shape of its output")
-    require(attributes.get("auto_pad", "NOTSET") in ("NOTSET", "VALID"), "pads by itself")
+    check_supported(not attributes.get("output_shape"), "gives the shape of its output")
+    check_supported(attributes.get("auto_pad", "NOTSET") in ("NOTSET", "VALID"), "pads by itself")
     pads = list(attributes.get("pads") or [])
-    require(pads[: len(pads) // 2] == pads[len(pads) // 2 :], "pads its sides differently")
+    check_supported(pads[: len(pads) // 2] == pads[len(pads) // 2 :], "pads its sides differently")
 
     def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         axes = x.dim() - 2
@@ -130,7 +130,7 @@ def _layer_norm(attributes: Attributes) -> Function:
 
 
 def _batch_norm(attributes: Attributes) -> Function:
-    require(not attributes.get("training_mode"), "is in training mode")
+    check_supported(not attributes.get("training_mode"), "is in training mode")
     epsilon = attributes.get("epsilon", 1e-5)
 
     def batch_norm(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
@@ -160,9 +160,11 @@ def _group_norm(attributes: Attributes) -> Function:
 def _pool(functions: dict[int, Any], names: Sequence[str]) -> Operator:
     def build(attributes: Attributes) -> Function:
         window = attributes["kernel_shape"]
-        require(len(window) + 2 in functions, f"has a window of {len(window)} axes")
+        check_supported(len(window) + 2 in functions, f"has a window of {len(window)} axes")
         averages = "count_include_pad" in names
-        require(not averages or set(attributes.get("dilations", [1])) == {1}, "has dilations")
+        check_supported(
+            not averages or set(attributes.get("dilations", [1])) == {1}, "has dilations"
+        )
         options = {name: attributes[name] for name in names if name in attributes}
         if averages:
             options["count_include_pad"] = bool(options.get("count_include_pad", 0))
@@ -172,7 +174,7 @@ def _pool(functions: dict[int, Any], names: Sequence[str]) -> Operator:
         def pool(x: Tensor) -> Tensor:
             margins = _margins(x, window, attributes)
             before, after = margins[: len(window)], margins[len(window) :]
-            require(before == after, "pads its sides differently")
+            check_supported(before == after, "pads its sides differently")
             strides = attributes.get("strides") or [1] * len(window)
             ceil = bool(attributes.get("ceil_mode", 0))
             result: Tensor = functions[x.dim()](
@@ -190,13 +192,13 @@ def _resize(attributes: Attributes) -> Function:
     place = attributes.get("coordinate_transformation_mode", "half_pixel")
     rounding = attributes.get("nearest_mode", "round_prefer_floor")
     chosen = INTERPOLATIONS.get((mode, place))
-    require(mode == "nearest" or chosen is not None, f"is {mode} with {place} coordinates")
-    require(not attributes.get("antialias"), "smooths what it makes smaller")
-    require(not attributes.get("exclude_outside"), "leaves out what is outside")
+    check_supported(mode == "nearest" or chosen is not None, f"is {mode} with {place} coordinates")
+    check_supported(not attributes.get("antialias"), "smooths what it makes smaller")
+    check_supported(not attributes.get("exclude_outside"), "leaves out what is outside")
     cubic = attributes.get("cubic_coeff_a", -0.75)
-    require(mode != "cubic" or cubic == -0.75, f"is cubic with a = {cubic}")
+    check_supported(mode != "cubic" or cubic == -0.75, f"is cubic with a = {cubic}")
     stretch = attributes.get("keep_aspect_ratio_policy", "stretch")
-    require(stretch == "stretch", "keeps the aspect ratio")
+    check_supported(stretch == "stretch", "keeps the aspect ratio")
 
     def resize(
         x: Tensor, _: Known | None = None, scales: Known | None = None, sizes: Known | None = None
@@ -210,15 +212,19 @@ def _resize(attributes: Attributes) -> Function:
                 wanted[axis] *= float(scales[index])
         extents = [round(each) for each in wanted]
         close = all(abs(each - extent) < 1e-3 for each, extent in zip(wanted, extents, strict=True))
-        require(close, f"scales {tuple(x.shape)} to parts of pixels")
-        require(x.dim() == 4 and extents[:2] == list(x.shape[:2]), "resizes more than an image")
+        check_supported(close, f"scales {tuple(x.shape)} to parts of pixels")
+        check_supported(
+            x.dim() == 4 and extents[:2] == list(x.shape[:2]), "resizes more than an image"
+        )
         if chosen:
             return F.interpolate(x, extents[2:], mode=chosen[0], align_corners=chosen[1])
         # Torch's own is asymmetric and rounds down: every way is the same for whole factors.
         whole = all(new % old == 0 for new, old in zip(extents, x.shape, strict=True))
         usual = (place, rounding) == ("asymmetric", "floor")
         centred = place in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round")
-        require(usual or (centred and whole), f"is nearest with {place} coordinates, {rounding}")
+        check_supported(
+            usual or (centred and whole), f"is nearest with {place} coordinates, {rounding}"
+        )
         return F.interpolate(x, extents[2:], mode="nearest")
 
     return resize

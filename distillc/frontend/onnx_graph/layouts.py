@@ -14,8 +14,8 @@ from distillc.frontend.onnx_graph.operator import (
     Function,
     Known,
     Operator,
+    check_supported,
     integers,
-    require,
 )
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
@@ -123,7 +123,7 @@ def _tile(x: Tensor, repeats: Known) -> Tensor:
 
 def _pad(attributes: Attributes) -> Function:
     mode = attributes.get("mode", "constant")
-    require(mode in PAD_MODES, f"pads by {mode}")
+    check_supported(mode in PAD_MODES, f"pads by {mode}")
 
     def pad(
         x: Tensor, pads: Known, value: Known | None = None, axes: Known | None = None

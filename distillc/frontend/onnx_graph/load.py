@@ -19,18 +19,18 @@ from distillc.frontend.onnx_graph.read import Graph, graph_of, read_model
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.trace import trace
 from distillc.network import Network
-from distillc.sandbox import Limits, outcome
+from distillc.sandbox import ProcessLimits, outcome
 
 EDGES = (64, 128, 256, 512)
 """Tried for free axes: what the exporter took for granted can rule out some."""
 
 
-def limits_of(path: Path) -> Limits:
+def onnx_limits(path: Path) -> ProcessLimits:
     """Return what reading may take: a few runs of the network at small sizes."""
     size = path.stat().st_size + sum(
         each.stat().st_size for each in path.parent.glob(f"{path.name}*") if each != path
     )
-    return Limits(8 + size / 2e5, 3 * 2**30 + 6 * size)
+    return ProcessLimits(8 + size / 2e5, 3 * 2**30 + 6 * size)
 
 
 def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:
@@ -50,7 +50,7 @@ def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:
     """
     require_file(path)
     function = "distillc.frontend.onnx_graph.load:measure"
-    with outcome(function, path, limits=limits_of(path) if sandbox else None) as (facts, made):
+    with outcome(function, path, limits=onnx_limits(path) if sandbox else None) as (facts, made):
         graph = graph_of(onnx.load(made), path)
     architecture = f"ONNX graph, opset {graph.opsets.get('', 0)}"
     if graph.producer:

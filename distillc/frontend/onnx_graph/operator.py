@@ -50,7 +50,7 @@ def failure(node: onnx.NodeProto, error: Exception) -> LoweringError:
     )
 
 
-def require(condition: bool, what: str) -> None:
+def check_supported(condition: bool, what: str) -> None:
     """Raise `Unsupported` unless the condition holds."""
     if not condition:
         raise Unsupported(what)
