@@ -12,7 +12,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from distillc.errors import DistillcError, StorageError, UsageError
+from distillc.errors import DistillcError, StorageError, UsageError, reason
 
 Range = tuple[float, float]
 
@@ -156,8 +156,8 @@ def check_file(path: Path, error: type[DistillcError]) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
-    except OSError as reason:
-        raise error(f"cannot be read: {reason.strerror}", where=str(path)) from reason
+    except OSError as failed:
+        raise error(f"cannot be read: {reason(failed)}", where=str(path)) from failed
     for is_kind, kind in _KINDS.items():
         if is_kind(mode):
             raise error(f"{path.name} is {kind}, not a file", where=str(path), hint="name a file")
@@ -179,7 +179,7 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise StorageError(
-            f"cannot write: {error.strerror}", where=str(path), hint="choose another place"
+            f"cannot write: {reason(error)}", where=str(path), hint="choose another place"
         ) from error
 
 
@@ -196,9 +196,8 @@ def temporary_folder() -> Path:
         with tempfile.TemporaryDirectory(dir=named):
             return Path(named)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise StorageError(
-            f"the folder of temporary files cannot be used: {reason}",
+            f"the folder of temporary files cannot be used: {reason(error)}",
             where=named,
             hint="set TMPDIR to a folder that you can write to",
         ) from error

@@ -14,12 +14,16 @@ from distillc.printable import printable
 def reason(error: BaseException, line: int = 0, longest: int = 200) -> str:
     """Return one line of what an error says, for a message of ours; its name where it says nothing.
 
+    Of an error of the system it is what the system says, without number and file.
+
     Args:
         error: Anything that was raised.
         line: Which; torch says the reason first, TVM last (-1).
         longest: Characters after which the line is cut.
     """
-    return (str(error).strip().splitlines() or [type(error).__name__])[line][:longest]
+    said = (isinstance(error, OSError) and error.strerror) or str(error)
+    lines = [each.strip() for each in said.splitlines() if each.strip()]
+    return (lines or [type(error).__name__])[line][:longest]
 
 
 class DistillcError(Exception):

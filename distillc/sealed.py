@@ -64,7 +64,7 @@ def read_sealed(path: Path, unpack: Callable[[bytes], T]) -> T | None:
         except OSError as error:
             if error.errno not in _UNREADABLE:
                 raise
-            why = f"cannot be read ({error.strerror})"
+            why = f"cannot be read ({reason(error)})"
         except Exception as error:
             why = reason(error)
         put_aside(path, why)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from distillc.errors import StorageError
+from distillc.errors import StorageError, reason
 
 _PARTIAL = ".distillc-partial"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -48,7 +48,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             else "choose a place you can write to with --work-dir or --out"
         )
         raise StorageError(
-            "the disk is full" if full else f"cannot write: {error.strerror}",
+            "the disk is full" if full else f"cannot write: {reason(error)}",
             where=str(path),
             hint=hint,
         ) from error

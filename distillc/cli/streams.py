@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from distillc.errors import reason
+
 STORAGE = 11
 PIPE_CLOSED = 141
 """Exit code where nobody reads standard output any more: 128 + SIGPIPE, as of other programs."""
@@ -79,8 +81,7 @@ def standard_streams() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is flushed at exit
         if lost.error.errno == errno.EPIPE:
             sys.exit(PIPE_CLOSED)
-        reason = lost.error.strerror
-        sys.stderr.write(f"error: standard output cannot be written: {reason}\n")
+        sys.stderr.write(f"error: standard output cannot be written: {reason(lost.error)}\n")
         sys.exit(STORAGE)
 
 

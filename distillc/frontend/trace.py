@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr
 import torch
 from torch import Tensor, nn
 
-from distillc.errors import TraceError
+from distillc.errors import TraceError, reason
 from distillc.frontend.exportable import exportable
 from distillc.frontend.finite import check_finite
 from distillc.frontend.static_form import static_form
@@ -165,7 +165,7 @@ def _why_not_image_alone(module: nn.Module, example: Tensor) -> str:
     try:
         inspect.signature(module.forward).bind(example)
     except TypeError as error:
-        return str(error)
+        return reason(error)
     except ValueError:  # what TorchScript traced has no signature
         return ""
     return ""
@@ -200,7 +200,7 @@ def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.Ex
             return static_form(torch.export.export(module.eval(), (torch.zeros(shape),)))
     except Exception as error:
         raise TraceError(
-            f"the network cannot be exported: {_reason(error)}",
+            f"the network cannot be exported: {reason(error, longest=300)}",
             where=_user_line(error),
             hint="avoid Python that depends on tensor values (if x.sum() > 0, .item(), lists of "
             "sizes); `torch.export.export(module, (image,))` shows the whole error",
@@ -242,11 +242,6 @@ def image_scale(program: torch.export.ExportedProgram) -> int:
     outputs = [values.get(name) for name in signature.user_outputs]
     given = values[signature.user_inputs[0]]
     return scale_of(given.shape, outputs[0] if len(outputs) == 1 else tuple(outputs))
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]
 
 
 def _user_line(error: Exception) -> str | None:

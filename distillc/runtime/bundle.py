@@ -235,7 +235,7 @@ def _check_files(path: Path, files: Mapping[str, str], named: Path | None = None
             found = file_digest(path / name)
         except OSError as error:
             raise VerificationError(
-                f"a file cannot be read: {error.strerror}", where=where, hint=AGAIN
+                f"a file cannot be read: {reason(error)}", where=where, hint=AGAIN
             ) from error
         if found != wanted:
             raise VerificationError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distillc.children import with_us
-from distillc.errors import DeviceError
+from distillc.errors import DeviceError, reason
 from distillc.runtime.devices.base import Timing
 from distillc.runtime.native import FLAGS, FOLDER, RUNNER
 from distillc.sealed import cached_file
@@ -63,7 +63,7 @@ def start_runner(
         )
     except OSError as error:
         raise DeviceError(
-            f"{command[0]} cannot be started: {error.strerror}",
+            f"{command[0]} cannot be started: {reason(error)}",
             hint="check that programs may run in the folder of the cache (XDG_CACHE_HOME)",
         ) from error
     except subprocess.TimeoutExpired as error:
@@ -73,9 +73,9 @@ def start_runner(
             hint="try a smaller --size",
         ) from error
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise DeviceError(
-            f"running compiled code failed: {reason}",
+            f"running compiled code failed: {said}",
             where=str(library),
             hint="the library may be damaged or built for another machine: `distillc verify` says "
             "more",

@@ -18,7 +18,7 @@ import tvm_ffi
 from tvm import tirx
 
 from distillc.codegen.knobs import Choice
-from distillc.errors import StorageError
+from distillc.errors import StorageError, reason
 from distillc.sealed import name_lines, read_lines, seal_line
 from distillc.targets.base import Target
 from distillc.workdir import append_line, cache_folder, digest
@@ -105,7 +105,7 @@ def read_records(path: Path, target: Target) -> Records:
         records, damaged = read_lines(path, _PLACE, _record, checked=False)
     except OSError as error:
         raise StorageError(
-            f"the tuning records cannot be read: {error.strerror}",
+            f"the tuning records cannot be read: {reason(error)}",
             where=str(path),
             hint="move what is there to another place",
         ) from error
