@@ -49,7 +49,7 @@ def test_a_network_that_takes_more_than_an_image() -> None:
         def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
             return x * sigma
 
-    with pytest.raises(TraceError, match=r"Level.forward must take an image alone.*'sigma'"):
+    with pytest.raises(TraceError, match=r"Level.forward must take only an image.*'sigma'"):
         distillc.trace(Level(), torch.zeros(1, 3, 8, 8))
 
 

@@ -162,7 +162,7 @@ def test_input_in_another_memory_order(verified: Bundle) -> None:
 def test_unknown_device(verified: Bundle) -> None:
     with pytest.raises(UsageError, match="unknown device 'phone'") as caught:
         verified.run(X, device="phone")
-    assert "host, emulator" in str(caught.value)
+    assert "known devices: adb, emulator, host, ssh" in str(caught.value)
 
 
 def test_unverified_gets_no_name(other: Bundle, tmp_path: Path) -> None:
