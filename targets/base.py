@@ -8,7 +8,7 @@ from typing import Any
 from distillc.registry import Registry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """A CPU to compile for.
 

@@ -16,9 +16,48 @@ from distillc.codegen.schedule.apply_rules import schedule_func, schedule_module
 from distillc.targets.base import Target
 
 # Lanes and registers of three kinds of CPU; the tests run all of them on the host's LLVM.
-SSE = Target("sse", "x86_64-linux-gnu", "x86-64", (), 128, 16, (2,), 2, 32, 512, None, ())
-AVX512 = Target("avx512", "x86_64-linux-gnu", "znver4", (), 512, 32, (2,), 2, 32, 1024, None, ())
-NEON = Target("neon", "aarch64-linux-gnu", "oryon-1", (), 128, 32, (2, 6), 2, 96, 12288, None, ())
+SSE = Target(
+    name="sse",
+    triple="x86_64-linux-gnu",
+    cpu="x86-64",
+    features=(),
+    vector_bits=128,
+    registers=16,
+    cores=(2,),
+    threads=2,
+    l1_kib=32,
+    l2_kib=512,
+    link=None,
+    devices=(),
+)
+AVX512 = Target(
+    name="avx512",
+    triple="x86_64-linux-gnu",
+    cpu="znver4",
+    features=(),
+    vector_bits=512,
+    registers=32,
+    cores=(2,),
+    threads=2,
+    l1_kib=32,
+    l2_kib=1024,
+    link=None,
+    devices=(),
+)
+NEON = Target(
+    name="neon",
+    triple="aarch64-linux-gnu",
+    cpu="oryon-1",
+    features=(),
+    vector_bits=128,
+    registers=32,
+    cores=(2, 6),
+    threads=2,
+    l1_kib=96,
+    l2_kib=12288,
+    link=None,
+    devices=(),
+)
 
 
 class Function(nn.Module):
