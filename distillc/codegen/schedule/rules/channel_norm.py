@@ -36,7 +36,7 @@ def schedule_channel_norm(
     lanes = vector_extent(count, target.lanes)
     if any(axis is None or axis.extent != count for axis in pixels) or lanes == 1:
         return None
-    shared = shared_inputs(func, blocks)
+    shared = shared_inputs(func, blocks, count)
     packs = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
     channels = max(block.size // block.spatial_size for block in blocks)
     channels = max(channels, *(block.size // count for block in blocks))

@@ -149,7 +149,7 @@ def schedule_contraction(
     stencil = any(is_padding(block) for block in before)
     if stencil and len(axes.columns) < 2:  # an image of one row has no lines to share
         return None
-    shared = [] if stencil else shared_inputs(func, before)
+    shared = [] if stencil else shared_inputs(func, before, axes.columns[-1].extent)
     copies = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
     pack = pack_block.rv if pack_block else sch.cache_read(rv, axes.packed, "global", [rv])
 

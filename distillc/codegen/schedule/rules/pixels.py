@@ -33,10 +33,17 @@ def pixel_axis(block: Block) -> Iter | None:
     return inner
 
 
-def shared_inputs(func: tirx.PrimFunc, blocks: list[Block]) -> list[tuple[list[SBlockRV], int]]:
-    """Return, for each parameter that several blocks read, those blocks and its read number."""
+def shared_inputs(
+    func: tirx.PrimFunc, blocks: list[Block], pixels: int
+) -> list[tuple[list[SBlockRV], int]]:
+    """Return, for each parameter that several blocks read, those blocks and its read number.
+
+    Parameters whose contiguous axis has other than so many pixels have no rows to pack.
+    """
     shared = []
     for param in func.params:
+        if param.shape[-1] != pixels:
+            continue
         users = [
             block for block in blocks if any(r.source.same_as(param) for r in block.stmt.reads)
         ]
