@@ -55,7 +55,9 @@ def rewrite_math(func: tirx.PrimFunc) -> tirx.PrimFunc:
     Powers other than 2, 3, 0.5 and -0.5 stay calls.
     """
     body = tvm_ffi.structural_map(
-        func.body, [(Call, _rewrite_call), (tirx.Div, _rewrite_division)], order="post"
+        func.body,
+        [(Call, _rewrite_call), (tirx.Div, _rewrite_division), (tirx.Cast, _rewrite_cast)],
+        order="post",
     )
     return func.with_body(body)
 
@@ -74,6 +76,14 @@ def _rewrite_division(node: tirx.Div) -> Expr:
     if str(node.ty.dtype) == "float32" and isinstance(node.b, tirx.FloatImm) and node.b.value:
         return node.a * _f32(1.0 / node.b.value)
     return node
+
+
+def _rewrite_cast(node: tirx.Cast) -> Expr:
+    """Choose between 1 and 0: TVM cannot make vectors of the cast of a truth value."""
+    if str(node.value.ty.dtype) != "bool":
+        return node
+    one, zero = (tirx.const(value, str(node.ty.dtype)) for value in (1, 0))
+    return tirx.Select(node.value, one, zero)
 
 
 def _f32(value: float) -> Expr:
