@@ -7,6 +7,8 @@ and is part of the public interface: codes are never reused.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from distillc.printable import printable
 
@@ -135,3 +137,17 @@ def is_memory_error(error: BaseException) -> bool:
 
 
 _NO_MEMORY = ("failed to map segment", "allocate memory", "bad_alloc", "out of memory")
+
+
+@contextmanager
+def compiler_errors(what: str) -> Iterator[None]:
+    """Turn what TVM raises, which is anything, into a `LoweringError` that begins with `what`."""
+    try:
+        yield
+    except DistillcError:
+        raise
+    except Exception as error:
+        raise LoweringError(
+            f"{what}: {reason(error, -1, 300)}",
+            hint="run with --debug for the compiler's own trace, and report the network",
+        ) from error

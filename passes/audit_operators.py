@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillc.codegen.lower import audit
+from distillc.codegen.operators.audit import audit
 from distillc.network import Network
 from distillc.passes.trace import Trace
 from distillc.pipeline import Context, Pass, PassResult, require

@@ -21,7 +21,7 @@ def test_pages_docstrings_hints_and_help_are_read() -> None:
     for place, words in {
         "README.md": "distillc convert restormer.pth",
         "docs/guide/devices.md": "adb push",
-        "distillc/codegen/lower.py": "computes a recurrence in one kernel",  # a hint
+        "distillc/codegen/operators/audit.py": "computes a recurrence in one kernel",  # a hint
         "distillc/cli/bench.py": "distillc bench restormer.distillc --threads 2",  # an epilogue
         "distillc/budgets.py": "presets by name",  # a docstring
         "passes/heal.py": "dB, that further rounds",  # that of a constant

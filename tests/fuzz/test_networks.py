@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distillc.codegen.operators.decompositions import DECOMPOSITIONS
+from distillc.codegen.operators.forms import DECOMPOSITIONS
 from distillc.errors import LoweringError
 from distillc.runtime.devices.local import missing_parts
 from tests.fuzz.draw import FAMILIES

@@ -26,9 +26,10 @@ from distillc.codegen.build.emit import (
 from distillc.codegen.build.link import Form, link
 from distillc.codegen.build.plan import Plan, plan_network
 from distillc.codegen.build.self_check import SelfCheck, emit_check
-from distillc.codegen.lower import compiler_errors, lower
+from distillc.codegen.lower import lower
 from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.records import load_records
+from distillc.errors import compiler_errors
 from distillc.frontend.trace import image_shapes
 from distillc.runtime.native import KERNEL_PROGRAM, KERNELS, MODEL, PROGRAM
 from distillc.runtime.precision import get_precision

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tvm
 from tvm import relax, te, tirx, topi
 from tvm.ir import GenericConst
@@ -38,7 +40,8 @@ def _full(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(full, value, primfunc_name_hint="full")
 
 
+@functools.cache
 def register() -> None:
-    """Put these forms before TVM's own, which have level 10."""
+    """Put these forms before TVM's own, which have level 10; once."""
     for name, lowered in {"take": _take, "full": _full, "full_like": _full}.items():
         tvm.ir.register_op_attr(f"relax.{name}", "FLegalize", lowered, level=11)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from distillc.codegen.operators.complex_numbers import split_complex
-from distillc.codegen.operators.decompositions import DECOMPOSITIONS
 from distillc.codegen.operators.fold_constants import fold_constants
-from distillc.codegen.operators.sampling import deform_conv2d
+from distillc.codegen.operators.forms import DECOMPOSITIONS
+from distillc.codegen.operators.forms.sampling import deform_conv2d
 
 Program = torch.export.ExportedProgram
 

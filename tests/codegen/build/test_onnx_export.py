@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from distillc.codegen.build import onnx_export
-from distillc.codegen.build.onnx_export import chunk_length, export_onnx
+from distillc.codegen.build.onnx_export import export_onnx
+from distillc.codegen.build.onnx_scan import chunk_length
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
 from distillc.surrogates.selective_scan import selective_scan

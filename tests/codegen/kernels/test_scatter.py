@@ -10,8 +10,10 @@ from distillc.codegen.kernels.scatter import scatter_kernel
 from distillc.targets.base import get_target
 
 
-def scattered(x: np.ndarray, places: list[int], values: np.ndarray) -> np.ndarray:
-    kernel = scatter_kernel(len(x), len(places), str(x.dtype))
+def scattered(
+    x: np.ndarray, places: list[int], values: np.ndarray, add: bool = False
+) -> np.ndarray:
+    kernel = scatter_kernel(len(x), len(places), str(x.dtype), add)
     kernel = kernel.with_attr("global_symbol", "main")
     library = tvm.compile(tvm.IRModule({"main": kernel}), tvm_target(get_target("host")))
     y = tvm.runtime.tensor(np.empty_like(x))
@@ -28,3 +30,9 @@ def test_elements_are_written_in_turn() -> None:
 def test_places_outside_are_not_written() -> None:
     x, values = np.arange(4), np.full(3, 9)
     np.testing.assert_array_equal(scattered(x, [4, -5, 2**40], values), x)
+
+
+def test_elements_are_added_up() -> None:
+    x, values = np.ones(5, np.float32), np.arange(5, dtype=np.float32) + 1
+    y = scattered(x, [3, 0, 3, -1, 7], values, add=True)
+    np.testing.assert_array_equal(y, np.array([3, 1, 1, 5, 5], np.float32))

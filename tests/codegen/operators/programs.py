@@ -6,10 +6,18 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
+import tvm
 from torch import nn
+from tvm import relax
 
+from distillc.codegen.build.library import tvm_target
+from distillc.codegen.lower import lower
 from distillc.codegen.operators.prepare import decompose, prepare
+from distillc.codegen.schedule.apply_rules import schedule_module
+from distillc.targets.base import get_target
 from tests.codegen.schedule.rules.kernels import Function
+
+HOST = get_target("host")
 
 
 def check_prepared(
@@ -34,3 +42,14 @@ def operators(program: torch.export.ExportedProgram) -> Counter[str]:
         for node in program.graph.nodes
         if isinstance(node.target, torch._ops.OpOverload)
     )
+
+
+def check_compiled(
+    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, error: float = 1e-5
+) -> None:
+    """Assert that compiled code gives what torch gives, relative and absolute."""
+    module = Function(function)
+    mod = schedule_module(lower(torch.export.export(module, (x,)), HOST), HOST)
+    vm = relax.VirtualMachine(tvm.compile(mod, tvm_target(HOST)), tvm.cpu())
+    y = torch.from_numpy(vm["main"](tvm.runtime.tensor(x.numpy())).numpy())
+    torch.testing.assert_close(y, function(x), rtol=error, atol=error, equal_nan=True)

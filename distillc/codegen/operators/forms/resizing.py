@@ -1,36 +1,15 @@
-"""Resizing by two products, with what each place gives to each of the results; pooling."""
+"""Resizing by two products, with what each place gives to each of the results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-
-def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
-    """Average bins, as `torch.nn.functional.adaptive_avg_pool2d` does.
-
-    Args:
-        x: (..., H, W).
-        output_size: Rows and columns of bins.
-
-    Returns:
-        (..., rows, columns); not implemented where bins divide the image, which TVM pools itself.
-    """
-    (height, width), (rows, columns) = x.shape[-2:], output_size
-    if height % rows == 0 and width % columns == 0:
-        return NotImplemented
-    return _bins(height, rows) @ x @ _bins(width, columns).T
-
-
-def _bins(extent: int, count: int) -> Tensor:
-    """Return the share that each place has in each bin's mean, (count, extent)."""
-    number, place = torch.arange(count)[:, None], torch.arange(extent)
-    first, end = number * extent // count, ((number + 1) * extent + count - 1) // count
-    return ((first <= place) & (place < end)).float() / (end - first)
+aten = torch.ops.aten
 
 
 def _triangle(distance: Tensor) -> Tensor:
@@ -74,7 +53,7 @@ def _weights(kernel: Callable[[Tensor], Tensor], extent: int, count: int, step: 
     return weights / weights.sum(1, keepdim=True)
 
 
-def upsample_nearest(
+def _upsample_nearest(
     x: Tensor, output_size: Sequence[int] | None, factors: Sequence[float] | None
 ) -> Tensor:
     """Read the places that `torch.nn.functional.interpolate` reads with `nearest`.
@@ -100,7 +79,7 @@ def upsample_nearest(
     return x
 
 
-def upsample_bilinear(
+def _upsample_bilinear(
     x: Tensor,
     output_size: Sequence[int] | None,
     align_corners: bool,
@@ -135,31 +114,9 @@ def _counts(
     return [int(n * factor) for n, factor in zip(x.shape[-2:], factors or (), strict=True)]
 
 
-def avg_pool(
-    x: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int] = (),
-    padding: Sequence[int] = (0,),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
-    """Divide the sums of windows by a number of the user's, which TVM's importer drops."""
-    if divisor_override is None:
-        return NotImplemented
-    kernel, step, border = (
-        [*given] * (2 // len(given)) for given in (kernel_size, stride or kernel_size, padding)
-    )
-    missing = []
-    for extent, size, stride_, before in zip(x.shape[-2:], kernel, step, border, strict=True):
-        room = extent + 2 * before - size
-        last = -(-room // stride_) if ceil_mode else room // stride_
-        if last * stride_ >= extent + before:  # a window must begin inside the image
-            last -= 1
-        missing.append((before, max(0, last * stride_ + size - extent - before)))
-    padded = F.pad(x, (*missing[1], *missing[0]))
-    return F.avg_pool2d(padded, kernel, step) * (kernel[0] * kernel[1] / divisor_override)
-
-
-upsample_bilinear_aa = partial(_smooth, _triangle)
-upsample_bicubic_aa = partial(_smooth, _cubic)
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten._upsample_bilinear2d_aa.default: partial(_smooth, _triangle),
+    aten._upsample_bicubic2d_aa.default: partial(_smooth, _cubic),
+    aten.upsample_nearest2d.vec: _upsample_nearest,
+    aten.upsample_bilinear2d.vec: _upsample_bilinear,
+}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+aten = torch.ops.aten
+
 _BILINEAR, _NEAREST = 0, 1
 _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
 
 
-def grid_sampler(x: Tensor, grid: Tensor, mode: int, padding: int, align_corners: bool) -> Tensor:
+def _grid_sampler(x: Tensor, grid: Tensor, mode: int, padding: int, align_corners: bool) -> Tensor:
     """Read an image where a grid says, as `torch.nn.functional.grid_sample` does.
 
     Args:
@@ -123,7 +125,7 @@ def _at(x: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> Tensor:
     return found * torch.where(inside, share, 0.0).unsqueeze(1)
 
 
-def col2im(
+def _col2im(
     x: Tensor,
     output_size: Any,
     kernel: Any,
@@ -164,7 +166,7 @@ def col2im(
     return total.reshape(*batch, -1, *output_size)
 
 
-def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+def _affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
     """Return the places that affine maps (N, 2, 3) give, (N, H, W, 2); torch's form cannot be
     exported where a side is one pixel."""
     if len(size) != 4:
@@ -191,3 +193,10 @@ def _centres(extent: int, align_corners: bool) -> Tensor:
     if align_corners:
         return 2 * number / (extent - 1) - 1
     return (2 * number + 1) / extent - 1
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.affine_grid_generator.default: _affine_grid,
+    aten.grid_sampler_2d.default: _grid_sampler,
+    aten.col2im.default: _col2im,
+}

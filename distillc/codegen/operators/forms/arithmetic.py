@@ -1,0 +1,151 @@
+"""Arithmetic: types as torch has them, and functions that TVM lacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+
+def _promote(function: Callable[..., Tensor], x: Tensor, y: Any, quotient: bool = False) -> Tensor:
+    """Make whole numbers floats where torch does: TVM computes in the first operand's type."""
+    kind = torch.result_type(x, y)
+    if quotient and not kind.is_complex and not kind.is_floating_point:
+        kind = torch.float32
+    tensors = [each for each in (x, y) if isinstance(each, Tensor)]
+    if not kind.is_floating_point or all(each.is_floating_point() for each in tensors):
+        return NotImplemented
+    return function(*(each.to(kind) if isinstance(each, Tensor) else each for each in (x, y)))
+
+
+def _add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
+    """Multiply first what is added: TVM 0.27's importer drops the factor."""
+    return _promote(torch.add, x, y) if alpha == 1 else x + y * alpha
+
+
+def _sub(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
+    return _promote(torch.sub, x, y) if alpha == 1 else x - y * alpha
+
+
+def _mul(x: Tensor, y: Any) -> Tensor:
+    return _promote(torch.mul, x, y)
+
+
+def _div(x: Tensor, y: Any) -> Tensor:
+    return _promote(torch.div, x, y, quotient=True)
+
+
+def _of_whole(operator: Any) -> Callable[..., Tensor]:
+    """Return a form that gives a number of Python the type of the whole numbers beside it."""
+
+    def apply(x: Tensor, y: Any, **options: Any) -> Tensor:
+        if isinstance(y, Tensor) or x.is_floating_point() or isinstance(y, float):
+            return NotImplemented
+        result: Tensor = operator(x, torch.full((), y, dtype=x.dtype), **options)
+        return result
+
+    return apply
+
+
+def _reciprocal(x: Tensor) -> Tensor:
+    whole = not x.is_floating_point() and not x.is_complex()
+    return x.to(torch.float32).reciprocal() if whole else NotImplemented
+
+
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * x + y * y).sqrt()
+
+
+def _of_truth(operator: Any) -> Callable[..., Tensor]:
+    """Return a comparison of truth values with a number, as whole numbers: LLVM has no other."""
+
+    def compare(x: Tensor, y: Any) -> Tensor:
+        if x.dtype != torch.bool:
+            return NotImplemented
+        result: Tensor = operator(x.to(torch.int32), y)
+        return result
+
+    return compare
+
+
+def _sinh(x: Tensor) -> Tensor:
+    """Near 0 the difference of two powers would lose what is asked for."""
+    less = x.expm1()
+    return (less + less / (less + 1)) / 2
+
+
+def _cosh(x: Tensor) -> Tensor:
+    return (x.exp() + (-x).exp()) / 2
+
+
+def _elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    """TVM 0.27's importer drops both scales, which are what selu is."""
+    if scale == input_scale == 1:
+        return NotImplemented
+    return torch.where(x > 0, x * scale, (x * input_scale).expm1() * (alpha * scale))
+
+
+def _copysign(x: Tensor, y: Tensor) -> Tensor:
+    below = (y < 0) | ((y == 0) & (y.reciprocal() < 0))  # the reciprocal of -0 is -inf
+    return torch.where(below, -x.abs(), x.abs())
+
+
+def _bucketize(
+    x: Tensor,
+    edges: Tensor,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """Count the edges below each number; TVM's own form is a call that no rule schedules."""
+    if edges.dim() != 1 or sorter is not None:
+        return NotImplemented
+    each = x.unsqueeze(-1)
+    below = edges <= each if right or side == "right" else edges < each
+    return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
+
+
+def _cdist(x: Tensor, y: Tensor, p: float, mode: int | None) -> Tensor:
+    """Distances of rows (..., N, D) and (..., M, D): (..., N, M)."""
+    apart = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
+    if p == 0:
+        return (apart != 0).to(x.dtype).sum(-1)
+    if p == math.inf:
+        return apart.amax(-1)
+    return apart.sum(-1) if p == 1 else (apart**p).sum(-1) ** (1 / p)
+
+
+_COMPARISONS = [getattr(aten, name).Scalar for name in ("eq", "ne", "lt", "le", "gt", "ge")]
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.add.Tensor: _add,
+    aten.sub.Tensor: _sub,
+    aten.mul.Tensor: _mul,
+    aten.div.Tensor: _div,
+    aten.reciprocal.default: _reciprocal,
+    aten.hypot.default: _hypot,
+    aten.floor_divide.default: _of_whole(aten.floor_divide.default),
+    aten.div.Tensor_mode: _of_whole(aten.div.Tensor_mode),
+    aten.remainder.Scalar: _of_whole(aten.remainder.Tensor),
+    aten.fmod.Scalar: _of_whole(aten.fmod.Tensor),
+    **{each: _of_truth(each) for each in _COMPARISONS},
+    aten.sinh.default: _sinh,
+    aten.cosh.default: _cosh,
+    aten.exp2.default: lambda x: (x * math.log(2.0)).exp(),
+    aten.erfc.default: lambda x: 1 - x.erf(),
+    aten.elu.default: _elu,
+    aten.fmax.default: lambda x, y: torch.where(y.isnan() | (x > y), x, y),
+    aten.fmin.default: lambda x, y: torch.where(y.isnan() | (x < y), x, y),
+    aten.copysign.Tensor: _copysign,
+    aten.heaviside.default: lambda x, at: torch.where(x == 0, at, (x > 0).to(x.dtype)),
+    aten.bucketize.Tensor: _bucketize,
+    aten.searchsorted.Tensor: lambda edges, x, **given: _bucketize(x, edges, **given),
+    aten._cdist_forward.default: _cdist,
+}

@@ -1,0 +1,60 @@
+"""Extremes and the places where they stand."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from tvm import relax
+
+from distillc.codegen.operators.lowering import Lowering
+
+aten = torch.ops.aten
+
+
+def largest_of(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Find the largest and the first place where it stands, by reductions of one number each."""
+    largest = torch.amax(x, dim, keepdim=True)
+    extent = x.shape[dim]
+    left = extent - torch.arange(extent, dtype=torch.float32)  # counts down: the first is largest
+    left = left.reshape(-1, *[1] * (x.dim() - 1 - dim % x.dim()))
+    place = extent - torch.amax(torch.where(x == largest, left, 0), dim, keepdim=True)
+    found = largest, place.to(torch.int64)
+    return found if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
+
+
+def _min(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    values, indices = largest_of(-x, dim, keepdim)
+    return -values, indices
+
+
+def _argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    return largest_of(x.flatten() if dim is None else x, dim or 0, keepdim)[1]
+
+
+def _argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    return _argmax(-x, dim, keepdim)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.max.dim: largest_of,
+    aten.min.dim: _min,
+    aten.argmax.default: _argmax,
+    aten.argmin.default: _argmin,
+}
+
+
+def _convert(reduce: Any, context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
+    given: dict[str, Any] = dict(zip(("x", "axes", "keepdim"), node.args, strict=False))
+    axes = list(given.get("axes", ())) or None
+    value = reduce(importer.env[given["x"]], axes, given.get("keepdim", False))
+    return importer.block_builder.emit(value)
+
+
+CONVERSIONS = {
+    aten.amax.default: functools.partial(_convert, relax.op.max),
+    aten.amin.default: functools.partial(_convert, relax.op.min),
+}

@@ -1,0 +1,100 @@
+"""Pooling over windows and over bins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from distillc.codegen.operators.forms.extremes import largest_of
+
+aten = torch.ops.aten
+
+
+def _adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
+    """Average bins, as `torch.nn.functional.adaptive_avg_pool2d` does.
+
+    Args:
+        x: (..., H, W).
+        output_size: Rows and columns of bins.
+
+    Returns:
+        (..., rows, columns); not implemented where bins divide the image, which TVM pools itself.
+    """
+    (height, width), (rows, columns) = x.shape[-2:], output_size
+    if height % rows == 0 and width % columns == 0:
+        return NotImplemented
+    return _shares(height, rows) @ x @ _shares(width, columns).T
+
+
+def _bins(extent: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return where each bin begins and ends, (count, 1)."""
+    number = torch.arange(count)[:, None]
+    return number * extent // count, ((number + 1) * extent + count - 1) // count
+
+
+def _shares(extent: int, count: int) -> Tensor:
+    """Return the share that each place has in each bin's mean, (count, extent)."""
+    (first, end), place = _bins(extent, count), torch.arange(extent)
+    return ((first <= place) & (place < end)).float() / (end - first)
+
+
+def _adaptive_max_pool(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Find the largest pixel of each bin and its place in the image."""
+    (height, width), pixels = x.shape[-2:], x.flatten(-2)
+    if tuple(output_size) == (1, 1):
+        largest, place = largest_of(pixels, -1)
+        return largest[..., None, None], place[..., None, None]
+    rows, columns = _windows(height, output_size[0]), _windows(width, output_size[1])
+    places = (rows[:, None, :, None] * width + columns[:, None, :]).flatten(2)
+    windows = torch.index_select(pixels, -1, places.reshape(-1))
+    windows = windows.reshape(*x.shape[:-2], *places.shape)
+    largest, number = largest_of(windows, -1, keepdim=True)
+    place = torch.gather(places.expand(windows.shape), -1, number)
+    return largest.squeeze(-1), place.squeeze(-1)
+
+
+def _windows(extent: int, count: int) -> Tensor:
+    """Return the places of each bin, (count, longest); a shorter one has its last several times."""
+    first, end = _bins(extent, count)
+    longest = max(-(-(n + 1) * extent // count) - n * extent // count for n in range(count))
+    return torch.minimum(first + torch.arange(longest), end - 1)
+
+
+def _avg_pool(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Divide the sums of windows by a number of the user's, which TVM's importer drops."""
+    if x.dim() == 3:  # no batch, which TVM's importer asks for
+        args = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        return aten.avg_pool2d.default(x[None], *args)[0]
+    if divisor_override is None:
+        return NotImplemented
+    kernel, step, border = (
+        [*given] * (2 // len(given)) for given in (kernel_size, stride or kernel_size, padding)
+    )
+    missing = []
+    for extent, size, stride_, before in zip(x.shape[-2:], kernel, step, border, strict=True):
+        room = extent + 2 * before - size
+        last = -(-room // stride_) if ceil_mode else room // stride_
+        if last * stride_ >= extent + before:  # a window must begin inside the image
+            last -= 1
+        missing.append((before, max(0, last * stride_ + size - extent - before)))
+    padded = F.pad(x, (*missing[1], *missing[0]))
+    return F.avg_pool2d(padded, kernel, step) * (kernel[0] * kernel[1] / divisor_override)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten._adaptive_avg_pool2d.default: _adaptive_avg_pool,
+    aten.adaptive_max_pool2d.default: _adaptive_max_pool,
+    aten.avg_pool2d.default: _avg_pool,
+}

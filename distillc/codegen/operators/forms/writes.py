@@ -1,0 +1,137 @@
+"""Writes at computed places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+from tvm import relax
+
+from distillc.codegen.kernels.scatter import scatter_kernel
+from distillc.codegen.operators.forms.reads import index as read
+from distillc.codegen.operators.lowering import Lowering
+
+aten = torch.ops.aten
+
+
+def _index_put(
+    x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """Write one value wherever a mask says so, or values at places."""
+    mask = indices[0]
+    if mask is None or mask.dtype != torch.bool:
+        one_axis = x.dim() == 1 and mask is not None and mask.shape == values.shape
+        if one_axis:
+            return NotImplemented
+        return _write(x, read(_places(x), indices), values, accumulate)
+    if accumulate:
+        return NotImplemented
+    rest = x.dim() - mask.dim()
+    if values.dim() == rest + 1 and len(values) == 1:
+        values = values[0]
+    if len(indices) > 1 or values.dim() > rest:
+        return NotImplemented
+    return torch.where(mask.reshape(*mask.shape, *[1] * rest), values, x)
+
+
+def _places(x: Tensor) -> Tensor:
+    """Return the place of each element in the flat tensor."""
+    return torch.arange(x.numel()).reshape(x.shape)
+
+
+def _write(x: Tensor, places: Tensor, values: Tensor, add: bool = False) -> Tensor:
+    """Write or add values, broadcast, at places of the flat tensor: what `scatter_kernel` does."""
+    values = values.expand(places.shape).reshape(-1)
+    return aten.index_put(x.reshape(-1), [places.reshape(-1)], values, add).reshape(x.shape)
+
+
+def _scatter(x: Tensor, dim: int, index: Tensor, values: Tensor | float) -> Tensor:
+    """Write numbers into each row; of few, each is a choice."""
+    axis = dim % x.dim()
+    count = index.shape[axis]
+    rows = [extent for each, extent in enumerate(x.shape) if each != axis]
+    if count > _MOST_CHOICES or rows != [e for n, e in enumerate(index.shape) if n != axis]:
+        if isinstance(values, Tensor):
+            values = values[tuple(map(slice, index.shape))]
+        return _write(x, _places(x).gather(axis, index), torch.as_tensor(values, dtype=x.dtype))
+    places = torch.arange(x.shape[axis]).reshape(-1, *[1] * (x.dim() - 1 - axis))
+    for number in range(count):
+        given = values.narrow(axis, number, 1) if isinstance(values, Tensor) else values
+        x = torch.where(places == index.narrow(axis, number, 1), given, x)
+    return x
+
+
+_MOST_CHOICES = 16
+
+
+def _scatter_add(x: Tensor, dim: int, index: Tensor, values: Tensor) -> Tensor:
+    if x.dim() == 0:
+        return x + values
+    values = values[tuple(map(slice, index.shape))]
+    return _write(x, _places(x).gather(dim, index), values, add=True)
+
+
+def _scatter_reduce(
+    x: Tensor, dim: int, index: Tensor, values: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    if reduce != "sum" or not include_self:
+        return NotImplemented
+    return _scatter_add(x, dim, index, values)
+
+
+def _slice_scatter(
+    x: Tensor,
+    values: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Tensor:
+    """Write some rows: TVM's importer writes every second or third at wrong places."""
+    axis, extent = dim % x.dim(), x.shape[dim]
+    first, last, _ = slice(start, end).indices(extent)
+    if not values.shape[axis]:
+        return x
+    if step == 1:
+        parts = [x.narrow(axis, 0, first), values, x.narrow(axis, last, extent - last)]
+        parts = [each for each in parts if each.shape[axis]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+    rows = torch.arange(extent)
+    taken = (rows >= first) & (rows < last) & ((rows - first) % step == 0)
+    source = ((rows - first) // step).clamp(0, values.shape[axis] - 1)
+    spread = torch.index_select(values, axis, source)
+    return torch.where(taken.reshape(-1, *[1] * (x.dim() - 1 - axis)), spread, x)
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.index_put.default: _index_put,
+    aten.scatter.value: _scatter,
+    aten.scatter.src: _scatter,
+    aten.scatter_add.default: _scatter_add,
+    aten.scatter_reduce.two: _scatter_reduce,
+    aten.slice_scatter.default: _slice_scatter,
+}
+
+
+def is_other_write(node: fx.Node) -> bool:
+    """Whether a node writes at computed places in a way that is not our kernel's."""
+    if node.target is not aten.index_put.default:
+        return False
+    x, (place, *more), *_ = cast("Any", node.args)
+    return x.meta["val"].dim() != 1 or bool(more) or place.meta["val"].dtype != torch.int64
+
+
+def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
+    """Lower writes into a flat tensor to our kernel."""
+    x, (places,), values = cast("Any", fx.node.map_arg(node.args[:3], importer.env.get))
+    add = bool(cast("Any", (*node.args, False))[3])
+    (size,), (writes,) = ([int(each) for each in value.ty.shape] for value in (x, places))
+    kernel = scatter_kernel(size, writes, x.ty.dtype, add)
+    function = importer.block_builder.add_func(kernel, "scatter")
+    result = relax.TensorType((size,), x.ty.dtype)
+    return importer.block_builder.emit(relax.call_tir(function, [x, places, values], result))
+
+
+CONVERSIONS = {aten.index_put.default: _convert}

@@ -1,0 +1,123 @@
+"""Arithmetic as torch has it, and functions that TVM lacks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from distillc.codegen.operators.prepare import decompose, prepare
+from distillc.targets.base import get_target
+from tests.codegen.operators.programs import check_compiled, check_prepared
+from tests.codegen.schedule.rules.kernels import Function
+
+HOST = get_target("host")
+
+
+def test_hypotenuse() -> None:
+    assert "hypot" not in check_prepared(lambda x: torch.hypot(x, x + 1), torch.randn(3, 4))
+
+
+def test_sums_and_differences_with_a_factor() -> None:
+    def summed(x: torch.Tensor) -> torch.Tensor:
+        return torch.add(x, x.relu(), alpha=2) - torch.sub(x, x.exp(), alpha=0.5)
+
+    check_prepared(summed, torch.randn(3))
+    program = torch.export.export(Function(summed), (torch.randn(3),))
+    assert "alpha" not in str(prepare(decompose(program)).graph)
+
+
+def test_whole_numbers_become_floats_where_torch_makes_them() -> None:
+    def mixed(x: torch.Tensor) -> torch.Tensor:
+        order = x.argsort(1)
+        return (
+            1 / (order + 1)
+            + order / 3
+            + order * 0.5
+            + (order + 0.5) * (1.5 - order) / (order / order.abs())
+        )
+
+    program = torch.export.export(Function(mixed), (torch.randn(3, 4),))
+    for node in prepare(decompose(program)).graph.nodes:
+        name = str(node.target).split(".")[1:2]
+        if name in (["sub"], ["mul"], ["div"], ["reciprocal"]):
+            assert all(each.meta["val"].is_floating_point() for each in node.all_input_nodes)
+    check_prepared(lambda x: x.argsort(1) / 3 + (x.argsort(1) + 0.5) * 0.5, torch.randn(3, 4))
+
+
+def test_arithmetic_of_whole_numbers_with_numbers_of_python() -> None:
+    """The importer gives a number int32, and TVM then refuses it beside int64."""
+
+    def whole(x: torch.Tensor) -> torch.Tensor:
+        n = (x * 8).long()
+        parts = (n // 3, n % 5, torch.fmod(n, 4), torch.div(n, 3, rounding_mode="trunc"))
+        return torch.stack(parts).to(x.dtype)
+
+    x = torch.linspace(-3, 3, 24).reshape(1, 1, 4, 6)
+    check_prepared(whole, x)
+    check_compiled(whole, x, error=0)
+
+
+def test_functions_that_tvm_lacks() -> None:
+    def functions(x: torch.Tensor) -> torch.Tensor:
+        y = x.flip(-1)
+        found = [x.sinh(), x.cosh(), x.exp2(), x.erfc(), torch.copysign(x, y)]
+        found += [torch.fmax(x, y), torch.fmin(x, y), torch.heaviside(x, torch.tensor(0.25))]
+        return torch.stack(found, 1)
+
+    x = torch.tensor([-3.0, -1e-4, 0.0, 1e-4, 0.5, 2.0, -0.0, 7.0]).reshape(1, 1, 2, 4)
+    check_prepared(functions, x)
+    check_compiled(functions, x)
+
+
+def test_fmax_takes_the_number_beside_none() -> None:
+    x = torch.tensor([1.0, float("nan"), 2.0, float("nan")])
+    for function in (torch.fmax, torch.fmin):
+        check_compiled(lambda x, function=function: function(x, x.roll(1)), x)
+
+
+@pytest.mark.parametrize("function", [F.selu, F.celu, lambda x: F.elu(x, 0.3)])
+def test_exponential_units_with_scales(function: Callable[..., torch.Tensor]) -> None:
+    check_compiled(
+        lambda x: (
+            function(
+                x,
+            )
+            * 1.0
+        ),
+        torch.linspace(-3, 3, 32).reshape(1, 1, 4, 8),
+    )
+
+
+def test_truth_values_among_numbers() -> None:
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        count = torch.count_nonzero(x > 0.5, 1).float()
+        return count[:, None] + (x == 0.25).float().softmax(1) + ((x > 0) == 1)
+
+    check_compiled(counted, torch.rand(1, 5, 4, 8).sub(0.2).mul(4).round().div(4))
+
+
+@given(st.booleans(), st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=5))
+@settings(max_examples=10, deadline=None)
+def test_edges_below_a_number(right: bool, edges: list[float]) -> None:
+    bounds = torch.tensor(sorted(edges))
+    x = torch.cat([bounds, torch.randn(5)]).reshape(1, -1)
+    found = check_prepared(lambda x: torch.bucketize(x, bounds, right=right).float(), x)
+    assert "bucketize" not in found
+    side = "right" if right else "left"
+    found = check_prepared(lambda x: torch.searchsorted(bounds, x, side=side).float(), x)
+    assert "searchsorted" not in found
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 3.0, math.inf])
+def test_distances_of_rows(p: float) -> None:
+    found = check_prepared(
+        lambda x: torch.cdist(x, x[:, :3] + 0.5, p, "donot_use_mm_for_euclid_dist"),
+        torch.randn(2, 5, 4),
+    )
+    assert "_cdist_forward" not in found

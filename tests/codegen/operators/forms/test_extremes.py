@@ -1,0 +1,28 @@
+"""Extremes and their places."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distillc.targets.base import get_target
+from tests.codegen.operators.programs import check_prepared
+
+HOST = get_target("host")
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("keepdim", [True, False])
+def test_extremes_and_their_places(name: str, dim: int, keepdim: bool) -> None:
+    def both(x: torch.Tensor) -> torch.Tensor:
+        values, places = getattr(torch, name)(x, dim, keepdim)
+        return values + getattr(torch, "arg" + name)(x, dim, keepdim) * 2 + places
+
+    x = torch.randn(3, 4, 5).round()  # some are equal: the first counts
+    found = check_prepared(both, x)
+    assert not {"max", "min", "argmax", "argmin"} & set(found)
+
+
+def test_place_of_the_largest_of_all() -> None:
+    check_prepared(lambda x: x + x.argmax() + x.argmin(), torch.randn(3, 4))

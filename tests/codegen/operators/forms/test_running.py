@@ -1,0 +1,69 @@
+"""Running sums, products and extremes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distillc.targets.base import get_target
+from tests.codegen.operators.programs import check_prepared
+
+HOST = get_target("host")
+
+
+@given(
+    st.lists(st.integers(1, 4), max_size=2),
+    st.integers(1, 70),
+    st.integers(0, 2),
+    st.sampled_from([torch.float32, torch.int64, torch.bool]),
+)
+@settings(max_examples=20, deadline=None)
+def test_running_sums(others: list[int], count: int, axis: int, dtype: torch.dtype) -> None:
+    axis = min(axis, len(others))
+    shape = [*others[:axis], count, *others[axis:]]
+    kept = torch.randint(0, 2, shape).to(dtype)
+
+    def summed(x: torch.Tensor) -> torch.Tensor:
+        return x.cumsum(axis) + (kept * (x > 0)).to(dtype).cumsum(axis)
+
+    assert "cumsum" not in check_prepared(summed, torch.randn(shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (2, 3), (3, 33), (70,)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_running_products(shape: tuple[int, ...], axis: int) -> None:
+    def product(x: torch.Tensor) -> torch.Tensor:
+        return x.sigmoid().cumprod(axis) + (x > -1).cumprod(axis)
+
+    assert "cumprod" not in check_prepared(product, torch.randn(shape))
+
+
+@pytest.mark.parametrize("name", ["cummax", "cummin"])
+@pytest.mark.parametrize("shape", [(2, 1), (2, 3), (3, 33), (70,)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_running_extremes_and_their_places(name: str, shape: tuple[int, ...], axis: int) -> None:
+    def extremes(x: torch.Tensor) -> torch.Tensor:
+        values, places = getattr(torch, name)(x, axis)
+        return values + 2 * places
+
+    assert name not in check_prepared(extremes, torch.randn(shape).round())
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (3, 33), (70,)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_running_sums_of_powers(shape: tuple[int, ...], axis: int) -> None:
+    found = check_prepared(lambda x: x.logcumsumexp(axis), 30 * torch.randn(shape))
+    assert "logcumsumexp" not in found
+
+
+@given(st.integers(1, 9), st.integers(-2, 1), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_products_along_an_axis(count: int, axis: int, keepdim: bool) -> None:
+    shape = [3, 2]
+    shape[axis] = count
+    x = torch.rand(shape) + 0.5
+    whole = torch.arange(x.numel()).reshape(shape) % 3 + 1
+    found = check_prepared(lambda x: x.prod(axis, keepdim) + whole.prod(axis, keepdim), x)
+    assert "prod" not in found
