@@ -100,7 +100,7 @@ def parse_task(text: str | Task) -> Task:
     if isinstance(text, Task):
         return text
     name, _, rest = text.strip().partition(":")
-    if name not in TASKS.names():
+    if TASKS.names() and name not in TASKS.names():
         raise UsageError(f"unknown task {name!r}", hint=f"known tasks: {', '.join(known_tasks())}")
     kind = TASKS.find(name)
     options = dict(kind.defaults().options)
