@@ -8,6 +8,7 @@ from pathlib import Path
 from distillc.checks import check_file, check_name, check_writable, temporary_folder
 from distillc.codegen.tuning.time_modules import Meter
 from distillc.codegen.tuning.tuner import TuningResult
+from distillc.data.figures import further_metrics
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale
 from distillc.errors import CheckpointError
@@ -30,7 +31,7 @@ def accept(source: str | Path, options: BundleOptions) -> Path:
         The folder that the bundle will have.
 
     Raises:
-        UsageError: A name that no file can have.
+        UsageError: A name that no file can have, or a metric that cannot be used.
         CheckpointError: The source is not a file.
         StorageError: A bundle cannot be written there (see `check_place`), nor can a folder.
     """
@@ -41,6 +42,7 @@ def accept(source: str | Path, options: BundleOptions) -> Path:
     for folder in options.folders:
         check_writable(folder / "stage")
     temporary_folder()
+    further_metrics()
     return place
 
 

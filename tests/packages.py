@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distillc.data.figures import METRICS
 from distillc.data.tasks import TASKS
 from distillc.passes.registry import PASSES
 from distillc.registry import Registry
@@ -13,7 +14,7 @@ from distillc.runtime.devices.base import DEVICES
 from distillc.surrogates.family import FAMILIES
 from distillc.targets.base import TARGETS
 
-KINDS: list[Registry[Any]] = [PASSES, TARGETS, FAMILIES, DEVICES, TASKS]
+KINDS: list[Registry[Any]] = [PASSES, TARGETS, FAMILIES, DEVICES, TASKS, METRICS]
 """All registries."""
 
 

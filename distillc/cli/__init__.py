@@ -20,6 +20,7 @@ from distillc.cli.doctor import doctor
 from distillc.cli.explain_failure import explain_failure
 from distillc.cli.families import families
 from distillc.cli.inspect import inspect
+from distillc.cli.metrics import metrics
 from distillc.cli.passes import passes
 from distillc.cli.run import run
 from distillc.cli.streams import standard_streams
@@ -70,6 +71,7 @@ for command in (
     targets,
     families,
     tasks,
+    metrics,
     devices,
     explain_failure,
 ):

@@ -127,11 +127,13 @@ def quality_table(quality: Mapping[str, Any], notice: str | None = None) -> Tabl
     """
     height, width = quality["window"]
     title = f"quality on {quality['images']} {quality['origin']}"
-    table = Table("", "PSNR", "SSIM", title=title)
+    further = quality["hybrid"].get("further", {})
+    table = Table("", "PSNR", "SSIM", *further, title=title)
     for who in ("teacher", "hybrid"):
         if quality[who]:
             psnr, ssim = quality[who]["psnr"], quality[who]["ssim"]
-            table.add_row(who, f"{psnr:.3f} dB", f"{ssim:.4f}")
+            others = [f"{quality[who]['further'][name]:.4g}" for name in further]
+            table.add_row(who, f"{psnr:.3f} dB", f"{ssim:.4f}", *others)
     table.add_section()
     for name, value in losses(quality).items():
         table.add_row(name, value)
@@ -172,6 +174,8 @@ def summary(manifest: Mapping[str, Any], path: Path) -> RenderableType:
     table.add_row(
         "SSIM", f"{quality['teacher']['ssim']:.4f}", f"{quality['hybrid']['ssim']:.4f}", ""
     )
+    for name, value in quality["hybrid"].get("further", {}).items():
+        table.add_row(name, f"{quality['teacher']['further'][name]:.4g}", f"{value:.4g}", "")
     table.add_row(
         f"latency {place}, {latency['threads']} threads",
         f"{latency['teacher_ms']:.1f} ms",

@@ -89,10 +89,11 @@ class _Checked(BaseModel):
 
 
 class RecordedFigures(_Checked):
-    """Mean PSNR in dB and mean SSIM."""
+    """Mean PSNR in dB, mean SSIM, and means of other packages' metrics."""
 
     psnr: float
     ssim: float
+    further: dict[str, float] = {}
 
 
 class RecordedQuality(_Checked):

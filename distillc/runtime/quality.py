@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from distillc.data.figures import Metric, further_metrics, measure
 from distillc.data.metrics import finite_psnr, ssim
 from distillc.data.windows import Windows
 from distillc.frontend.programs import read_program
@@ -32,10 +33,12 @@ class Figures:
     Attributes:
         psnr: Peak signal-to-noise ratio, dB.
         ssim: Structural similarity, in [-1, 1].
+        further: Metric of another package -> its figure.
     """
 
     psnr: float
     ssim: float
+    further: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,16 @@ def measure_quality(
         origin: Whose images they are.
         ran: What computes the hybrid's output.
     """
+    further = further_metrics()
     names: list[str] = []
     mine: list[Figures] = []
     its: list[Figures] = []
     for image in images:
         names.append(image.name)
         window = image.pairs[0][0].shape[2:]
-        mine.append(_figures(hybrid, image))
+        mine.append(_figures(hybrid, image, further))
         if teacher:
-            its.append(_figures(teacher, image))
+            its.append(_figures(teacher, image, further))
     alone = Quality(len(names), origin, (window[0], window[1]), ran, _mean(mine))
     if not teacher:
         return alone
@@ -157,19 +161,23 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 @torch.no_grad()
-def _figures(network: Run, image: Windows) -> Figures:
+def _figures(network: Run, image: Windows, further: Sequence[Metric]) -> Figures:
     # Torch's CPU convolutions are several times as fast with channels innermost.
     last = torch.channels_last
     outputs = [network(degraded.to(memory_format=last)) for degraded, _ in image.pairs]
     cleans = [clean for _, clean in image.pairs]
+    pairs = list(zip(outputs, cleans, strict=True))
     return Figures(
         # Equal images have no finite PSNR, and two of these no difference.
         finite_psnr(torch.cat(outputs), torch.cat(cleans)),
-        statistics.fmean(ssim(y, clean) for y, clean in zip(outputs, cleans, strict=True)),
+        statistics.fmean(ssim(y, clean) for y, clean in pairs),
+        {each.name: statistics.fmean(measure(each, *pair) for pair in pairs) for each in further},
     )
 
 
 def _mean(rows: Sequence[Figures]) -> Figures:
     return Figures(
-        statistics.fmean(each.psnr for each in rows), statistics.fmean(each.ssim for each in rows)
+        statistics.fmean(each.psnr for each in rows),
+        statistics.fmean(each.ssim for each in rows),
+        {name: statistics.fmean(each.further[name] for each in rows) for name in rows[0].further},
     )

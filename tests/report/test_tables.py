@@ -116,6 +116,8 @@ def test_quality_on_the_users_images() -> None:
         "0.050 to 0.150 dB",
         "0.175 dB, cat.png",
         "windows of 64x96 an image; torch computed them",
+        "edges",
+        "0.0375",
     ):
         assert words in text
     of_one = show(quality_table({**quality, "interval_db": None}))

@@ -14,6 +14,7 @@ from distillc.data.images import open_test_set
 from distillc.data.windows import Windows
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.quality import confidence_interval, measure_bundle, measure_quality
+from tests.packages import write_package
 
 from .conftest import toy_hybrid
 
@@ -65,6 +66,19 @@ def test_a_hybrid_without_a_teacher() -> None:
 def test_perfect_outputs_lose_nothing() -> None:
     found = measure_quality(same, same, [image("a", 0.0), image("b", 0.0)], "")
     assert (found.drop_db, found.interval_db, found.worst_db) == (0, (0, 0), 0)
+
+
+def test_metrics_of_other_packages_are_measured(site: Path) -> None:
+    source = """
+from distillc.data.figures import Metric
+LARGEST = Metric("largest", "largest difference", lambda y, x: (y - x).abs().max().item())
+"""
+    entries = {"distillc.metrics": {"largest": "theirs:LARGEST"}}
+    write_package(site, "theirs", {"theirs.py": source}, entries)
+    found = measure_quality(darker, same, [image("a", 0.1, 0.3), image("b", 0.2)], "")
+    assert found.teacher is not None
+    assert found.teacher.further == pytest.approx({"largest": 0.2})
+    assert found.hybrid.further == pytest.approx({"largest": 0.3})
 
 
 def test_one_image_says_nothing_about_others() -> None:
