@@ -25,8 +25,7 @@ from distillc.network import Network
 from distillc.quiet import quiet_libraries
 from distillc.runtime import app, native
 from distillc.runtime.bundle import Bundle, create_bundle
-from distillc.runtime.library import weights_of
-from distillc.runtime.manifest import HEADER, LIBRARY, PARTS, Manifest
+from distillc.runtime.manifest import HEADER, LIBRARY, PARTS, Manifest, weights_of
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
 from distillc.workdir import full_disk, storage_errors, write_tensors

@@ -22,9 +22,7 @@ RASPBERRYPI5 = replace(
     GENERIC_AARCH64,
     name="raspberrypi5",
     cpu="cortex-a76",
-    cores=(4,),
     threads=4,
-    l1_kib=64,
     l2_kib=512,
     half=True,
 )

@@ -19,9 +19,7 @@ class Target:
         features: LLVM features, say `("+neon",)`.
         vector_bits: Width of one SIMD register.
         registers: Number of SIMD registers.
-        cores: Cores per cluster, biggest first, say `(2, 6)`.
-        threads: Threads to run with unless the user says otherwise.
-        l1_kib: First-level data cache of one big core, KiB.
+        threads: Threads to run with unless the user says otherwise: at most its fast cores.
         l2_kib: Second-level cache that one big core can use, KiB.
         link: Zig's triple for the linker, None for the host's own.
         android: Whether it is a phone's, so that bundles hold a library for Android.
@@ -36,9 +34,7 @@ class Target:
     features: tuple[str, ...]
     vector_bits: int
     registers: int
-    cores: tuple[int, ...]
     threads: int
-    l1_kib: int
     l2_kib: int
     link: str | None
     devices: tuple[str, ...]

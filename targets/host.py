@@ -30,25 +30,23 @@ def host() -> Target:
         features=(),
         vector_bits=bits,
         registers=32 if bits == 512 or triple.startswith("aarch64") else 16,
-        cores=(cores or 1,),
         threads=min(2, cores or 1),
-        l1_kib=_cache_kib(1, 32),
-        l2_kib=_cache_kib(2, 512),
+        l2_kib=_l2_kib(),
         link=None,
         devices=("host",),
         half=half,
     )
 
 
-def _cache_kib(level: int, default: int) -> int:
-    """Return the size of a data cache, KiB, `default` where the system does not say."""
+def _l2_kib() -> int:
+    """Return the size of the second-level cache, KiB; 512 where the system does not say."""
     for folder in sorted(CACHES.glob("index*")):
         try:
             kind = (folder / "type").read_text().strip()
-            found = int((folder / "level").read_text())
+            level = int((folder / "level").read_text())
             size = re.fullmatch(r"(\d+)K", (folder / "size").read_text().strip())
         except (OSError, ValueError):
             continue
-        if found == level and kind != "Instruction" and size:
+        if level == 2 and kind != "Instruction" and size:
             return int(size[1])
-    return default
+    return 512

@@ -23,11 +23,11 @@ def targets(as_json: bool) -> None:
         TARGETS,
         as_json,
         lambda name, target: asdict(target),
-        ("CPU", "triple", "cores", "SIMD", "runs on"),
+        ("CPU", "triple", "threads", "SIMD", "runs on"),
         lambda target: (
             target.cpu,
             target.triple,
-            "+".join(str(count) for count in target.cores),
+            str(target.threads),
             f"{target.vector_bits} bit x {target.registers}",
             ", ".join(target.devices),
         ),

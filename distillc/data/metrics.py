@@ -104,11 +104,3 @@ def largest_error(output: torch.Tensor, wanted: torch.Tensor) -> float:
         wanted: The same shape.
     """
     return float((output - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
-
-
-def relative_error(
-    feature: torch.Tensor, target: torch.Tensor, origin: torch.Tensor | None = None
-) -> float:
-    """Return ||feature - target|| / ||target - origin||, 2-norms; origin is zero by default."""
-    scale = (target if origin is None else target - origin).double().norm()
-    return ((feature - target).double().norm() / scale).item()

@@ -21,7 +21,6 @@ from distillc.data.tasks import parse_task
 from distillc.errors import UsageError, VerificationError, reason
 from distillc.runtime import app
 from distillc.runtime.devices import get_device
-from distillc.runtime.library import weights_of
 from distillc.runtime.precision import get_precision
 from distillc.runtime.strict_json import read_object
 
@@ -43,12 +42,17 @@ PARTS = (
 
 A report and a plot may come on top, for a phone also the library that the manifest calls `android`.
 """
-REPORT, PLOT, WEIGHTS = "report.html", "front.png", weights_of(Path(LIBRARY)).name
+REPORT, PLOT, WEIGHTS = "report.html", "front.png", "model.weights"
 
 AGAIN = "convert again: `distillc convert` goes on from its work directory"
 
 MOST_NUMBERS = 1 << 31
 """Numbers of an input or output: what a library can address."""
+
+
+def weights_of(library: Path) -> Path:
+    """Return where a library's weights are if they are in a file of their own."""
+    return library.with_suffix(".weights")
 
 
 def _file_name(name: str) -> str:

@@ -38,11 +38,6 @@ class Evaluator:
         self._blocks = {block.name: self._module.get_submodule(block.name) for block in net.blocks}
         self._cache = _Cache()
 
-    @property
-    def cached_bytes(self) -> int:
-        """Memory of the outputs that are kept."""
-        return self._cache.bytes
-
     @torch.no_grad()
     def __call__(self, decisions: Mapping[str, str]) -> float:
         """Return the mean PSNR of the hybrid that these decisions describe, dB.

@@ -32,7 +32,7 @@ def random_input(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def load_distillc(path: Path, x: np.ndarray, threads: int) -> Run:
-    from distillc.runtime.library import Library
+    from tests.c_api import Library
 
     library = Library(path, threads)
     return lambda: library.run(x)

@@ -16,9 +16,9 @@ from os import environ
 from pathlib import Path
 from statistics import median
 
-from distillc.runtime.library import Library
 from tests.benchmarks.engines import random_input
 from tests.benchmarks.race import ROOT, thread_settings
+from tests.c_api import Library
 
 
 def time_kernels(

@@ -13,7 +13,6 @@ from distillc.data.metrics import (
     finite_psnr,
     mean_psnr,
     psnr,
-    relative_error,
     ssim,
 )
 
@@ -57,10 +56,3 @@ def test_ssim_of_images_smaller_than_its_window(size: tuple[int, int]) -> None:
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     assert ssim(image, image) == pytest.approx(1)
     assert -1 <= ssim(1 - image, image) < 0.99
-
-
-def test_relative_error_of_doing_nothing_is_one() -> None:
-    given, wanted = torch.zeros(2, 4), torch.ones(2, 4)
-    assert relative_error(given, wanted, given) == pytest.approx(1)
-    assert relative_error(wanted, wanted, given) == 0
-    assert relative_error(1.5 * wanted, wanted) == pytest.approx(0.5)

@@ -18,8 +18,8 @@ from distillc.errors import DistillcError
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.trace import export_program
 from distillc.runtime.devices import get_device
-from distillc.runtime.library import Library
 from distillc.targets.base import get_target
+from tests.c_api import Library
 from tests.fuzz.network import Cut, Expected, RandomNetwork, build, expect
 
 WAYS = ("host", "aarch64", "onnx")

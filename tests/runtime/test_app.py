@@ -16,7 +16,7 @@ from torch import nn
 import distillc
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.devices.local import AARCH64_SYSTEM, missing_parts
-from distillc.runtime.library import weights_of
+from distillc.runtime.manifest import weights_of
 from distillc.targets.base import get_target
 from distillc.zig import run_zig
 

@@ -19,8 +19,8 @@ from torch import nn
 from distillc.codegen.build.library import build_library
 from distillc.codegen.build.self_check import SelfCheck, check_image
 from distillc.frontend.trace import export_program
-from distillc.runtime.library import Library
 from distillc.targets.base import get_target
+from tests.c_api import Library
 
 SHAPE = (1, 3, 16, 24)
 

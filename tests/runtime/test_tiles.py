@@ -17,8 +17,8 @@ from distillc.codegen.build.library import build_library
 from distillc.errors import DeviceError
 from distillc.frontend.trace import export_program
 from distillc.runtime.bands import run_in_bands
-from distillc.runtime.library import Library, _image
 from distillc.targets.base import get_target
+from tests.c_api import Library, _image
 from tests.runtime.copies import Copy
 
 TILE = (24, 32)

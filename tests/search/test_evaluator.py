@@ -76,7 +76,7 @@ def test_little_memory_costs_time_alone(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "CACHE_BYTES", 1)
     evaluate = Evaluator(awake(), images())
     assert [evaluate(decisions) for decisions in hybrids()] == wanted
-    assert evaluate.cached_bytes <= 6 * 16 * 16 * 4
+    assert evaluate._cache.bytes <= 6 * 16 * 16 * 4
 
 
 class InPlace(torch.nn.Module):

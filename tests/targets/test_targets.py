@@ -37,12 +37,12 @@ def test_llvm_knows_every_cpu(name: str, capfd: pytest.CaptureFixture[str]) -> N
     assert isinstance(described, tvm.target.Target)
     assert "is not a recognized processor" not in capfd.readouterr().err
     assert target.vector_bits % 128 == 0
-    assert target.threads <= sum(target.cores)
+    assert target.threads >= 1
 
 
-def test_the_elite_has_two_big_and_six_small_cores() -> None:
+def test_the_elite_has_two_big_cores() -> None:
     target = get_target("snapdragon8elite")
-    assert target.cores == (2, 6)
+    assert target.threads == 2
     assert target.cpu == "oryon-1"
     assert target.lanes == 4
 
@@ -55,7 +55,7 @@ def test_every_target_can_be_linked_and_run(name: str) -> None:
     assert set(target.devices) <= set(local_devices())
     assert (target.link is None) == (name == "host")
     assert target.threads >= 1
-    assert 0 < target.l1_kib <= target.l2_kib
+    assert target.l2_kib >= 128
 
 
 def test_every_aarch64_target_may_use_neon_and_no_more_than_128_bits() -> None:
@@ -108,7 +108,7 @@ def test_what_is_no_target_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_host_is_described_as_it_is() -> None:
     found = host()
     assert found == host()
-    assert sum(found.cores) <= (os.cpu_count() or 1)
+    assert 1 <= found.threads <= (os.cpu_count() or 1)
     assert found.cpu == tvm.target.codegen.llvm_get_system_cpu()
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if "avx512f" in flags:
@@ -130,7 +130,7 @@ def test_caches_are_read_where_the_system_tells(
     describe_cache(tmp_path / "index1", "1", "Data", "48K")
     describe_cache(tmp_path / "index2", "2", "Unified", "2048K")
     monkeypatch.setattr(host_module, "CACHES", tmp_path)
-    assert (host().l1_kib, host().l2_kib) == (48, 2048)
+    assert host().l2_kib == 2048
 
 
 def test_caches_have_a_default_where_it_does_not(
@@ -139,4 +139,4 @@ def test_caches_have_a_default_where_it_does_not(
     describe_cache(tmp_path / "index0", "1", "Data", "unknown")
     (tmp_path / "index1").mkdir()
     monkeypatch.setattr(host_module, "CACHES", tmp_path)
-    assert (host().l1_kib, host().l2_kib) == (32, 512)
+    assert host().l2_kib == 512

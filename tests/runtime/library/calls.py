@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from distillc.runtime.library import Library, _image
+from tests.c_api import Library, _image
 
 SHAPE = (1, 3, 16, 24)
 OK, BAD_ARGUMENT, BUSY, BAD_WEIGHTS = 0, 1, 4, 5

@@ -11,8 +11,8 @@ from torch import nn
 
 from distillc.codegen.build.library import build_library
 from distillc.frontend.trace import export_program
-from distillc.runtime.library import Library
 from distillc.targets.base import get_target
+from tests.c_api import Library
 from tests.runtime.library.calls import SHAPE
 
 

@@ -16,10 +16,10 @@ from distillc.codegen.build.emit import emit_weights
 from distillc.codegen.build.library import build_parts
 from distillc.errors import DeviceError
 from distillc.frontend.trace import export_program
-from distillc.runtime.library import Library, _image
 from distillc.runtime.native import FLAGS, FOLDER, MODEL
 from distillc.targets.base import get_target
 from distillc.zig import run_zig
+from tests.c_api import Library, _image
 from tests.runtime.library.calls import BAD_ARGUMENT, OK, SHAPE, call, image
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from distillc.runtime.library import Library
+from tests.c_api import Library
 from tests.runtime.library.calls import BAD_ARGUMENT, by_torch, call, image
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from distillc.errors import DeviceError
-from distillc.runtime.library import Library
+from tests.c_api import Library
 from tests.runtime.library.calls import BUSY, image
 
 

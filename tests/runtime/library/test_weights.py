@@ -14,8 +14,9 @@ from torch import nn
 from distillc.codegen.build.library import build_library
 from distillc.errors import DeviceError, LoweringError
 from distillc.frontend.trace import export_program
-from distillc.runtime.library import Library, weights_of
+from distillc.runtime.manifest import weights_of
 from distillc.targets.base import get_target
+from tests.c_api import Library
 from tests.runtime.library.calls import BAD_WEIGHTS, SHAPE, by_torch, image
 
 

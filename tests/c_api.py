@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distillc.errors import DeviceError
+from distillc.runtime.manifest import weights_of
 
 FORMATS = {"nchw": 0, "nhwc": 1, "rgba": 2, "nchw16": 3, "nhwc16": 4, "rgba16": 5}
 """(1, C, H, W) and (H, W, C) float32, (H, W, 4) uint8; the same layouts of uint16."""
@@ -50,11 +51,6 @@ class Info(ctypes.Structure):
 
 class _Options(ctypes.Structure):
     _fields_ = (("threads", ctypes.c_int32), ("weights", ctypes.c_char_p))
-
-
-def weights_of(library: Path) -> Path:
-    """Return where a library's weights are if they are in a file of their own."""
-    return library.with_suffix(".weights")
 
 
 class Library:
