@@ -19,7 +19,7 @@ from distillc.cli.devices import devices
 from distillc.cli.doctor import doctor
 from distillc.cli.explain_failure import explain_failure
 from distillc.cli.families import families
-from distillc.cli.inspect import inspect
+from distillc.cli.inspect_checkpoint import inspect
 from distillc.cli.metrics import metrics
 from distillc.cli.passes import passes
 from distillc.cli.run import run

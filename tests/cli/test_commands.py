@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import distillc.cli
 import distillc.passes
 from distillc.cli import cli
 
@@ -46,6 +49,15 @@ def test_every_command_has_help(command: str, run: Run) -> None:
     code, out, _ = run(command, "--help")
     assert code == 0
     assert "--json" in out
+
+
+def test_no_command_hides_a_module_of_the_standard_library() -> None:
+    """Python looks first in the folder of the file that it runs."""
+    program = Path(distillc.cli.__file__).with_name("__main__.py")
+    words = [sys.executable, program, "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Exit codes" in done.stdout
 
 
 def test_the_exit_codes_are_documented(run: Run) -> None:
