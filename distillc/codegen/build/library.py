@@ -23,7 +23,7 @@ from distillc.codegen.build.emit import (
     emit_table,
     emit_weights,
 )
-from distillc.codegen.build.link import Form, link
+from distillc.codegen.build.link import Artifact, link
 from distillc.codegen.build.plan import Plan, plan_network
 from distillc.codegen.build.self_check import SelfCheck, emit_check
 from distillc.codegen.lower import lower
@@ -101,10 +101,10 @@ def build_library(
         files = parts.files if weights else whole
         link(path, target, files, MODEL, EXPORTS)
         if android:
-            link(android, target, files, MODEL, EXPORTS, Form.ANDROID)
+            link(android, target, files, MODEL, EXPORTS, Artifact.ANDROID)
         if bench:
             checked = (*whole, emit_check(bench[1], folder))
-            link(bench[0], target, checked, PROGRAM, EXPORTS, Form.PROGRAM)
+            link(bench[0], target, checked, PROGRAM, EXPORTS, Artifact.PROGRAM)
         if weights:
             with storage_errors(weights):
                 shutil.copy(parts.weights, weights)
@@ -163,7 +163,9 @@ def tvm_target(target: Target) -> tvm.target.Target:
     return tvm.target.Target(fields)
 
 
-def build_kernels(mod: tvm.IRModule, target: Target, path: Path, form: Form = Form.LIBRARY) -> None:
+def build_kernels(
+    mod: tvm.IRModule, target: Target, path: Path, form: Artifact = Artifact.LIBRARY
+) -> None:
     """Compile and link the scheduled kernels of a module, to be run one by one.
 
     A library is for `native/runner.c`, a program is `native/kernel_bench.c`.
@@ -175,7 +177,7 @@ def build_kernels(mod: tvm.IRModule, target: Target, path: Path, form: Form = Fo
     with _building(target, path) as folder:
         objects = folder / "kernels.o"
         emit_kernels(mod, tvm_target(target), objects)
-        if form is Form.PROGRAM:
+        if form is Artifact.PROGRAM:
             table = emit_table(mod, folder)
             link(path, target, [objects, table], KERNEL_PROGRAM, EXPORTS, form)
         else:

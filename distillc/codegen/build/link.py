@@ -14,7 +14,7 @@ from distillc.workdir import write_whole
 from distillc.zig import HINT, run_zig
 
 
-class Form(Enum):
+class Artifact(Enum):
     """What a network is linked to."""
 
     LIBRARY = "shared library for the target's own C library"
@@ -53,7 +53,7 @@ def link(
     parts: Sequence[Path],
     native: Sequence[str],
     exports: str,
-    form: Form = Form.LIBRARY,
+    form: Artifact = Artifact.LIBRARY,
 ) -> None:
     """Link what needs only the C library.
 
@@ -86,9 +86,9 @@ def link(
             script.write_text(f"{{ global: {exports}; local: *; }};\n")
             names = [*_to_linker(f"--version-script={script}"), *_to_linker("-soname", path.name)]
             shared = ["-shared", "-fPIC", *names]
-            if form is Form.PROGRAM:
+            if form is Artifact.PROGRAM:
                 zig("-target", target.static, "-static", "-o", temporary, *sources)
-            elif form is Form.ANDROID:
+            elif form is Artifact.ANDROID:
                 linked = _android_parts(zig, target, sources, folder)
                 pages = f"-Wl,-z,max-page-size={ANDROID_PAGE}"
                 shared += ["-nostdlib", "-Wl,-z,defs", "-Wl,--as-needed", pages]

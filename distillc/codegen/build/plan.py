@@ -154,7 +154,7 @@ def plan_network(mod: tvm.IRModule) -> Plan:
     output = tensor(main.body.body)
     storages.all[output[0]].last = len(calls)
     weights, float_bytes = _lay_out_constants(storages.all)
-    arena_bytes = place(storages.all)
+    arena_bytes = place_storages(storages.all)
     tensors = [found[image], output, *(each for _, operands in calls for each in operands)]
     numbers = {each: number for number, each in enumerate(dict.fromkeys(tensors))}
     return Plan(
@@ -207,7 +207,7 @@ def _lay_out_constants(storages: Sequence[Storage]) -> tuple[bytes, int]:
     return bytes(weights), float_bytes
 
 
-def place(storages: Sequence[Storage]) -> int:
+def place_storages(storages: Sequence[Storage]) -> int:
     """Give every tensor of the arena its offset (rule 3); return the arena's size."""
     placed: list[Storage] = []
     for each in sorted(

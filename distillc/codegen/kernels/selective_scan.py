@@ -31,7 +31,7 @@ from distillc.codegen.kernels.vectors import (
     constant,
     exp2,
     keep,
-    place,
+    lane_index,
     transpose,
 )
 from distillc.codegen.knobs import Knobs
@@ -111,7 +111,7 @@ def selective_scan_kernel(
             T.reads()
             T.writes()
             image, first = tile // tiles, tile % tiles * width
-            own = place(first, width)
+            own = lane_index(first, width)
             h = Vectors(states, width)
             for group in h.groups():
                 for n in group:
@@ -123,7 +123,7 @@ def selective_scan_kernel(
                         rate.set_lane(n, w, A[first + w, n] * T.float32(LOG2_E))
             with T.serial(runs) as index:
                 begin = (runs - 1 - index if reverse else index) * width
-                here = place(begin, width)
+                here = lane_index(begin, width)
                 us, deltas = (
                     transpose([keep(each[image, first + w, here]) for w in range(width)])
                     for each in (u, delta)

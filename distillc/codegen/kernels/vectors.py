@@ -33,7 +33,7 @@ def lanes_of(vector: Expr) -> int:
     return int(lanes or 1)
 
 
-def place(start: Expr | int, lanes: int) -> Expr | int:
+def lane_index(start: Expr | int, lanes: int) -> Expr | int:
     """Return the index of `lanes` neighbours."""
     return start if lanes == 1 else T.ramp(start, 1, lanes)
 
@@ -53,8 +53,8 @@ def keep(vector: Expr) -> Expr:
     lanes = lanes_of(vector)
     # TVM puts buffers of scope "global", and no others, on the stack when they are small.
     buffer = T.sblock_alloc_buffer((lanes,), "float32", scope="global")
-    T.buffer_store(buffer, vector, [place(0, lanes)])
-    return buffer[place(0, lanes)]
+    T.buffer_store(buffer, vector, [lane_index(0, lanes)])
+    return buffer[lane_index(0, lanes)]
 
 
 class Vectors:
@@ -76,14 +76,14 @@ class Vectors:
 
     def __getitem__(self, n: Expr | int) -> Expr:
         if self._apart:
-            return self._buffers[n][place(0, self.lanes)]
-        return self._buffers[0][place(n * self.lanes, self.lanes)]
+            return self._buffers[n][lane_index(0, self.lanes)]
+        return self._buffers[0][lane_index(n * self.lanes, self.lanes)]
 
     def __setitem__(self, n: Expr | int, vector: Expr) -> None:
         if self._apart:
-            T.buffer_store(self._buffers[n], vector, [place(0, self.lanes)])
+            T.buffer_store(self._buffers[n], vector, [lane_index(0, self.lanes)])
         else:
-            T.buffer_store(self._buffers[0], vector, [place(n * self.lanes, self.lanes)])
+            T.buffer_store(self._buffers[0], vector, [lane_index(n * self.lanes, self.lanes)])
 
     def set_lane(self, n: Expr | int, lane: Expr | int, value: Expr) -> None:
         """Store one number of a vector."""

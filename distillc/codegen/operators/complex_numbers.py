@@ -16,15 +16,15 @@ aten = torch.ops.aten
 
 
 @dataclass
-class Pair:
+class ComplexPair:
     """A complex tensor: real and imaginary part, of one shape."""
 
     real: Tensor
     imag: Tensor
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Pair:
+    def map(self, function: Callable[[Tensor], Tensor]) -> ComplexPair:
         """Return what a linear real function makes of both parts."""
-        return Pair(function(self.real), function(self.imag))
+        return ComplexPair(function(self.real), function(self.imag))
 
 
 def split_complex(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -76,10 +76,10 @@ class _Real(nn.Module):
             self.register_buffer(f"real_{index}", value.real.clone())
             self.register_buffer(f"imag_{index}", value.imag.clone())
 
-    def pairs(self) -> dict[str, Pair]:
+    def pairs(self) -> dict[str, ComplexPair]:
         """Return the graph's complex weights, by name."""
         return {
-            name: Pair(*(self.get_buffer(f"{part}_{index}") for part in ("real", "imag")))
+            name: ComplexPair(*(self.get_buffer(f"{part}_{index}") for part in ("real", "imag")))
             for index, name in enumerate(self.stored)
         }
 
@@ -88,7 +88,7 @@ class _Real(nn.Module):
 
 
 class _Interpreter(fx.Interpreter):
-    def __init__(self, graph: fx.GraphModule, weights: Mapping[str, Pair]) -> None:
+    def __init__(self, graph: fx.GraphModule, weights: Mapping[str, ComplexPair]) -> None:
         super().__init__(graph)
         self.weights = weights
 
@@ -97,12 +97,14 @@ class _Interpreter(fx.Interpreter):
             return self.weights[target]
         value = super().get_attr(target, args, kwargs)
         complex_ = isinstance(value, Tensor) and value.is_complex()
-        return Pair(value.real.contiguous(), value.imag.contiguous()) if complex_ else value
+        return ComplexPair(value.real.contiguous(), value.imag.contiguous()) if complex_ else value
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         args = pytree.tree_map_only(complex, _pair, args)
-        leaves = pytree.tree_leaves((args, kwargs), is_leaf=lambda each: isinstance(each, Pair))
-        pairs = any(isinstance(each, Pair) for each in leaves)
+        leaves = pytree.tree_leaves(
+            (args, kwargs), is_leaf=lambda each: isinstance(each, ComplexPair)
+        )
+        pairs = any(isinstance(each, ComplexPair) for each in leaves)
         if target in OPERATORS and (pairs or target in MAKERS):
             return OPERATORS[target](*args, **kwargs)
         if not pairs:
@@ -112,8 +114,8 @@ class _Interpreter(fx.Interpreter):
                 target(*(_part(each, name) for each in args), **kwargs) for name in ("real", "imag")
             )
             if isinstance(real, Tensor):
-                return Pair(real, imag)
-            return [Pair(*parts) for parts in zip(real, imag, strict=True)]
+                return ComplexPair(real, imag)
+            return [ComplexPair(*parts) for parts in zip(real, imag, strict=True)]
         if target is operator.getitem:
             return args[0][args[1]]
         raise NotImplementedError(f"{target} of complex numbers")
@@ -123,7 +125,7 @@ def _part(value: Any, name: str) -> Any:
     """Return one part of every pair in an argument."""
     if isinstance(value, (list, tuple)):
         return type(value)(_part(each, name) for each in value)
-    return getattr(value, name) if isinstance(value, Pair) else value
+    return getattr(value, name) if isinstance(value, ComplexPair) else value
 
 
 LAYOUTS = {
@@ -137,63 +139,63 @@ LAYOUTS = {
 """What may be done to both parts separately."""
 
 
-def _pair(value: Any) -> Pair:
-    if isinstance(value, Pair):
+def _pair(value: Any) -> ComplexPair:
+    if isinstance(value, ComplexPair):
         return value
     if isinstance(value, complex):
-        return Pair(torch.tensor(value.real), torch.tensor(value.imag))
+        return ComplexPair(torch.tensor(value.real), torch.tensor(value.imag))
     real = value if isinstance(value, Tensor) else torch.tensor(float(value))
-    return Pair(real, torch.zeros_like(real))
+    return ComplexPair(real, torch.zeros_like(real))
 
 
-def _add(a: Any, b: Any, alpha: float = 1) -> Pair:
+def _add(a: Any, b: Any, alpha: float = 1) -> ComplexPair:
     first, second = _pair(a), _pair(b)
-    return Pair(first.real + alpha * second.real, first.imag + alpha * second.imag)
+    return ComplexPair(first.real + alpha * second.real, first.imag + alpha * second.imag)
 
 
-def _sub(a: Any, b: Any, alpha: float = 1) -> Pair:
+def _sub(a: Any, b: Any, alpha: float = 1) -> ComplexPair:
     return _add(a, b, -alpha)
 
 
-def _mul(a: Any, b: Any) -> Pair:
-    if isinstance(a, Pair) and isinstance(b, Pair):
-        return Pair(a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real)
-    pair, real = (a, b) if isinstance(a, Pair) else (b, a)
-    product: Pair = pair.map(lambda part: part * real)
+def _mul(a: Any, b: Any) -> ComplexPair:
+    if isinstance(a, ComplexPair) and isinstance(b, ComplexPair):
+        return ComplexPair(a.real * b.real - a.imag * b.imag, a.real * b.imag + a.imag * b.real)
+    pair, real = (a, b) if isinstance(a, ComplexPair) else (b, a)
+    product: ComplexPair = pair.map(lambda part: part * real)
     return product
 
 
-def _div(a: Any, b: Any) -> Pair:
-    if isinstance(b, Pair):
+def _div(a: Any, b: Any) -> ComplexPair:
+    if isinstance(b, ComplexPair):
         square = b.real * b.real + b.imag * b.imag
-        return _mul(_pair(a), Pair(b.real / square, -b.imag / square))
-    quotient: Pair = a.map(lambda part: part / b)
+        return _mul(_pair(a), ComplexPair(b.real / square, -b.imag / square))
+    quotient: ComplexPair = a.map(lambda part: part / b)
     return quotient
 
 
-def _where(condition: Tensor, a: Any, b: Any) -> Pair:
+def _where(condition: Tensor, a: Any, b: Any) -> ComplexPair:
     first, second = _pair(a), _pair(b)
     real, imag = (first.real, second.real), (first.imag, second.imag)
-    return Pair(torch.where(condition, *real), torch.where(condition, *imag))
+    return ComplexPair(torch.where(condition, *real), torch.where(condition, *imag))
 
 
-def _polar(size: Tensor, angle: Tensor) -> Pair:
-    return Pair(size * angle.cos(), size * angle.sin())
+def _polar(size: Tensor, angle: Tensor) -> ComplexPair:
+    return ComplexPair(size * angle.cos(), size * angle.sin())
 
 
-def _product(a: Pair, b: Pair) -> Pair:
-    return Pair(a.real @ b.real - a.imag @ b.imag, a.real @ b.imag + a.imag @ b.real)
+def _product(a: ComplexPair, b: ComplexPair) -> ComplexPair:
+    return ComplexPair(a.real @ b.real - a.imag @ b.imag, a.real @ b.imag + a.imag @ b.real)
 
 
-def _abs(x: Pair) -> Tensor:
+def _abs(x: ComplexPair) -> Tensor:
     return (x.real * x.real + x.imag * x.imag).sqrt()
 
 
-def _matrix(extent: int, sign: int) -> Pair:
+def _matrix(extent: int, sign: int) -> ComplexPair:
     """Return the matrix of a discrete Fourier transform, (extent, extent)."""
     index = torch.arange(extent)
     angle = (index[:, None] * index % extent).double() * (sign * 2 * math.pi / extent)
-    return Pair(angle.cos().float(), angle.sin().float())
+    return ComplexPair(angle.cos().float(), angle.sin().float())
 
 
 def _to_copy(x: Any, dtype: torch.dtype | None = None, **options: Any) -> Any:
@@ -202,7 +204,7 @@ def _to_copy(x: Any, dtype: torch.dtype | None = None, **options: Any) -> Any:
     return aten._to_copy.default(x, dtype=dtype, **options)
 
 
-def _transform(x: Pair, dim: list[int], sign: int) -> Pair:
+def _transform(x: ComplexPair, dim: list[int], sign: int) -> ComplexPair:
     for axis in dim:
         matrix = _matrix(x.real.shape[axis], sign)
         moved = x.map(lambda part, axis=axis: part.movedim(axis, -1))  # type: ignore[misc]
@@ -215,23 +217,23 @@ def _scaled(x: Any, shape: torch.Size, dim: list[int], normalization: int) -> An
     """Scale a transform: 0 not at all, 1 by the root of the number of elements, 2 by the number."""
     count = math.prod(shape[axis] for axis in dim)
     factor = (1.0, count**-0.5, 1.0 / count)[normalization]
-    return x.map(lambda part: part * factor) if isinstance(x, Pair) else x * factor
+    return x.map(lambda part: part * factor) if isinstance(x, ComplexPair) else x * factor
 
 
-def _fft_c2c(x: Any, dim: list[int], normalization: int, forward: bool) -> Pair:
+def _fft_c2c(x: Any, dim: list[int], normalization: int, forward: bool) -> ComplexPair:
     y = _transform(_pair(x), dim, -1 if forward else 1)
-    scaled: Pair = _scaled(y, y.real.shape, dim, normalization)
+    scaled: ComplexPair = _scaled(y, y.real.shape, dim, normalization)
     return scaled
 
 
-def _fft_r2c(x: Tensor, dim: list[int], normalization: int, onesided: bool) -> Pair:
+def _fft_r2c(x: Tensor, dim: list[int], normalization: int, onesided: bool) -> ComplexPair:
     *others, last = dim
     matrix = _matrix(x.shape[last], -1)
     kept = x.shape[last] // 2 + 1 if onesided else x.shape[last]
     rows = x.movedim(last, -1)
-    y = Pair(rows @ matrix.real[:, :kept], rows @ matrix.imag[:, :kept])
+    y = ComplexPair(rows @ matrix.real[:, :kept], rows @ matrix.imag[:, :kept])
     y = _transform(y.map(lambda part: part.movedim(-1, last)), others, -1)
-    scaled: Pair = _scaled(y, x.shape, dim, normalization)
+    scaled: ComplexPair = _scaled(y, x.shape, dim, normalization)
     return scaled
 
 
@@ -257,9 +259,9 @@ MAKERS: dict[Any, Callable[..., Any]] = {
     aten._fft_c2c.default: _fft_c2c,
     aten._fft_c2r.default: _fft_c2r,
     aten._to_copy.default: _to_copy,
-    aten.complex.default: Pair,
+    aten.complex.default: ComplexPair,
     aten.polar.default: _polar,
-    aten.view_as_complex.default: lambda x: Pair(x[..., 0], x[..., 1]),
+    aten.view_as_complex.default: lambda x: ComplexPair(x[..., 0], x[..., 1]),
 }
 """Operators whose inputs may be real."""
 
@@ -268,8 +270,8 @@ OPERATORS: dict[Any, Callable[..., Any]] = {
     aten.real.default: lambda x: x.real,
     aten.imag.default: lambda x: x.imag,
     aten.view_as_real.default: lambda x: torch.stack([x.real, x.imag], -1),
-    aten.conj.default: lambda x: Pair(x.real, -x.imag),
-    aten._conj.default: lambda x: Pair(x.real, -x.imag),
+    aten.conj.default: lambda x: ComplexPair(x.real, -x.imag),
+    aten._conj.default: lambda x: ComplexPair(x.real, -x.imag),
     aten.angle.default: lambda x: torch.atan2(x.imag, x.real),
     aten.abs.default: _abs,
     aten.exp.default: lambda x: _polar(x.real.exp(), x.imag),

@@ -12,7 +12,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from distillc.codegen.rewrites.walk import extents, is_call, rewrite_functions
 
-VIEWS = ("relax.reshape", "relax.permute_dims", "relax.broadcast_to", "relax.expand_dims")
+REPEATABLE = ("relax.reshape", "relax.permute_dims", "relax.broadcast_to", "relax.expand_dims")
 
 
 @tvm.transform.module_pass(opt_level=0, name="DeferScales")
@@ -67,7 +67,7 @@ class _Deferrer(PyExprMutator):
             size = extents(self.narrow(scale))
             if extents(x) == extents(call) and len(size) == len(extents(x)) and size[axis] == 1:
                 return x, self.narrow(scale)  # rule 1
-        if not is_call(call, *VIEWS):
+        if not is_call(call, *REPEATABLE):
             return None
         before = _axis_before(call, axis)
         if before is None:

@@ -19,7 +19,7 @@ LONGEST = 512
 """Terms of the longest sum in float16."""
 
 PRODUCTS = ("relax.nn.conv2d", "relax.matmul")
-VIEWS = (
+COPIES = (
     "relax.reshape",
     "relax.permute_dims",
     "relax.strided_slice",
@@ -28,7 +28,7 @@ VIEWS = (
     "relax.broadcast_to",
 )
 FOLLOWERS = (
-    *VIEWS,
+    *COPIES,
     "relax.add",
     "relax.subtract",
     "relax.multiply",
@@ -129,7 +129,7 @@ class _Halver(PyExprMutator):
             return relax.const(expr.value.numpy().astype(dtype), dtype)
         if (expr, dtype) not in self.casts:
             view = self.lookup_binding(expr)
-            if is_call(view, *VIEWS):  # rule 5
+            if is_call(view, *COPIES):  # rule 5
                 args = [self.as_type(view.args[0], dtype), *view.args[1:]]
                 cast = relax.Call(view.op, args, view.attrs, view.ty_args)
             else:

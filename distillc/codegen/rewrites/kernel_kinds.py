@@ -11,7 +11,7 @@ from tvm import s_tir, sym, tirx
 from tvm.ir import Call, TensorLoad
 
 from distillc.codegen.schedule.rules.base import (
-    Block,
+    ComputeBlock,
     find_blocks,
     inline_elementwise,
     loads,
@@ -111,11 +111,11 @@ def _numbers(func: tirx.PrimFunc, buffers: list[tirx.Var]) -> frozenset[int]:
     )
 
 
-def _factors(block: Block) -> tuple[TensorLoad, ...]:
+def _factors(block: ComputeBlock) -> tuple[TensorLoad, ...]:
     return product_operands(block) or ()
 
 
-def _is_gram(block: Block) -> bool:
+def _is_gram(block: ComputeBlock) -> bool:
     product = find_contraction(block)
     if not product or not len(product.rows) == len(product.columns) == len(product.sums) == 1:
         return False
@@ -123,7 +123,7 @@ def _is_gram(block: Block) -> bool:
     return is_long(sums, rows, columns)
 
 
-def _has_cases(block: Block) -> bool:
+def _has_cases(block: ComputeBlock) -> bool:
     """Whether a block reads here this and there that, as concatenations do."""
     calls: list[Call] = []
     tvm_ffi.structural_walk(block.stmt.body.value, (Call, calls.append))
@@ -136,7 +136,7 @@ def _pixels(func: tirx.PrimFunc) -> int:
     return prod(shape[2:]) if len(shape) == 4 else shape[-1]
 
 
-def _copy_kind(block: Block) -> Kind | None:
+def _copy_kind(block: ComputeBlock) -> Kind | None:
     """Say which axis of a copy's result follows the contiguous axis of its source."""
     load = block.stmt.body.value
     if block.reduction or not isinstance(load, TensorLoad):

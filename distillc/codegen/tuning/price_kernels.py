@@ -15,7 +15,7 @@ import tvm
 from tvm import tirx
 
 from distillc.codegen.build.library import build_kernels
-from distillc.codegen.build.link import Form
+from distillc.codegen.build.link import Artifact
 from distillc.codegen.tuning.static_cost import static_cost
 from distillc.runtime.devices import get_device
 from distillc.runtime.devices.base import Device
@@ -155,6 +155,6 @@ def _built(
     }
     with tempfile.TemporaryDirectory(prefix="distillc-tune-") as folder:
         path = Path(folder) / "kernels"
-        form = Form.PROGRAM if device.programs else Form.LIBRARY
+        form = Artifact.PROGRAM if device.programs else Artifact.LIBRARY
         build_kernels(tvm.IRModule(named), target, path, form)
         yield path, names

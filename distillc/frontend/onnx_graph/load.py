@@ -49,7 +49,7 @@ def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:
         TraceError: The network runs at no size that was tried, or returns no image.
     """
     require_file(path)
-    function = "distillc.frontend.onnx_graph.load:measure"
+    function = "distillc.frontend.onnx_graph.load:measure_graph"
     with outcome(function, path, limits=onnx_limits(path) if sandbox else None) as (facts, made):
         graph = graph_of(onnx.load(made), path)
     architecture = f"ONNX graph, opset {graph.opsets.get('', 0)}"
@@ -58,7 +58,7 @@ def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:
     return Network(OnnxModule(graph), tuple(facts.pop("size")), **facts), architecture
 
 
-def measure(path: str, out: str) -> dict[str, Any]:
+def measure_graph(path: str, out: str) -> dict[str, Any]:
     """Write the cleaned model of an ONNX file, and return the facts of its network.
 
     Raises:

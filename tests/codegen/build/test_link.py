@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from distillc.codegen.build.link import ANDROID_PAGE, BIONIC, Form, link
+from distillc.codegen.build.link import ANDROID_PAGE, BIONIC, Artifact, link
 from distillc.errors import LoweringError
 from distillc.runtime.native import FOLDER, KERNELS
 from distillc.targets.base import get_target
@@ -67,7 +67,7 @@ def test_android_library_needs_bionic_alone(tmp_path: Path) -> None:
     target = get_target("snapdragon8elite")
     path = tmp_path / "libanswer.so"
     part = compile_object(tmp_path, "-target", target.static)
-    link(path, target, [part], KERNELS, "answer; dc_pool_create", Form.ANDROID)
+    link(path, target, [part], KERNELS, "answer; dc_pool_create", Artifact.ANDROID)
     dynamic = read_elf(path, "--dynamic")
     assert re.findall(r"\(NEEDED\).*\[(.*)\]", dynamic) == ["libc.so"]
     assert re.findall(r"\(SONAME\).*\[(.*)\]", dynamic) == ["libanswer.so"]
@@ -88,7 +88,7 @@ def test_android_library_may_call_bionics_mathematics(tmp_path: Path) -> None:
     source.write_text(
         "#include <math.h>\nfloat sum(float x) { return atan2f(x, 2) + powf(x, 3) + logf(x); }\n"
     )
-    link(path, get_target("snapdragon8elite"), [source], (), "*", Form.ANDROID)
+    link(path, get_target("snapdragon8elite"), [source], (), "*", Artifact.ANDROID)
     assert re.findall(r"\(NEEDED\).*\[(.*)\]", read_elf(path, "--dynamic")) == ["libm.so"]
 
 
@@ -99,14 +99,16 @@ def test_android_library_cannot_call_what_bionic_lacks(tmp_path: Path) -> None:
         '{ return strverscmp("a", "b"); }\n'
     )
     with pytest.raises(LoweringError, match="undefined symbol: strverscmp"):
-        link(tmp_path / "out.so", get_target("snapdragon8elite"), [source], (), "*", Form.ANDROID)
+        link(
+            tmp_path / "out.so", get_target("snapdragon8elite"), [source], (), "*", Artifact.ANDROID
+        )
 
 
 @pytest.mark.parametrize("name", ["host", "snapdragon8elite"])
 def test_program_needs_nothing(tmp_path: Path, name: str) -> None:
     source, path = tmp_path / "main.c", tmp_path / "program"
     source.write_text('#include <stdio.h>\nint main(void) { puts("42"); }\n')
-    link(path, get_target(name), [source], (), "", Form.PROGRAM)
+    link(path, get_target(name), [source], (), "", Artifact.PROGRAM)
     command = [str(path)]
     if name != "host" and platform.machine() != "aarch64":
         if not shutil.which("qemu-aarch64"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from tvm.script import from_source
 
-from distillc.codegen.build.plan import ALIGNMENT, Plan, Storage, place, plan_network
+from distillc.codegen.build.plan import ALIGNMENT, Plan, Storage, place_storages, plan_network
 from distillc.codegen.lower import lower
 from distillc.frontend.trace import export_program
 from distillc.targets.base import get_target
@@ -56,7 +56,7 @@ def test_memory_is_linear_in_the_pixels(tiny_restormer: nn.Module) -> None:
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 20), st.integers(0, 8)), min_size=1))
 def test_tensors_alive_together_lie_apart(tensors: list[tuple[int, int, int]]) -> None:
     storages = [Storage(size, first, first + more) for size, first, more in tensors]
-    arena = place(storages)
+    arena = place_storages(storages)
     assert all(each.offset % ALIGNMENT == 0 for each in storages)
     assert all(each.offset + each.bytes <= arena for each in storages)
     for number, a in enumerate(storages):

@@ -41,7 +41,7 @@ class Iter:
 
 
 @dataclass(frozen=True)
-class Block:
+class ComputeBlock:
     """A computing block of a schedule, as it was when it was looked at.
 
     `iters` stand in the block's order; `nest` holds those bound to a loop, the outermost first.
@@ -69,12 +69,12 @@ class Block:
         return self.stmt.body.buffer
 
 
-def find_blocks(sch: s_tir.Schedule) -> list[Block]:
+def find_blocks(sch: s_tir.Schedule) -> list[ComputeBlock]:
     """Return the blocks under the root in program order; a nested block has its own loops too."""
     return [describe(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
 
 
-def describe(sch: s_tir.Schedule, rv: SBlockRV) -> Block:
+def describe(sch: s_tir.Schedule, rv: SBlockRV) -> ComputeBlock:
     """Describe one block: its iteration variables and their loops."""
     stmt = sch.get(rv)
     loops = {sch.get(loop).loop_var: loop for loop in sch.get_loops(rv)}
@@ -93,7 +93,7 @@ def describe(sch: s_tir.Schedule, rv: SBlockRV) -> Block:
         (depth[value], it) for it, value in zip(iters, values, strict=True) if it.loop is not None
     ]
     nest = tuple(it for _, it in sorted(bound, key=lambda pair: pair[0]))
-    return Block(rv, stmt, tuple(iters), nest)
+    return ComputeBlock(rv, stmt, tuple(iters), nest)
 
 
 def loads(expr: object) -> list[TensorLoad]:
@@ -141,7 +141,7 @@ def _around_unit_loop(sch: s_tir.Schedule, rv: SBlockRV) -> tuple[LoopRV, LoopRV
     return None
 
 
-def is_padding(block: Block) -> bool:
+def is_padding(block: ComputeBlock) -> bool:
     """Whether a block copies one buffer into a larger one with a constant border."""
     value = block.stmt.body.value
     return (
@@ -223,7 +223,7 @@ def binding(sch: s_tir.Schedule, rv: SBlockRV, var: tirx.Var) -> tirx.Expr:
     return next(value for iter_var, value in pairs if iter_var.var.same_as(var))
 
 
-def product_operands(block: Block) -> tuple[TensorLoad, TensorLoad] | None:
+def product_operands(block: ComputeBlock) -> tuple[TensorLoad, TensorLoad] | None:
     """Return the two loads of a block `C[..] = C[..] + A[..] * B[..]`."""
     store = block.stmt.body
     if not block.reduction or not isinstance(store.value, tirx.Add):
@@ -256,7 +256,7 @@ def unroll_init(sch: s_tir.Schedule, rv: SBlockRV) -> None:
             sch.unroll(loop)
 
 
-def schedule_block(sch: s_tir.Schedule, block: Block, target: Target) -> None:
+def schedule_block(sch: s_tir.Schedule, block: ComputeBlock, target: Target) -> None:
     """Schedule a block by itself: outer loops parallel, the last spatial axis in vectors."""
     spatial = [it for it in block.iters if it.loop is not None and not it.reduction]
     sums = [it.loop for it in block.iters if it.loop is not None and it.reduction]
@@ -276,7 +276,7 @@ def schedule_block(sch: s_tir.Schedule, block: Block, target: Target) -> None:
 
 
 def take_epilogue(
-    sch: s_tir.Schedule, block: Block, after: Sequence[Block], target: Target
+    sch: s_tir.Schedule, block: ComputeBlock, after: Sequence[ComputeBlock], target: Target
 ) -> SBlockRV:
     """Give a sum accumulators; return the block that stores them, with what stands after the sum.
 

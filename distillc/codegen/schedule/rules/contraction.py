@@ -20,7 +20,7 @@ from tvm.s_tir.schedule import LoopRV
 
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.rules.base import (
-    Block,
+    ComputeBlock,
     Iter,
     copy_tile,
     divisors,
@@ -52,7 +52,7 @@ class Contraction:
     packed: int
 
 
-def find_contraction(block: Block) -> Contraction | None:
+def find_contraction(block: ComputeBlock) -> Contraction | None:
     """Recognise `C += A * B` with plain indices, and columns contiguous in C and one operand."""
     operands = product_operands(block)
     if operands is None:

@@ -18,7 +18,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.rules.base import (
-    Block,
+    ComputeBlock,
     Iter,
     copy_tile,
     divisors,
@@ -80,7 +80,7 @@ def schedule_convolution(
     return add_in_single(sch, tiles.chunks) if tiles.chunks else sch
 
 
-def _is_image(operand: TensorLoad, column: Iter, pad: Block | None) -> bool:
+def _is_image(operand: TensorLoad, column: Iter, pad: ComputeBlock | None) -> bool:
     """Whether an operand is what a window moves over: what was padded, or read between pixels."""
     place = operand.indices[-1]
     if column.var not in variables(place):

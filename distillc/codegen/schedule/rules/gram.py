@@ -16,7 +16,7 @@ from tvm.s_tir.schedule import SBlockRV
 
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.rules.base import (
-    Block,
+    ComputeBlock,
     Iter,
     describe,
     divisors,
@@ -120,7 +120,7 @@ def tile_shape(rows: int, columns: int, target: Target) -> tuple[int, int]:
     return best[1], best[2]
 
 
-def _find_rows(block: Block) -> tuple[Iter, Iter, Iter] | None:
+def _find_rows(block: ComputeBlock) -> tuple[Iter, Iter, Iter] | None:
     """Recognise a product summed over the contiguous axis of both operands: (m, n, p)."""
     operands = product_operands(block)
     sums = [it for it in block.iters if it.reduction and it.loop is not None]

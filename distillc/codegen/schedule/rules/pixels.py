@@ -6,7 +6,7 @@ from tvm import s_tir, tirx
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.schedule.rules.base import (
-    Block,
+    ComputeBlock,
     Iter,
     binding,
     describe,
@@ -16,7 +16,7 @@ from distillc.codegen.schedule.rules.base import (
 )
 
 
-def pixel_axis(block: Block) -> Iter | None:
+def pixel_axis(block: ComputeBlock) -> Iter | None:
     """Return the iteration along the last axis of a block's output and of all its inputs."""
     axes = {it.var: it for it in block.iters if not it.reduction}
     place = block.stmt.body.indices
@@ -34,7 +34,7 @@ def pixel_axis(block: Block) -> Iter | None:
 
 
 def shared_inputs(
-    func: tirx.PrimFunc, blocks: list[Block], pixels: int
+    func: tirx.PrimFunc, blocks: list[ComputeBlock], pixels: int
 ) -> list[tuple[list[SBlockRV], int]]:
     """Return, for each parameter that several blocks read, those blocks and its read number.
 

@@ -14,7 +14,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.rules.base import (
     PARALLEL_MIN,
-    Block,
+    ComputeBlock,
     describe,
     find_blocks,
     fuse,
@@ -70,7 +70,7 @@ def _schedule_block(sch: s_tir.Schedule, rv: SBlockRV, row: LoopRV, target: Targ
         sch.decompose_reduction(rv, sums[0])
 
 
-def _sums_last_axis(block: Block) -> bool:
+def _sums_last_axis(block: ComputeBlock) -> bool:
     """Whether a block's single sum runs along the last axis of a buffer, alone in its index."""
     sums = [it for it in block.nest if it.reduction]
     if len(sums) != 1:
@@ -83,13 +83,13 @@ def _sums_last_axis(block: Block) -> bool:
     return bool(along)
 
 
-def _leading(block: Block, count: int) -> list[int]:
+def _leading(block: ComputeBlock, count: int) -> list[int]:
     """Return the extents of a block's first axes that have loops."""
     spatial = [it.extent for it in block.nest if not it.reduction]
     return spatial[:count]
 
 
-def _split_lanes(sch: s_tir.Schedule, block: Block, target: Target, knobs: Knobs) -> None:
+def _split_lanes(sch: s_tir.Schedule, block: ComputeBlock, target: Target, knobs: Knobs) -> None:
     """Turn one running sum into vectors of partial sums, added up at the end."""
     loop = next(it.loop for it in block.nest if it.reduction)
     extent = int(sch.get(loop).extent)

@@ -12,7 +12,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.rules.base import (
-    Block,
+    ComputeBlock,
     binding,
     copy_tile,
     describe,
@@ -28,7 +28,7 @@ from distillc.codegen.schedule.rules.base import (
 from distillc.targets.base import Target
 
 
-def is_depthwise(blocks: list[Block]) -> bool:
+def is_depthwise(blocks: list[ComputeBlock]) -> bool:
     """Whether a kernel is padding and a depthwise convolution, with at most an epilogue."""
     if not 2 <= len(blocks) <= 3 or not is_padding(blocks[0]):
         return False
@@ -44,7 +44,7 @@ def is_depthwise(blocks: list[Block]) -> bool:
 
 def place_stencils(
     sch: s_tir.Schedule,
-    before: list[Block],
+    before: list[ComputeBlock],
     pack: SBlockRV,
     tile: LoopRV,
     target: Target,
