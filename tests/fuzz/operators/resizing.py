@@ -15,7 +15,8 @@ def interpolate(draw: Draw, x: Tensor) -> Layer:
     smooth = mode in ("bilinear", "bicubic")
     corners = draw.chance(0.4) if smooth else None
     given: dict[str, object] = {"mode": mode, "align_corners": corners}
-    if smooth and not corners and draw.chance(0.3):
+    # Of a column of pixels, torch 2.14 itself smooths only the first one.
+    if smooth and not corners and x.shape[3] > 1 and draw.chance(0.3):
         given["antialias"] = True
     if draw.chance(0.5):
         given["size"] = tuple(draw.some(1, 2 * extent + 1) for extent in x.shape[2:])
