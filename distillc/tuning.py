@@ -11,7 +11,7 @@ from torch import nn
 from distillc.checks import MINUTES, check_real, check_size, check_writable, temporary_folder
 from distillc.codegen.lower import lower
 from distillc.codegen.schedule.records import user_records
-from distillc.codegen.tuning.price_kernels import choose_cost
+from distillc.codegen.tuning.price_kernels import choose_pricer
 from distillc.codegen.tuning.tuner import TuningResult, tune_modules
 from distillc.errors import UsageError
 from distillc.frontend.trace import as_network, export_program
@@ -66,7 +66,7 @@ def tune(
     temporary_folder()
     chosen = get_target(target)
     arithmetic = get_precision(precision).arithmetic
-    cost = choose_cost(chosen, device or chosen.devices[0])
+    pricer = choose_pricer(chosen, device or chosen.devices[0])
     mods = []
     for network in networks:
         for size in sizes:
@@ -76,6 +76,6 @@ def tune(
     seconds = round(60 * minutes)
     with Context(progress=progress).progress_line("tune", seconds) as shown:
         path = records or user_records(chosen)
-        result = tune_modules(mods, chosen, cost, path, seconds, shown.update)
+        result = tune_modules(mods, chosen, pricer, path, seconds, shown.update)
         shown.update(seconds, f"{len(result.records)} kernels searched")
     return result

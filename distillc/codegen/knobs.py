@@ -14,8 +14,8 @@ Record = Mapping[str, int]
 """Values of knobs by name: tiles, chunks and numbers of threads, flags as 0 and 1."""
 
 
-class Choice(NamedTuple):
-    """A rule, by name, and the values that its knobs should have."""
+class ScheduleChoice(NamedTuple):
+    """A rule, by its id, and the values that its knobs should have."""
 
     rule: str
     knobs: Record
@@ -30,21 +30,26 @@ class Knobs:
     Attributes:
         space: Options by knob, in the order of asking, each with its default first.
         values: What was answered.
+        unseen: The knobs whose effect the code does not show.
     """
 
     def __init__(self, record: Record | None = None) -> None:
         self._record = dict(record or {})
         self.space: dict[str, tuple[int, ...]] = {}
         self.values: dict[str, int] = {}
+        self.unseen: set[str] = set()
 
-    def choose(self, name: str, options: Iterable[int], default: int) -> int:
+    def choose(self, name: str, options: Iterable[int], default: int, *, seen: bool = True) -> int:
         """Return the recorded value of a knob if it is an option, or else the default.
 
         Args:
             name: The knob; blocks of one kernel that ask for the same name share the value.
             options: All values that give a correct schedule; the default is one of them anyhow.
             default: The rule's own choice.
+            seen: Whether the instructions show what it does; if not, caches or threads decide.
         """
+        if not seen:
+            self.unseen.add(name)
         known = tuple(dict.fromkeys((default, *options)))
         self.space.setdefault(name, known)
         wanted = self._record.get(name, default)

@@ -37,6 +37,8 @@ from distillc.codegen.kernels.vectors import (
 from distillc.codegen.knobs import Knobs
 from distillc.targets.base import Target
 
+SHAPE = "distillc.scan"
+"""Attribute of a scan: what `rebuild_scan` needs to build it anew."""
 TOGETHER = 4
 """Positions whose step sizes are computed side by side: a multiply-add takes about four cycles."""
 
@@ -93,7 +95,9 @@ def selective_scan_kernel(
     """
     share = channels // groups
     options = [d for d in (4, 8, 16) if math.gcd(share, length, target.lanes) % d == 0]
-    width = (knobs or Knobs()).choose("width", options, tile_width(share, length, target))
+    width = (knobs or Knobs()).choose(
+        "width", options, tile_width(share, length, target), seen=False
+    )
     tiles = channels // width
     runs = length // width
     order = range(width - 1, -1, -1) if reverse else range(width)
@@ -157,4 +161,26 @@ def selective_scan_kernel(
                     outputs[t] = total[0]
                 for w, row in enumerate(transpose([outputs[t] for t in range(width)])):
                     T.buffer_store(y, row, [image, first + w, here])
-    return builder.get()
+    shape = (batch, channels, length, states, groups, int(softplus), int(reverse), int(rates))
+    return builder.get().with_attr(SHAPE, shape)
+
+
+def scan_shape(func: tirx.PrimFunc) -> tuple[int, ...] | None:
+    """Return the sizes and flags of a kernel that is a scan, None of any other."""
+    shape = (func.attrs or {}).get(SHAPE)
+    return None if shape is None else tuple(map(int, shape))
+
+
+def rebuild_scan(shape: tuple[int, ...], target: Target, knobs: Knobs) -> tirx.PrimFunc:
+    """Return a scan as `selective_scan_kernel` builds it, its knobs answered.
+
+    Args:
+        shape: What `scan_shape` returns.
+        target: What it is compiled for.
+        knobs: Answers its choices.
+    """
+    batch, channels, length, states, groups, softplus, reverse, rates = shape
+    return selective_scan_kernel(
+        *(batch, channels, length, states, groups),
+        *(bool(softplus), bool(reverse), target, Rates(rates), knobs),
+    )

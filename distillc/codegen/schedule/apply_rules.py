@@ -14,22 +14,19 @@ import tvm
 from tvm import s_tir, tirx
 
 from distillc.codegen.kernels.polynomials import rewrite_math
-from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
-from distillc.codegen.knobs import Choice, Knobs
+from distillc.codegen.kernels.selective_scan import scan_shape
+from distillc.codegen.knobs import Knobs, ScheduleChoice
 from distillc.codegen.schedule.records import Records, load_records, workload
-from distillc.codegen.schedule.rules import RULES
-from distillc.codegen.schedule.rules.base import Rule, drop_unit_loops, inline_elementwise, simplify
+from distillc.codegen.schedule.rules import RULES, Entry
+from distillc.codegen.schedule.rules.base import drop_unit_loops, inline_elementwise, simplify
 from distillc.codegen.schedule.rules.flatten import Merged, merge_axes, restore
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
-from distillc.workdir import digest
 
 log = logging.getLogger(__name__)
 
 # Set on a PrimFunc that arrives with a schedule of its own, or has got one: whose it is.
 SCHEDULED = "distillc.scheduled"
-# Set on the selective scan: the shape arguments of `selective_scan_kernel`, to build it anew.
-SCAN_SHAPE = "distillc.scan"
 
 
 @dataclass(frozen=True)
@@ -95,10 +92,8 @@ def schedule_func(
 def find_kernel(func: tirx.PrimFunc) -> Kernel | None:
     """Return what is to be scheduled, None for a function with loops of its own that stay."""
     attrs = func.attrs or {}
-    if SCAN_SHAPE in attrs:
-        return Kernel(
-            func, Merged(func, {}), digest(["selective_scan", *map(int, attrs[SCAN_SHAPE])])
-        )
+    if scan_shape(func):
+        return Kernel(func, Merged(func, {}), workload(func))
     if SCHEDULED in attrs:
         return None
     merged = merge_axes(simplify(inline_elementwise(drop_unit_loops(simplify(func)))))
@@ -106,7 +101,7 @@ def find_kernel(func: tirx.PrimFunc) -> Kernel | None:
 
 
 def schedule_kernel(
-    kernel: Kernel, target: Target, name: str, choice: Choice | None = None
+    kernel: Kernel, target: Target, name: str, choice: ScheduleChoice | None = None
 ) -> Scheduled:
     """Schedule one kernel, its rule's choices as in `choice` where that is of the same rule.
 
@@ -115,27 +110,24 @@ def schedule_kernel(
     """
     func, merged = kernel.func, kernel.merged
 
+    if choice and choice.rule not in {entry.id for entry in RULES}:
+        _warn_once(
+            f"tuning records name a rule {choice.rule!r}, which this version does not have: the "
+            "kernels get their defaults; tune them again, or delete these lines"
+        )
+
     def answers(rule: str) -> Knobs:
         return Knobs(choice.knobs if choice and choice.rule == rule else None)
 
-    if SCAN_SHAPE in (func.attrs or {}):
-        knobs = answers("selective_scan")
-        *shape, softplus, reverse, rates = map(int, func.attrs[SCAN_SHAPE])
-        batch, channels, length, states, groups = shape
-        flags = bool(softplus), bool(reverse)
-        scan = selective_scan_kernel(
-            batch, channels, length, states, groups, *flags, target, Rates(rates), knobs
-        )
-        return Scheduled(rewrite_math(scan), "selective_scan", knobs)
-    for rule in RULES:
-        knobs = answers(rule.__name__)
-        sch = _try_rule(rule, merged.func, target, knobs, name)
+    for entry in RULES:
+        knobs = answers(entry.id)
+        sch = _try_rule(entry, merged.func, target, knobs, name)
         if sch is None:
             continue
         scheduled = restore(sch.mod["main"], merged.originals)
         done = tirx.PrimFunc(scheduled.params, scheduled.body, scheduled.ret_type, func.attrs)
-        done = rewrite_math(done).with_attr(SCHEDULED, rule.__name__)
-        return Scheduled(done, rule.__name__, knobs)
+        done = rewrite_math(done).with_attr(SCHEDULED, entry.id)
+        return Scheduled(done, entry.id, knobs)
     raise LoweringError(
         "no schedule rule takes this kernel",
         where=name,
@@ -144,16 +136,16 @@ def schedule_kernel(
 
 
 def _try_rule(
-    rule: Rule, func: tirx.PrimFunc, target: Target, knobs: Knobs, name: str
+    entry: Entry, func: tirx.PrimFunc, target: Target, knobs: Knobs, name: str
 ) -> s_tir.Schedule | None:
     """Apply a rule; one that fails half-way has changed nothing, and the next may do."""
     try:
-        return rule(func, target, knobs)
-    except (s_tir.ScheduleError, tvm.error.InternalError, ValueError) as error:
+        return entry.schedule(func, target, knobs)
+    except (s_tir.ScheduleError, tvm.error.InternalError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["unknown"]
         reason = next((line for line in lines if "Error message" in line), lines[-1])
         _warn_once(
-            f"{rule.__name__} could not schedule {name.rstrip('0123456789')}; a simpler schedule "
+            f"{entry.id} could not schedule {name.rstrip('0123456789')}; a simpler schedule "
             f"takes over, which may be slower ({reason.removeprefix('Error message: ')[:200]})"
         )
         return None

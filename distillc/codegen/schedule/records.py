@@ -17,7 +17,8 @@ from typing import Any
 import tvm_ffi
 from tvm import tirx
 
-from distillc.codegen.knobs import Choice
+from distillc.codegen.kernels.selective_scan import scan_shape
+from distillc.codegen.knobs import ScheduleChoice
 from distillc.errors import StorageError, reason
 from distillc.sealed import name_lines, read_lines, seal_line
 from distillc.targets.base import Target
@@ -57,9 +58,9 @@ class TuningRecord:
     unit: str
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> ScheduleChoice:
         """What the schedule rules are given."""
-        return Choice(self.rule, self.knobs)
+        return ScheduleChoice(self.rule, self.knobs)
 
 
 Records = Mapping[str, TuningRecord]
@@ -72,6 +73,8 @@ def workload(func: tirx.PrimFunc) -> str:
     Args:
         func: Not scheduled yet, image axes merged: sizes of equally many pixels are one workload.
     """
+    if shape := scan_shape(func):
+        return digest(["selective_scan", *shape])
     bare = tirx.PrimFunc(func.params, func.body, func.ret_type)
     return f"{tvm_ffi.structural_hash(bare) % 2**64:016x}"
 

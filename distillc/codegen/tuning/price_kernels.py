@@ -50,16 +50,16 @@ class Costs:
     errors: tuple[float, ...]
 
 
-class KernelCost(Protocol):
+class KernelPricer(Protocol):
     """Prices scheduled kernels.
 
     Attributes:
         unit: `ms` or `cycles`.
-        blind: Knobs whose effect it cannot see.
+        code_only: Whether it sees the instructions only, not what caches and threads do to them.
     """
 
     unit: ClassVar[str]
-    blind: ClassVar[frozenset[str]]
+    code_only: ClassVar[bool]
 
     def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
         """Build all groups in one library; run each group's kernels in turn, `rounds` times.
@@ -77,10 +77,10 @@ class Measured:
     target: Target
     device: str
     unit: ClassVar[str] = "ms"
-    blind: ClassVar[frozenset[str]] = frozenset()
+    code_only: ClassVar[bool] = False
 
     def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
-        """See `KernelCost`."""
+        """See `KernelPricer`."""
         found = []
         with _built(groups, self.target, get_device(self.device)) as (library, names):
             for group, own in zip(groups, names, strict=True):
@@ -109,10 +109,10 @@ class Modelled:
     target: Target
     device: str
     unit: ClassVar[str] = "cycles"
-    blind: ClassVar[frozenset[str]] = frozenset({"chunk", "lines", "run", "width"})
+    code_only: ClassVar[bool] = True
 
     def __call__(self, groups: Sequence[Group], rounds: int) -> list[Costs]:
-        """See `KernelCost`; one run says all."""
+        """See `KernelPricer`; one run says all."""
         kernels: dict[str, Sequence[Instruction]] = {}
         errors = []
         with _built(groups, self.target, get_device(self.device)) as (library, names):
@@ -130,7 +130,7 @@ class Modelled:
         ]
 
 
-def choose_cost(target: Target, device: str) -> KernelCost:
+def choose_pricer(target: Target, device: str) -> KernelPricer:
     """Return what prices kernels of a target on a device: its clock where it has one.
 
     Raises:

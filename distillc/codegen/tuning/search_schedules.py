@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from distillc.codegen.knobs import Choice
+from distillc.codegen.knobs import ScheduleChoice
 from distillc.codegen.schedule.apply_rules import Kernel, Scheduled, schedule_kernel
-from distillc.codegen.tuning.price_kernels import Costs, Group, KernelCost, Operands
+from distillc.codegen.tuning.price_kernels import Costs, Group, KernelPricer, Operands
 from distillc.errors import DeviceError, LoweringError
 from distillc.targets.base import Target
 from distillc.workdir import digest
@@ -38,7 +38,7 @@ ROUNDS = (5, 30)
 
 
 @dataclass(frozen=True)
-class Task:
+class KernelTask:
     """A kernel to search.
 
     Attributes:
@@ -62,20 +62,20 @@ class Task:
 
 
 def search(
-    task: Task,
+    task: KernelTask,
     target: Target,
-    cost: KernelCost,
-    price: float,
+    pricer: KernelPricer,
+    cost: float,
     deadline: float,
-    known: Choice | None = None,
+    known: ScheduleChoice | None = None,
 ) -> tuple[Scheduled, float, float]:
     """Return the best schedule of a kernel, the cost of the default, and its own.
 
     Args:
         task: The kernel.
         target: What it is compiled for.
-        cost: Prices candidates.
-        price: Cost of the default.
+        pricer: Prices candidates.
+        cost: Cost of the default.
         deadline: End of the search on `time.monotonic`'s clock, seconds; the last race may end
             later. It ends sooner when nothing wins any more or nothing is left.
         known: What a record says that is tried first.
@@ -84,7 +84,7 @@ def search(
         LoweringError: The default cannot be built.
         DeviceError: It cannot be run.
     """
-    space = _Space(task, target, cost.blind)
+    space = _Space(task, target, pricer.code_only)
     best, idle = task.default, 0
     first = [known] if known else []
     while idle < PATIENCE and time.monotonic() < deadline:
@@ -92,10 +92,10 @@ def search(
         first = []
         if not batch:
             break
-        winner = _race(task, cost, price, best, batch)
+        winner = _race(task, pricer, cost, best, batch)
         idle = 0 if winner else idle + 1
         best = winner or best
-    before, after = _costs(task, cost, price, [task.default, best], 2).values
+    before, after = _costs(task, pricer, cost, [task.default, best], 2).values
     if after >= before * (1 - NOISE):
         return task.default, before, before
     return best, before, after
@@ -104,12 +104,12 @@ def search(
 class _Space:
     """Draws schedules of one kernel that were not drawn before, the same in every run."""
 
-    def __init__(self, task: Task, target: Target, blind: frozenset[str]) -> None:
-        self._task, self._target, self._blind = task, target, blind
+    def __init__(self, task: KernelTask, target: Target, code_only: bool) -> None:
+        self._task, self._target, self._code_only = task, target, code_only
         self._random = Random(task.kernel.workload)
         self._seen = {_key(task.default)}
 
-    def draw(self, best: Scheduled, first: Sequence[Choice]) -> list[Scheduled]:
+    def draw(self, best: Scheduled, first: Sequence[ScheduleChoice]) -> list[Scheduled]:
         """Return up to `BATCH` schedules: those of `first`, then changes of the best."""
         batch: list[Scheduled] = []
         for attempt in range(8 * BATCH):
@@ -123,12 +123,12 @@ class _Space:
                 batch.append(candidate)
         return batch
 
-    def _change(self, best: Scheduled) -> Choice | None:
+    def _change(self, best: Scheduled) -> ScheduleChoice | None:
         """Change mostly one knob, sometimes two, now and then all; None without knobs."""
         knobs = [
             name
             for name, options in best.knobs.space.items()
-            if len(options) > 1 and name not in self._blind
+            if len(options) > 1 and not (self._code_only and name in best.knobs.unseen)
         ]
         if not knobs:
             return None
@@ -137,16 +137,16 @@ class _Space:
             name: self._random.choice(best.knobs.space[name])
             for name in self._random.sample(knobs, min(count, len(knobs)))
         }
-        return Choice(best.rule, {**best.knobs.values, **drawn})
+        return ScheduleChoice(best.rule, {**best.knobs.values, **drawn})
 
 
 def _race(
-    task: Task, cost: KernelCost, price: float, best: Scheduled, batch: Sequence[Scheduled]
+    task: KernelTask, pricer: KernelPricer, cost: float, best: Scheduled, batch: Sequence[Scheduled]
 ) -> Scheduled | None:
     """Return the cheapest of a batch if it beats the best so far twice."""
     field = [task.default] if best is task.default else [task.default, best]
     try:
-        found = _costs(task, cost, price, [*field, *batch], 1)
+        found = _costs(task, pricer, cost, [*field, *batch], 1)
         fit = [
             (value, number)
             for number, (value, error) in enumerate(zip(found.values, found.errors, strict=True))
@@ -155,7 +155,7 @@ def _race(
         if not fit or min(fit)[0] >= found.values[len(field) - 1] * (1 - NOISE):
             return None
         winner = batch[min(fit)[1] - len(field)]
-        *_, known, value = _costs(task, cost, price, [*field, winner], 2).values
+        *_, known, value = _costs(task, pricer, cost, [*field, winner], 2).values
     except (DeviceError, LoweringError) as error:
         # One candidate may be more than the compiler or the device can take.
         log.warning("candidates for %s are passed over: %s", task.name, error.what)
@@ -164,12 +164,12 @@ def _race(
 
 
 def _costs(
-    task: Task, cost: KernelCost, price: float, schedules: Sequence[Scheduled], times: int
+    task: KernelTask, pricer: KernelPricer, cost: float, schedules: Sequence[Scheduled], times: int
 ) -> Costs:
     """Price schedules in as many rounds as fit `RACE_MS`, `times` as many."""
-    rounds = int(RACE_MS / (price * len(schedules)))
+    rounds = int(RACE_MS / (cost * len(schedules)))
     rounds = times * max(ROUNDS[0], min(ROUNDS[1], rounds))
-    (found,) = cost([Group(tuple(each.func for each in schedules), task.operands)], rounds)
+    (found,) = pricer([Group(tuple(each.func for each in schedules), task.operands)], rounds)
     return found
 
 

@@ -26,8 +26,8 @@ from distillc.codegen.schedule.records import (
     read_records,
 )
 from distillc.codegen.schedule.rules.flatten import static_shape
-from distillc.codegen.tuning.price_kernels import Group, KernelCost, Operands
-from distillc.codegen.tuning.search_schedules import ROUNDS, Task, search
+from distillc.codegen.tuning.price_kernels import Group, KernelPricer, Operands
+from distillc.codegen.tuning.search_schedules import ROUNDS, KernelTask, search
 from distillc.targets.base import Target
 
 PRICED = 16
@@ -68,7 +68,7 @@ class TuningResult:
 def tune_modules(
     mods: Iterable[tvm.IRModule],
     target: Target,
-    cost: KernelCost,
+    pricer: KernelPricer,
     path: Path,
     seconds: float,
     report: Callable[[int, str], object] = lambda spent, detail: None,
@@ -78,7 +78,7 @@ def tune_modules(
     Args:
         mods: Lowered modules, as `distillc.codegen.lower.lower` returns them.
         target: What they are compiled for.
-        cost: Prices candidates.
+        pricer: Prices candidates.
         path: File that records are added to, and that says what was searched before.
         seconds: Time to spend.
         report: Called with the seconds spent and a few words.
@@ -94,17 +94,17 @@ def tune_modules(
     tasks = []
     for task in found:
         record = own.get(task.kernel.workload)
-        if record is None or (record.space, record.unit) != (task.space, cost.unit):
+        if record is None or (record.space, record.unit) != (task.space, pricer.unit):
             tasks.append(task)
 
-    prices: dict[str, float] = {}
+    defaults: dict[str, float] = {}
     for first in range(0, len(tasks), PRICED):
         some = tasks[first : first + PRICED]
         report(int(time.monotonic() - start), f"pricing {len(tasks)} kernels")
-        costs = cost([Group((task.default.func,), task.operands) for task in some], ROUNDS[0])
-        for task, price in zip(some, costs, strict=True):
-            prices[task.kernel.workload] = price.values[0]
-    bill = {task.kernel.workload: task.calls * prices[task.kernel.workload] for task in tasks}
+        groups = [Group((task.default.func,), task.operands) for task in some]
+        for task, costs in zip(some, pricer(groups, ROUNDS[0]), strict=True):
+            defaults[task.kernel.workload] = costs.values[0]
+    bill = {task.kernel.workload: task.calls * defaults[task.kernel.workload] for task in tasks}
     tasks.sort(key=lambda task: -bill[task.kernel.workload])
 
     tried = load_records(target, path)
@@ -117,7 +117,7 @@ def tune_modules(
             break
         report(int(now - start), f"kernel {number + 1} of {len(tasks)}, {task.name}")
         known = tried[key].choice if key in tried else None
-        best, before, after = search(task, target, cost, prices[key], now + share, known)
+        best, before, after = search(task, target, pricer, defaults[key], now + share, known)
         records.append(
             TuningRecord(
                 key,
@@ -128,7 +128,7 @@ def tune_modules(
                 task.space,
                 round(before, 4),
                 round(after, 4),
-                cost.unit,
+                pricer.unit,
             )
         )
         append_record(path, records[-1])
@@ -139,14 +139,14 @@ def tune_modules(
         len(tasks) - len(records),
         sum(bill.values()),
         sum(value * ratio.get(key, 1.0) for key, value in bill.items()),
-        cost.unit,
+        pricer.unit,
         path,
     )
 
 
-def find_tasks(mods: Iterable[tvm.IRModule], target: Target) -> list[Task]:
+def find_tasks(mods: Iterable[tvm.IRModule], target: Target) -> list[KernelTask]:
     """Return the float32 kernels of lowered modules that leave a choice, each workload once."""
-    found: dict[str, Task] = {}
+    found: dict[str, KernelTask] = {}
     for mod in mods:
         for name, calls in kernel_calls(mod).items():
             params = mod[name].params
@@ -163,7 +163,7 @@ def find_tasks(mods: Iterable[tvm.IRModule], target: Target) -> list[Task]:
             total = len(calls) + (known.calls if known else 0)
             default = known.default if known else schedule_kernel(kernel, target, name)
             if any(len(options) > 1 for options in default.knobs.space.values()):
-                found[kernel.workload] = Task(name, kernel, operands, total, default)
+                found[kernel.workload] = KernelTask(name, kernel, operands, total, default)
     return list(found.values())
 
 

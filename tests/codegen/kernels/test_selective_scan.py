@@ -15,9 +15,14 @@ from tvm import tirx
 
 from distillc.codegen.build.library import tvm_target
 from distillc.codegen.kernels.polynomials import rewrite_math
-from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel, tile_width
+from distillc.codegen.kernels.selective_scan import (
+    Rates,
+    scan_shape,
+    selective_scan_kernel,
+    tile_width,
+)
 from distillc.codegen.lower import lower
-from distillc.codegen.schedule.apply_rules import SCAN_SHAPE, schedule_module
+from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.frontend.trace import export_program
 from distillc.surrogates.scan import ScanDirection
 from distillc.surrogates.selective_scan import selective_scan
@@ -166,8 +171,10 @@ def test_the_rates_of_surrogates_are_recognised(head: int | None, rates: Rates) 
     direction = ScanDirection(8, state=4, reverse=False, columns=False, head=head).eval()
     nn.init.uniform_(direction.log_rates)
     mod = lower(export_program(direction, (1, 8, 4, 8)), HOST)
-    (scan,) = [func for func in mod.functions.values() if func.attrs and SCAN_SHAPE in func.attrs]
-    assert int(scan.attrs[SCAN_SHAPE][-1]) == rates
+    (scan,) = [func for func in mod.functions.values() if scan_shape(func)]
+    shape = scan_shape(scan)
+    assert shape is not None
+    assert shape[-1] == rates
 
 
 def test_channels_share_vectors_and_feed_the_threads() -> None:

@@ -12,9 +12,10 @@ from tvm import relax, s_tir, tirx
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule import apply_rules
 from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_func, schedule_module
+from distillc.codegen.schedule.rules import Entry
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
-from tests.codegen.schedule.rules.kernels import SSE, check, lower, random
+from tests.codegen.schedule.rules.kernels import SSE, Function, check, lower, random
 
 
 def kernels(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
@@ -36,6 +37,23 @@ def test_restormer_equals_torch(tiny_restormer: nn.Module, size: tuple[int, int]
 def test_a_padded_image_of_one_row() -> None:
     """Its rows are merged with nothing: a rule asked for lines that are not there."""
     check(nn.Conv2d(7, 3, (5, 1), stride=(3, 1), padding=(2, 0)), torch.rand(1, 7, 1, 4))
+
+
+def test_products_that_give_one_number() -> None:
+    check(Function(lambda x: (torch.ones(2) @ x.flatten()) + x), torch.rand(1, 1, 1, 2))
+
+
+def test_a_layer_of_one_channel_after_tokens() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.conv = nn.LayerNorm(1), nn.Conv2d(1, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.norm(x.flatten(2).mT).mT.reshape(x.shape)
+            return self.conv(x / (x.pow(2).mean(1, keepdim=True) + 0.01).sqrt())
+
+    check(Tokens(), torch.rand(1, 1, 9, 9))
 
 
 def test_input_module_is_left_as_it_was() -> None:
@@ -66,7 +84,7 @@ def test_kernel_that_no_rule_takes_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         schedule_module(mod, SSE)
 
 
-@pytest.mark.parametrize("failure", [s_tir.ScheduleError, tvm.error.InternalError, ValueError])
+@pytest.mark.parametrize("failure", [s_tir.ScheduleError, tvm.error.InternalError])
 def test_rule_that_fails_gives_way_to_the_next(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: type[Exception]
 ) -> None:
@@ -77,13 +95,24 @@ def test_rule_that_fails_gives_way_to_the_next(
         sch.vectorize(sch.get_loops(sch.get_child_blocks(sch.get_sblock("root"))[0])[-1])
         raise failure("Error message: not so")
 
-    monkeypatch.setattr(apply_rules, "RULES", (broken, *apply_rules.RULES))
+    monkeypatch.setattr(apply_rules, "RULES", (Entry("broken", broken), *apply_rules.RULES))
     mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
     taken = {f.attrs[SCHEDULED] for f in kernels(schedule_module(mod, SSE)).values()}
     assert taken == {"schedule_contraction"}
     assert "broken could not schedule conv2d; a simpler schedule takes over" in caplog.text
     schedule_module(mod, SSE)
     assert caplog.text.count("broken could not schedule") == 1  # however often it happens
+
+
+def test_a_bug_in_a_rule_is_not_taken_for_a_kernel_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule:
+        raise ValueError("not enough values to unpack")
+
+    monkeypatch.setattr(apply_rules, "RULES", (Entry("broken", broken), *apply_rules.RULES))
+    with pytest.raises(ValueError, match="unpack"):
+        schedule_module(lower(nn.Conv2d(4, 4, 1), random(1, 4, 8, 8)), SSE)
 
 
 def test_scheduled_module_runs_twice_alike() -> None:

@@ -12,11 +12,11 @@ import tvm_ffi
 from torch import nn
 from tvm import tirx
 
-from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
-from distillc.codegen.knobs import Choice
+from distillc.codegen.kernels.selective_scan import selective_scan_kernel
+from distillc.codegen.knobs import ScheduleChoice
+from distillc.codegen.schedule import apply_rules
 from distillc.codegen.schedule import records as module
 from distillc.codegen.schedule.apply_rules import (
-    SCAN_SHAPE,
     find_kernel,
     schedule_func,
     schedule_kernel,
@@ -153,13 +153,24 @@ def test_schedules_follow_records_of_their_rule() -> None:
     tvm.ir.assert_structural_equal(same, plain)
 
 
+def test_a_rule_that_is_gone_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    apply_rules._warn_once.cache_clear()
+    func = product(8, 8)
+    kernel = find_kernel(func)
+    assert kernel is not None
+    gone = ScheduleChoice("schedule_gone", {"height": 2})
+    for _ in range(2):
+        schedule_kernel(kernel, SSE, "conv2d", gone)
+    assert caplog.text.count("name a rule 'schedule_gone', which this version does not have") == 1
+
+
 def test_the_scan_is_built_as_its_record_says() -> None:
     shape = (1, 32, 64, 1, 1, 1, 0)
-    func = selective_scan_kernel(*shape, AVX512).with_attr(SCAN_SHAPE, (*shape, Rates.OWN))
+    func = selective_scan_kernel(*shape, AVX512)
     kernel = find_kernel(func)
     assert kernel is not None
     plain = schedule_kernel(kernel, AVX512, "scan")
     assert plain.knobs.values == {"width": 16}
-    tuned = schedule_kernel(kernel, AVX512, "scan", Choice("selective_scan", {"width": 8}))
+    tuned = schedule_kernel(kernel, AVX512, "scan", ScheduleChoice("selective_scan", {"width": 8}))
     assert tuned.knobs.values == {"width": 8}
     assert not tvm_ffi.structural_equal(tuned.func, plain.func)

@@ -14,7 +14,6 @@ from tvm import relax
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.operators.lowering import Lowering
-from distillc.codegen.schedule.apply_rules import SCAN_SHAPE
 
 PLACEHOLDER = "SelectiveScan_"
 """Prefix of the placeholder's name; sizes and flags follow."""
@@ -44,7 +43,6 @@ def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
     known = context.constants().get(given["A"])
     rates = Rates.OWN if known is None else Rates.of(known.detach().numpy())
     kernel = selective_scan_kernel(*arguments, context.target, rates)
-    kernel = kernel.with_attr(SCAN_SHAPE, list(map(int, (*arguments, rates))))
     operands = [tensors[name] for name in ("u", "delta", "A", "B", "C")]
     operands += [tensors.get(name, emit(zeros)) for name in ("D", "delta_bias")]
     function = importer.block_builder.add_func(kernel, "selective_scan")

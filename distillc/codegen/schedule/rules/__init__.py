@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from distillc.codegen.schedule.rules.base import Rule
 from distillc.codegen.schedule.rules.channel_norm import schedule_channel_norm
 from distillc.codegen.schedule.rules.contraction import schedule_contraction
@@ -12,17 +14,32 @@ from distillc.codegen.schedule.rules.gram import schedule_gram
 from distillc.codegen.schedule.rules.half import with_half_lanes
 from distillc.codegen.schedule.rules.long_sum import schedule_long_sum
 from distillc.codegen.schedule.rules.row_reduction import schedule_row_reduction
+from distillc.codegen.schedule.rules.selective_scan import schedule_selective_scan
 
-RULES: tuple[Rule, ...] = tuple(
-    with_half_lanes(rule)
-    for rule in (
-        schedule_elementwise,
-        schedule_gram,
-        schedule_long_sum,
-        schedule_contraction,
-        schedule_convolution,
-        schedule_row_reduction,
-        schedule_channel_norm,
-        schedule_fallback,
-    )
+
+class Entry(NamedTuple):
+    """A rule and the id that records know it by; an id never changes and is never used again."""
+
+    id: str
+    schedule: Rule
+
+
+RULES = (
+    # Has its loops already: no other rule may take it.
+    Entry("selective_scan", schedule_selective_scan),
+    # Reductions are none of its matter, so what it takes no later rule needs.
+    Entry("schedule_elementwise", with_half_lanes(schedule_elementwise)),
+    # Products by what is contiguous. A sum along the rows of both comes before one along columns,
+    # a long sum of few results before tiles of results: each is a product that the next takes too.
+    Entry("schedule_gram", with_half_lanes(schedule_gram)),
+    Entry("schedule_long_sum", with_half_lanes(schedule_long_sum)),
+    Entry("schedule_contraction", with_half_lanes(schedule_contraction)),
+    # Windows; one of a single pixel is a contraction.
+    Entry("schedule_convolution", with_half_lanes(schedule_convolution)),
+    # Reductions without a product: along the contiguous axis, then at every pixel.
+    Entry("schedule_row_reduction", with_half_lanes(schedule_row_reduction)),
+    Entry("schedule_channel_norm", with_half_lanes(schedule_channel_norm)),
+    # Takes anything.
+    Entry("schedule_fallback", with_half_lanes(schedule_fallback)),
 )
+"""Tried in order; the first that answers wins."""

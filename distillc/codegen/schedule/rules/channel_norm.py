@@ -41,7 +41,7 @@ def schedule_channel_norm(
     channels = max(block.size // block.spatial_size for block in blocks)
     channels = max(channels, *(block.size // count for block in blocks))
     widths = [d for d in divisors(count) if lanes <= d <= 1024 and d % lanes == 0]
-    width = knobs.choose("width", widths, _tile_width(count, channels, lanes, target))
+    width = knobs.choose("width", widths, _tile_width(count, channels, lanes, target), seen=False)
     last = pixels[-1]
     if last is None or last.loop is None:
         return None

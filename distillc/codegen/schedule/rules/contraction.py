@@ -55,9 +55,9 @@ class Contraction:
 def find_contraction(block: ComputeBlock) -> Contraction | None:
     """Recognise `C += A * B` with plain indices, and columns contiguous in C and one operand."""
     operands = product_operands(block)
-    if operands is None:
-        return None
     store = block.stmt.body
+    if operands is None or not all(each.indices for each in (store, *operands)):
+        return None
     for packed, other in (operands, operands[::-1]):
         inner = store.indices[-1]
         accesses = [store.indices, packed.indices, other.indices]
@@ -170,6 +170,7 @@ def schedule_contraction(
             "lines",
             [d for d in divisors(count) if d <= 16],
             next(d for d in divisors(count) if d <= limit),
+            seen=False,
         )
         above, inside = sch.split(axes.columns[-2].loop, [None, lines])
         outer += [*[it.loop for it in axes.columns[:-2]], above]
@@ -179,6 +180,7 @@ def schedule_contraction(
             "run",
             [d for d in divisors(tiles) if d <= 32],
             packed_tiles(tiles, depth * vectors * lanes * 4, target),
+            seen=False,
         )
         outer += [it.loop for it in axes.columns[:-1]]
     tile, step, vector, lane = sch.split(column.loop, [None, run, vectors, lanes])

@@ -156,7 +156,7 @@ def _tile_depthwise(
     limit = max(4, target.l2_kib * 1024 // 2 // (4 * column.extent))
     heights = list(divisors(row.extent))
     options = [d for d in heights if d > 1]  # the border of a single row cannot be told apart
-    rows = knobs.choose("lines", options, next(d for d in heights if d <= limit))
+    rows = knobs.choose("lines", options, next(d for d in heights if d <= limit), seen=False)
     unrolled = strip_rows(rows, knobs)
     row_outer, row_middle, row_inner = sch.split(row.loop, [None, rows // unrolled, unrolled])
     lanes = vector_extent(column.extent, target.lanes)

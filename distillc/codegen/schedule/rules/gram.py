@@ -54,6 +54,7 @@ def schedule_gram(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Sc
         "chunk",
         [d for d in steps if d >= 8 and d * lanes <= min(4 * CHUNK, pixel.extent // 2)],
         next(d for d in steps if d * lanes <= limit),
+        seen=False,
     )
     _, _, lane = sch.split(pixel.loop, [None, chunk, lanes])
     by_lane = sch.rfactor(lane, rank)
@@ -127,7 +128,7 @@ def _find_rows(block: ComputeBlock) -> tuple[Iter, Iter, Iter] | None:
     if operands is None or len(sums) != 1:
         return None
     first, second = operands
-    if any(not load.indices[-1].same_as(sums[0].var) for load in operands):
+    if any(not load.indices or not load.indices[-1].same_as(sums[0].var) for load in operands):
         return None
     spatial = [it for it in block.iters if not it.reduction and it.loop is not None]
     own = [[it for it in spatial if it.var in variables(load.indices)] for load in (first, second)]

@@ -55,7 +55,7 @@ def schedule_long_sum(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_ti
     total_sum = fuse(sch, [it.loop for it in axes.sums])
     lengths = [d for d in divisors(pixels) if d <= 4 * CHUNK]
     default = next(d for d in lengths if d <= CHUNK)
-    chunk = knobs.choose("chunk", [d for d in lengths if d >= CHUNK // 8], default)
+    chunk = knobs.choose("chunk", [d for d in lengths if d >= CHUNK // 8], default, seen=False)
     chunks, _ = sch.split(total_sum, [None, chunk])
     partial = sch.rfactor(chunks, 0)
     output = sch.cache_write(partial, 0, "local")
