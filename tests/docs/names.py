@@ -24,6 +24,7 @@ _PATH = re.compile(
     r"[\w.*<>-]+(?:/[\w.*<>-]+)+/?|[\w-]+/|[\w-]+\.(?:py|md|c|h|kt|toml|yml|jsonl|txt)"
 )
 _BARE_PATH = re.compile(r"(?<![\w/.(])(?:docs|tests|distillc|passes|targets)/[\w/.-]*\w")
+_REFERENCE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)  # of mkdocstrings
 _SYMBOL = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?:\(\))?")
 _PRODUCT = ("distillc/", "passes/", "targets/")
 _OURS = ("distillc", "passes", "targets", "tests", "examples")
@@ -53,6 +54,9 @@ def unknown(passage: Passage) -> Iterator[str]:
             yield from _of_command(line, known)
         return
     yield from _of_links(passage)
+    yield from (
+        f"symbol {each}" for each in _REFERENCE.findall(passage.text) if not _resolves(each)
+    )
     for span in _SPAN.findall(passage.text):
         yield from _of_span(" ".join(span.split()), known)
     outside = _SPAN.sub(" ", passage.text)

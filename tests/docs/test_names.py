@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 
@@ -53,6 +54,7 @@ def test_pages_docstrings_hints_and_help_are_read() -> None:
         ("`runtime.placement`", "symbol runtime.placement"),
         ("`Target.colour`", "symbol Target.colour"),
         ("`replace_attention()`", "symbol replace_attention()"),
+        ("::: distillc.pipeline.Hose", "symbol distillc.pipeline.Hose"),
         ("set `DISTILLC_MAGIC`", "variable DISTILLC_MAGIC"),
     ],
 )
@@ -111,3 +113,13 @@ LIMIT = 3
 def test_the_changelog_names_the_format_of_bundles() -> None:
     said = re.findall(r"Bundles have format (\d+)", (ROOT / "CHANGELOG.md").read_text())
     assert int(said[-1]) == FORMAT
+
+
+def test_make_lists_its_targets() -> None:
+    source = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", source, re.MULTILINE)
+    assert targets
+    command = ["make", "--no-print-directory", "-C", str(ROOT)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    lines = [line.split(maxsplit=1) for line in told.splitlines()]
+    assert {name for name, _ in lines} == set(targets.group(1).split())
