@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree
 
 from tests.docs.passages import ROOT
 from tests.packages import write_package
@@ -33,9 +34,17 @@ class Recipe:
         found: dict[str, dict[str, str]] = project.get("entry-points", {})
         return found
 
+    @property
+    def changes_distillc(self) -> bool:
+        """Whether a file of it is one of distillc's own."""
+        return any(name.startswith("distillc/") for name in self.files)
+
     def write(self, folder: Path) -> None:
         """Write its Python, and what pip would write for an installed package."""
         modules = {name: text for name, text in self.files.items() if name.endswith(".py")}
+        if self.changes_distillc:
+            for source, place in (("distillc", ""), ("passes", "passes"), ("targets", "targets")):
+                copytree(ROOT / source, folder / "distillc" / place, dirs_exist_ok=True)
         write_package(folder, "mypackage", modules, self.entry_points())
 
 
