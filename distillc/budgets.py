@@ -26,7 +26,8 @@ class Budget:
         search_images: Held-out images each is evaluated on.
         search_crop: Their edge, pixels.
         heal_steps: Fine-tuning steps of a round of the chosen hybrid; 0 leaves it out.
-        heal_rounds: At most so many rounds, each twice as long as the last, while much is missing.
+        heal_rounds: At most so many rounds, each twice as long as the last, while the hybrid
+            is well behind its teacher.
         heal_batch: Images a step.
         test_images: At most so many images, which nothing saw, on which the quality is measured.
         verify_images: Images that the bundle is run on, at least 1; the first is its reference.

@@ -1,7 +1,7 @@
 """The choices of a schedule, as data: a space that is learnt by asking.
 
-A rule asks for each choice when it comes to it, and says what else would do; later options may
-depend on earlier answers. Without a record every answer is the default. What was asked is the
+A rule asks for each choice when it needs it, and lists the alternatives; later options may depend
+on earlier answers. Without a record every answer is the default. What was asked is the
 kernel's space, what was answered is a record that gives the same schedule again.
 """
 

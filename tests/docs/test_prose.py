@@ -10,7 +10,7 @@ from tests.docs.passages import Passage, passages
 
 _ARGUMENT = re.compile(r"^ {4,}(\w+): ([^\n]+)$", re.MULTILINE)
 _STUMBLED = re.compile(
-    r"\b(?:go(?:es)? by|bears?|dear|mend|for want of|without a word|the road|"
+    r"\b(?:go(?:es)? by|bears?|dear(?:est)?|mend|for want of|without a word|the road|"
     r"(?<!there )(?<!There )(?:is|are) no (?!longer|more|faster|device that|product of))\b"
 )
 

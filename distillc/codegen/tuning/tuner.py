@@ -1,8 +1,8 @@
 """Tune the kernels of networks: whom to search, for how long, and what is recorded.
 
 1. Kernels that compute the same are one; those that were searched over the same space are left out.
-2. All others are priced with their defaults. The dearest comes first, and each gets the share of
-   the time that is left which it has of the cost that is left.
+2. All others are priced with their defaults. The most expensive comes first; its share of the
+   remaining cost is its share of the remaining time.
 3. A kernel that is finished is recorded at once, so that a killed run goes on from there.
 """
 
@@ -41,7 +41,7 @@ class TuningResult:
     """What came of tuning.
 
     Attributes:
-        records: New records, the dearest kernel first.
+        records: New records, the most expensive kernel first.
         known: Kernels that had been searched before.
         left: Kernels that no time was left for.
         before: Cost of one inference of each network in the kernels that were not known, with their

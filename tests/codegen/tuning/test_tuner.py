@@ -1,4 +1,4 @@
-"""tune_modules: kernels once, the dearest first, recorded at once, and left out the next time."""
+"""tune_modules: kernels once, the costliest first, recorded at once, and left out the next time."""
 
 from __future__ import annotations
 
