@@ -225,22 +225,6 @@ def sigmoid(x: Expr) -> Expr:
     return _f32(1.0) / (_f32(1.0) + exp(_f32(0.0) - x))
 
 
-def silu(x: Expr) -> Expr:
-    """Return x / (1 + e^-x)."""
-    return _let(x, lambda v: v * sigmoid(v))
-
-
-def softplus(x: Expr) -> Expr:
-    """Return log(1 + e^x) = max(x, 0) + log1p(e^-|x|)."""
-    return _let(
-        x,
-        lambda v: (
-            tirx.Select(v > _f32(0.0), v, _f32(0.0))
-            + log1p(exp(tirx.Select(v > _f32(0.0), _f32(0.0) - v, v)))
-        ),
-    )
-
-
 def _power(call: Call) -> Expr:
     base, exponent = call.args
     if not isinstance(exponent, tirx.FloatImm):
