@@ -205,7 +205,7 @@ def divisors(value: int) -> Iterator[int]:
     return (d for d in range(value, 0, -1) if value % d == 0)
 
 
-def fuse(sch: s_tir.Schedule, loops: Sequence[LoopRV]) -> LoopRV:
+def fuse_loops(sch: s_tir.Schedule, loops: Sequence[LoopRV]) -> LoopRV:
     """Fuse loops, or return the only one."""
     return loops[0] if len(loops) == 1 else sch.fuse(*loops)
 
@@ -270,7 +270,7 @@ def schedule_block(sch: s_tir.Schedule, block: ComputeBlock, target: Target) -> 
         sch.vectorize(lane)
     sch.reorder(*outer, tile, *sums, *([lane] if lane is not None else []))
     if block.size >= PARALLEL_MIN:
-        sch.parallel(fuse(sch, outer or [tile]))
+        sch.parallel(fuse_loops(sch, outer or [tile]))
     if sums:
         sch.decompose_reduction(block.rv, sums[0])
 

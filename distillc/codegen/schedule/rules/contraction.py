@@ -25,7 +25,7 @@ from distillc.codegen.schedule.rules.base import (
     copy_tile,
     divisors,
     find_blocks,
-    fuse,
+    fuse_loops,
     is_padding,
     product_operands,
     take_epilogue,
@@ -153,7 +153,7 @@ def schedule_contraction(
     copies = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
     pack = pack_block.rv if pack_block else sch.cache_read(rv, axes.packed, "global", [rv])
 
-    rows = fuse(sch, [it.loop for it in axes.rows])
+    rows = fuse_loops(sch, [it.loop for it in axes.rows])
     column = axes.columns[-1]
     sums = [it.loop for it in axes.sums]
     height, vectors, lanes = choose_tile(int(sch.get(rows).extent), column.extent, target, knobs)
@@ -185,7 +185,7 @@ def schedule_contraction(
         outer += [it.loop for it in axes.columns[:-1]]
     tile, step, vector, lane = sch.split(column.loop, [None, run, vectors, lanes])
     sch.reorder(*outer, tile, row_outer, *image_rows, step, *sums, row_inner, vector, lane)
-    tile = fuse(sch, [*outer, tile])
+    tile = fuse_loops(sch, [*outer, tile])
     # Rows of several axes are no box: a chunk would compute more of them than there are.
     held = tile, step, row_inner, vector, lane
     chunks = sum_in_chunks(sch, rv, sums, held) if len(axes.rows) == 1 else None

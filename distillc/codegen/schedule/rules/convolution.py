@@ -23,7 +23,7 @@ from distillc.codegen.schedule.rules.base import (
     copy_tile,
     divisors,
     find_blocks,
-    fuse,
+    fuse_loops,
     is_padding,
     product_operands,
     take_epilogue,
@@ -134,7 +134,7 @@ def _tile_dense(
     if chunks:
         *outer, channel_inner, vector, lane = chunks.kept
         loops = [chunks.loop]
-    shared = fuse(sch, outer[: len(batch) + 1])
+    shared = fuse_loops(sch, outer[: len(batch) + 1])
     sch.parallel(shared)
     if lanes > 1:
         sch.vectorize(lane)
@@ -163,7 +163,7 @@ def _tile_depthwise(
     column_outer, lane = sch.split(column.loop, [None, lanes if lanes > 1 else column.extent])
     order = [*batch, channel.loop, row_outer, row_middle, column_outer]
     sch.reorder(*order, *[it.loop for it in sums], row_inner, lane)
-    shared = fuse(sch, [*batch, channel.loop, row_outer])
+    shared = fuse_loops(sch, [*batch, channel.loop, row_outer])
     sch.parallel(shared)
     if lanes > 1:
         sch.vectorize(lane)

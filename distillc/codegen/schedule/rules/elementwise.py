@@ -9,7 +9,12 @@ from __future__ import annotations
 from tvm import s_tir, tirx
 
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.schedule.rules.base import PARALLEL_MIN, find_blocks, fuse, vectorize_last
+from distillc.codegen.schedule.rules.base import (
+    PARALLEL_MIN,
+    find_blocks,
+    fuse_loops,
+    vectorize_last,
+)
 from distillc.targets.base import Target
 
 
@@ -27,5 +32,5 @@ def schedule_elementwise(
             continue
         outer = [*loops[:-1], vectorize_last(sch, loops[-1], target.lanes)]
         if block.size >= PARALLEL_MIN:
-            sch.parallel(fuse(sch, outer if len(outer) == 1 else outer[:-1]))
+            sch.parallel(fuse_loops(sch, outer if len(outer) == 1 else outer[:-1]))
     return sch

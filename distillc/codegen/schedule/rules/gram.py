@@ -21,7 +21,7 @@ from distillc.codegen.schedule.rules.base import (
     describe,
     divisors,
     find_blocks,
-    fuse,
+    fuse_loops,
     loops_below,
     product_operands,
     unroll_init,
@@ -85,7 +85,7 @@ def _schedule_partial(sch: s_tir.Schedule, rv: SBlockRV, target: Target, knobs: 
     column_outer, column_inner = sch.split(column_axis.loop, [None, width])
     outer = [chunk.loop, *[it.loop for it in batch]]
     sch.reorder(*outer, row_outer, column_outer, *sums, row_inner, column_inner, lane_axis.loop)
-    sch.parallel(fuse(sch, outer))
+    sch.parallel(fuse_loops(sch, outer))
     sch.vectorize(lane_axis.loop)
     sch.unroll(row_inner)
     sch.unroll(column_inner)
@@ -100,7 +100,7 @@ def _schedule_partial(sch: s_tir.Schedule, rv: SBlockRV, target: Target, knobs: 
 def _schedule_sums(sch: s_tir.Schedule, total: SBlockRV, by_lane: SBlockRV, target: Target) -> None:
     """Add up the chunks in vectors, then the lanes, row by row."""
     rows = [it.loop for it in describe(sch, total).nest if not it.reduction][:-1]
-    row = fuse(sch, rows)
+    row = fuse_loops(sch, rows)
     sch.compute_at(by_lane, row)
     block = describe(sch, by_lane)
     sums = [it.loop for it in block.nest if it.reduction]

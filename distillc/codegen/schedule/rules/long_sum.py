@@ -20,7 +20,7 @@ from distillc.codegen.schedule.rules.base import (
     describe,
     divisors,
     find_blocks,
-    fuse,
+    fuse_loops,
     unroll_init,
     vectorize_last,
 )
@@ -52,7 +52,7 @@ def schedule_long_sum(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_ti
     if not is_long(pixels, axes.rows[0].extent, axes.columns[0].extent):
         return None
     total = blocks[0].rv
-    total_sum = fuse(sch, [it.loop for it in axes.sums])
+    total_sum = fuse_loops(sch, [it.loop for it in axes.sums])
     lengths = [d for d in divisors(pixels) if d <= 4 * CHUNK]
     default = next(d for d in lengths if d <= CHUNK)
     chunk = knobs.choose("chunk", [d for d in lengths if d >= CHUNK // 8], default, seen=False)
@@ -88,7 +88,7 @@ def _schedule_partial(
     column_outer, vector, lane = sch.split(column.loop, [None, vectors, lanes])
     outer = [chunk.loop, *[it.loop for it in rest[:-2]]]
     sch.reorder(*outer, row_outer, column_outer, *sums, row_inner, vector, lane)
-    sch.parallel(fuse(sch, outer))
+    sch.parallel(fuse_loops(sch, outer))
     if lanes > 1:
         sch.vectorize(lane)
     sch.unroll(row_inner)

@@ -17,7 +17,7 @@ from distillc.codegen.schedule.rules.base import (
     ComputeBlock,
     describe,
     find_blocks,
-    fuse,
+    fuse_loops,
     loops_below,
     variables,
     vector_extent,
@@ -43,7 +43,7 @@ def schedule_row_reduction(
         _split_lanes(sch, block, target, knobs)
     order = [describe(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
     last = order[-1]
-    row = fuse(sch, [it.loop for it in last.nest[: len(rows)]])
+    row = fuse_loops(sch, [it.loop for it in last.nest[: len(rows)]])
     if size >= PARALLEL_MIN:
         sch.parallel(row)
     for block in reversed(order[:-1]):
