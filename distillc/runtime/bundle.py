@@ -147,7 +147,7 @@ class Bundle:
             DeviceError: Running fails.
         """
         facts, chosen = self.facts, get_device(device)
-        if not chosen.programs and device not in facts.devices:
+        if not chosen.takes(facts.devices):
             raise UsageError(
                 f"a bundle for {facts.target} does not run on {device}",
                 where=str(self.path),

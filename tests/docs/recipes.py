@@ -1,4 +1,4 @@
-"""The recipes of docs/guide/extending.md: sections of a page, and the files that each one shows."""
+"""The recipes of the guide: sections of its pages, and the files that each one shows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from shutil import copytree
 from tests.docs.passages import ROOT
 from tests.packages import write_package
 
-PAGE = ROOT / "docs/guide/extending.md"
+PAGES = [ROOT / "docs/guide" / name for name in ("extending.md", "families_and_devices.md")]
 _BLOCK = re.compile(r'^```\w+ title="([^"]+)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A section of the page.
+    """A section of a page.
 
     Attributes:
         name: Its heading.
@@ -48,9 +48,10 @@ class Recipe:
         write_package(folder, "mypackage", modules, self.entry_points())
 
 
-def recipes(page: Path = PAGE) -> Iterator[Recipe]:
-    """Yield the sections of the page that show files."""
-    for section in re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]:
-        files = dict(_BLOCK.findall(section))
-        if files:
-            yield Recipe(section.partition("\n")[0], files)
+def recipes() -> Iterator[Recipe]:
+    """Yield the sections of the pages that show files."""
+    for page in PAGES:
+        for section in re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]:
+            files = dict(_BLOCK.findall(section))
+            if files:
+                yield Recipe(section.partition("\n")[0], files)

@@ -28,7 +28,8 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_page_has_its_recipes() -> None:
     assert {each.name for each in RECIPES} >= {
-        *("A pass", "A target", "A degradation", "A metric", "A torch operator"),
+        *("A pass", "A target", "A surrogate family", "A device"),
+        *("A degradation", "A metric", "A torch operator"),
     }
     assert all(each.entry_points() for each in PACKAGES)
 

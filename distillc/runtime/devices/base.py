@@ -52,6 +52,13 @@ class Device(ABC):
     clock: ClassVar[bool] = True
     programs: ClassVar[bool] = False
 
+    def takes(self, devices: Sequence[str]) -> bool:
+        """Whether it runs bundles for these devices: programs anyhow, libraries if it is one of
+        them or inherits from one.
+        """
+        kinds = [vars(each).get("name") for each in type(self).__mro__]
+        return self.programs or any(name in devices for name in (self.name, *kinds))
+
     @abstractmethod
     def run(
         self,

@@ -12,7 +12,7 @@ from distillc.errors import DeviceError, UsageError
 from distillc.runtime.bundle import LIBRARY, Bundle
 from distillc.runtime.devices import get_device, get_local_device, local, local_devices
 from distillc.runtime.devices.base import DEVICES
-from distillc.runtime.devices.local import missing_parts
+from distillc.runtime.devices.local import Host, missing_parts
 
 X = np.random.default_rng(1).random((1, 3, 16, 16), dtype=np.float32)
 
@@ -42,6 +42,17 @@ def test_addresses_are_given_where_a_device_has_one(name: str, said: str) -> Non
     with pytest.raises(UsageError) as caught:
         get_device(name)
     assert said in str(caught.value)
+
+
+def test_a_device_takes_what_it_inherits() -> None:
+    class Nice(Host):
+        name = "nice"
+
+    assert Nice().takes(["host"])
+    assert Nice().takes(["phone", "nice"])
+    assert not Nice().takes(["emulator"])
+    assert not get_device("host").takes(["nice"])
+    assert get_device("adb:1").takes(["emulator"])  # programs run anywhere
 
 
 @pytest.mark.parametrize("kind", DEVICES.names())
