@@ -28,6 +28,11 @@ def reason(error: BaseException, line: int = 0, longest: int = 200) -> str:
     return (lines or [type(error).__name__])[line][:longest]
 
 
+def named_reason(error: BaseException) -> str:
+    """Return the kind of an unforeseen error and the first line of what it says."""
+    return f"{type(error).__name__}: {reason(error)}"
+
+
 class DistillcError(Exception):
     """Base of every error that a user can cause or fix.
 

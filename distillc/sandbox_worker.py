@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from distillc.errors import DistillcError, reason
+from distillc.errors import DistillcError, named_reason
 
 NEW_USER, NEW_NETWORK = 0x10000000, 0x40000000
 NO_NEW_PRIVILEGES = 38
@@ -134,11 +134,6 @@ def _is_exhausted(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def named_reason(error: BaseException) -> str:
-    """Return the kind of an unforeseen error and the first line of what it says."""
-    return f"{type(error).__name__}: {reason(error)}"
 
 
 def _parts(error: DistillcError) -> list[str | None]:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from distillc.errors import reason
+from distillc.errors import named_reason, reason
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,7 @@ def test_which_line_and_how_long() -> None:
     error = ValueError("first\nlast of them\n")
     assert reason(error, -1) == "last of them"
     assert reason(error, -1, longest=4) == "last"
+
+
+def test_an_unforeseen_error_says_its_kind() -> None:
+    assert named_reason(TypeError("one\ntwo")) == "TypeError: one"

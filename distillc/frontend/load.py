@@ -13,7 +13,7 @@ import torch
 from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 from torch import Tensor, nn
 
-from distillc.errors import CheckpointError, UsageError
+from distillc.errors import CheckpointError, UsageError, named_reason
 from distillc.frontend.finite import check_finite
 from distillc.frontend.formats import is_onnx, read_checkpoint, require_file
 from distillc.frontend.program_trial import input_shape, program_limits
@@ -125,7 +125,7 @@ def _load_own(
         module = import_class(arch)(**arguments)
     except Exception as error:  # the user's code may raise anything
         raise UsageError(
-            f"--arch {arch} cannot be built: {type(error).__name__}: {error}",
+            f"--arch {arch} cannot be built: {named_reason(error)}",
             hint="write package.module:Class or file.py:Class, and its keyword arguments as "
             "--arch-args JSON",
         ) from error

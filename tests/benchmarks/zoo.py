@@ -132,7 +132,7 @@ class Images(nn.Module):
         return image
 
 
-class Road:
+class Stages:
     """The stages of one network; each gives what the table shows of it."""
 
     def __init__(self, model: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ class Road:
 def run_one(model: dict[str, Any], until: str) -> dict[str, Any]:
     """Run the stages of one network in this process."""
     row: dict[str, Any] = {"network": model["id"], "attention": model["kind"], "seconds": {}}
-    for name, stage in Road(model).stages.items():
+    for name, stage in Stages(model).stages.items():
         start = time.monotonic()
         try:
             row[name] = stage()

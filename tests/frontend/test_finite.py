@@ -1,4 +1,4 @@
-"""Weights that are no numbers are refused on every road; masks of attention are not."""
+"""Weights that are not numbers are refused in every kind of file; masks of attention are not."""
 
 from __future__ import annotations
 
