@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distillc.codegen.build.library import build_library
+from distillc.codegen.dumps import Dumps
 from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, StorageError, TraceError
 from distillc.frontend.calls import Bound, Call, record_calls
@@ -44,7 +45,11 @@ class Culprit:
 
 
 def bisect(
-    network: Network, folder: Path, target: str | Target = "host", tolerance: float = TOLERANCE
+    network: Network,
+    folder: Path,
+    target: str | Target = "host",
+    tolerance: float = TOLERANCE,
+    dump_dir: Path | None = None,
 ) -> Culprit | None:
     """Find out which module makes a compiled network differ from torch.
 
@@ -58,6 +63,8 @@ def bisect(
         folder: Where the reproduction goes; it may not hold one already, which may be changed.
         target: A target or its name; its first device runs the code.
         tolerance: The largest difference that is none.
+        dump_dir: Folder for every module that is compiled after each stage of code generation, in
+            a folder of its name, `network` for all.
 
     Returns:
         The culprit, None where the network agrees with torch.
@@ -74,11 +81,12 @@ def bisect(
     image = torch.rand(network.input_shape, generator=torch.Generator().manual_seed(0))
     paths = [path for path, _ in module.named_modules() if path]
     calls = record_calls(module, paths, image)
-    whole = error = _error(module, image, chosen)
+    dumps = Dumps(dump_dir)
+    whole = error = _error(module, image, chosen, dumps.inside("network"))
     if error <= tolerance:
         return None
     path, inner, x = "", module, image
-    while found := _first_that_differs(module, path, calls, chosen, tolerance):
+    while found := _first_that_differs(module, path, calls, chosen, tolerance, dumps):
         path, error = found
         inner, x = Bound(module.get_submodule(path), calls[path]).eval(), calls[path].given
     _write_reproduction(folder, inner, x, chosen)
@@ -87,12 +95,17 @@ def bisect(
 
 
 def _first_that_differs(
-    network: nn.Module, path: str, calls: Mapping[str, Call], target: Target, tolerance: float
+    network: nn.Module,
+    path: str,
+    calls: Mapping[str, Call],
+    target: Target,
+    tolerance: float,
+    dumps: Dumps,
 ) -> tuple[str, float] | None:
     for inside in _called(network.get_submodule(path), path, calls):
         bound = Bound(network.get_submodule(inside), calls[inside]).eval()
         try:
-            error = _error(bound, calls[inside].given, target)
+            error = _error(bound, calls[inside].given, target, dumps.inside(inside))
         except (TraceError, LoweringError):
             continue  # rule 3
         if not error <= tolerance:  # NaN differs too
@@ -111,12 +124,13 @@ def _called(module: nn.Module, path: str, calls: Mapping[str, Call]) -> Iterator
 
 
 @torch.no_grad()
-def _error(module: nn.Module, x: Tensor, target: Target) -> float:
+def _error(module: nn.Module, x: Tensor, target: Target, dumps: Dumps) -> float:
     """Compile a module, run it on its input, and return how far it is from torch."""
     wanted = module(x)
     with tempfile.TemporaryDirectory(prefix="distillc-bisect-") as folder:
         library = Path(folder) / "model.so"
-        info = build_library(export_program(module, tuple(x.shape)), target, library)
+        program = export_program(module, tuple(x.shape))
+        info = build_library(program, target, library, dumps=dumps)
         device = get_device(target.devices[0])
         given, _ = device.run([library], x.numpy(), info.output_shape, threads=1)
     return largest_error(torch.from_numpy(given), wanted)
@@ -149,6 +163,7 @@ from pathlib import Path
 import torch
 
 from distillc.codegen.build.library import build_library
+from distillc.codegen.dumps import Dumps
 from distillc.frontend.programs import read_program
 from distillc.runtime.devices import get_device
 from distillc.targets.base import get_target

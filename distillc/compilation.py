@@ -17,6 +17,7 @@ from distillc.checks import check_size
 from distillc.codegen.build.library import build_library
 from distillc.codegen.build.onnx_export import export_onnx
 from distillc.codegen.build.self_check import self_check
+from distillc.codegen.dumps import Dumps
 from distillc.errors import StorageError, UsageError
 from distillc.frontend.padding import Padded
 from distillc.frontend.static_form import StableSorts
@@ -46,6 +47,7 @@ def compile(
     manifest: Mapping[str, Any] | None = None,
     records: Path | None = None,
     weights_beside: bool = False,
+    dumps: Dumps | Path | None = None,
 ) -> Bundle:
     """Compile a network, with its decisions applied, to a bundle.
 
@@ -67,8 +69,11 @@ def compile(
             random numbers in [0, 1).
         manifest: Further entries of the manifest, JSON values.
         records: A file of tuning records beside the shipped and the user's own.
+        dumps: A folder for the network after each stage of code generation, every kernel and the
+            plan; `Dumps` also prints or stops.
 
     Raises:
+        Stopped: `dumps` says so.
         UsageError: Unknown target or precision, a size out of range, or entries that the manifest
             has already.
         StorageError: The directory is not empty, or cannot be written.
@@ -104,6 +109,7 @@ def compile(
         folder / files["android"] if chosen.android else None,
         (folder / files["bench"], self_check(module, shape, numbers.max_error)),
         weights_of(folder / LIBRARY) if weights_beside else None,
+        dumps if isinstance(dumps, Dumps) else Dumps(dumps),
     )
     for path in (native.FOLDER / HEADER, *(app.FOLDER / name for name in app.FILES)):
         shutil.copy(path, folder)

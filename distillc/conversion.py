@@ -11,6 +11,8 @@ from rich.progress import Progress
 from torch import nn
 
 from distillc.budgets import Budget
+from distillc.codegen.dumps import Stopped
+from distillc.codegen.stages import NAMES
 from distillc.codegen.tuning.time_modules import HERE
 from distillc.data.images import check_folder
 from distillc.delivery import deliver
@@ -132,12 +134,14 @@ def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result
     check_folder(folder)
     work = WorkDir(options.work_dir)
     ctx = Context(work, options.seed, options.train_on, options.progress)
+    passes = conversion_passes(effort, folder, options.task, limits, meter)
+    print_after, stop_after = _of_passes(options, [each.name for each in passes])
     pipeline = Pipeline(
-        conversion_passes(effort, folder, options.task, limits, meter),
+        passes,
         verify_each=options.verify_each,
         dump_dir=options.dump_dir,
-        print_after=options.print_after,
-        stop_after=options.stop_after,
+        print_after=print_after,
+        stop_after=stop_after,
     )
     net = load(
         checkpoint,
@@ -150,7 +154,7 @@ def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result
 
     teacher = net
     net = pipeline.run(net, ctx)
-    if options.stop_after:
+    if stop_after:
         return Result(net, None)
 
     tuning = None
@@ -179,10 +183,30 @@ def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result
         "log": [asdict(record) for record in net.log],
     }
     pictures = side_by_side(teacher, net, images)
-    bundle = deliver(
-        net, images, place, options, ctx, records=records, entries=entries, pictures=pictures
-    )
+    try:
+        bundle = deliver(
+            net, images, place, options, ctx, records=records, entries=entries, pictures=pictures
+        )
+    except Stopped:
+        return Result(net, None)
     return Result(net, bundle)
+
+
+def _of_passes(options: ConversionOptions, passes: Sequence[str]) -> list[str | None]:
+    """Return `print_after` and `stop_after` where they are passes; None for a stage.
+
+    Raises:
+        UsageError: One is neither.
+    """
+    found: list[str | None] = []
+    for wanted in (options.print_after, options.stop_after):
+        if wanted and wanted not in (*passes, *NAMES):
+            raise UsageError(
+                f"no pass and no stage of code generation is named {wanted!r}",
+                hint=f"passes: {', '.join(passes)}; stages: {', '.join(NAMES)}",
+            )
+        found.append(wanted if wanted in passes else None)
+    return found
 
 
 def _params(module: nn.Module) -> int:

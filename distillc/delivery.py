@@ -47,6 +47,7 @@ def deliver(
         pictures: Rows of crops that the report shows; see `write_report`.
 
     Raises:
+        Stopped: `options.dumps` says so.
         DistillcError: Compiling, verifying or saving fails; `place` is not touched.
     """
     assert ctx.work is not None
@@ -63,6 +64,7 @@ def deliver(
             reference=pairs[0][0],
             manifest={"task": str(options.chosen_task)},
             records=records,
+            dumps=options.dumps,
         )
         shown.update(1, "library built")
         verification = verify_bundle(bundle, pairs, original=original)

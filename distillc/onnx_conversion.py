@@ -36,6 +36,7 @@ def convert_onnx(
     work_dir: str | Path = ".distillc-work",
     tune_minutes: float = 0,
     sandbox: bool = True,
+    dump_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Compile an ONNX file to a bundle, verified against ONNX Runtime on photographs.
@@ -61,6 +62,7 @@ def convert_onnx(
         work_dir=work_dir,
         tune_minutes=tune_minutes,
         sandbox=sandbox,
+        dump_dir=dump_dir,
         progress=progress,
     )
     return run_onnx_conversion(path, options)

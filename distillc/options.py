@@ -18,6 +18,7 @@ from distillc.checks import (
     check_training_device,
     check_whole,
 )
+from distillc.codegen.dumps import Dumps
 from distillc.data.tasks import Task, parse_task
 from distillc.errors import UsageError
 from distillc.limits import NONE, Limits
@@ -44,6 +45,8 @@ class BundleOptions:
         tune_minutes: Minutes to search the schedules of the kernels for before they are compiled;
             the records stay in the work directory.
         sandbox: Whether the checkpoint is read in a process of its own.
+        dump_dir: Where the state after each pass and each stage of code generation is written,
+            with every kernel and the plan.
         progress: Rich display with a `detail` field; None shows nothing.
 
     Raises:
@@ -61,6 +64,7 @@ class BundleOptions:
     work_dir: str | Path = ".distillc-work"
     tune_minutes: float = 0
     sandbox: bool = True
+    dump_dir: Path | None = None
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -89,7 +93,12 @@ class BundleOptions:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The folders that are written to beside the bundle's."""
-        return (Path(self.work_dir),)
+        return (Path(self.work_dir), *([self.dump_dir] if self.dump_dir else []))
+
+    @property
+    def dumps(self) -> Dumps:
+        """What is shown of code generation."""
+        return Dumps(self.dump_dir)
 
     def bundle_folder(self, source: str | Path) -> Path:
         """Return the folder of the bundle that is made from a file."""
@@ -109,9 +118,9 @@ class ConversionOptions(BundleOptions):
             (`"adb"`, `"ssh:user@host"`), for which everything is compiled for `target`.
         seed: Seed of everything random.
         train_on: Torch device that trains and evaluates, `"cpu"` or `"cuda"`.
-        dump_dir: Where to write the state after each pass.
-        print_after: Name of the pass after which the state is printed.
-        stop_after: Name of the last pass to run; no bundle is written.
+        print_after: Name of the pass, or of the stage of code generation, after which the state
+            is printed.
+        stop_after: Name of the last one to run; no bundle is written.
         verify_each: Whether the numbers around every pass are compared.
         arch: `package.module:Class` of the user's own network.
         arch_args: Its keyword arguments.
@@ -130,7 +139,6 @@ class ConversionOptions(BundleOptions):
     measure_on: str = "host"
     seed: int = 0
     train_on: str = "cpu"
-    dump_dir: Path | None = None
     print_after: str | None = None
     stop_after: str | None = None
     verify_each: bool = False
@@ -167,6 +175,5 @@ class ConversionOptions(BundleOptions):
         return self.limits.among(self.effort.families)
 
     @property
-    def folders(self) -> tuple[Path, ...]:
-        dumps = [self.dump_dir] if self.dump_dir else []
-        return (*super().folders, *dumps)
+    def dumps(self) -> Dumps:
+        return Dumps(self.dump_dir, self.print_after, self.stop_after)

@@ -9,8 +9,9 @@ from rich.progress import Progress
 from torch import nn
 
 from distillc.checks import MINUTES, check_real, check_size, check_writable, temporary_folder
-from distillc.codegen.lower import lower
+from distillc.codegen.dumps import Dumps
 from distillc.codegen.schedule.records import user_records
+from distillc.codegen.stages import lower
 from distillc.codegen.tuning.price_kernels import choose_pricer
 from distillc.codegen.tuning.tuner import TuningResult, tune_modules
 from distillc.errors import UsageError
@@ -30,6 +31,7 @@ def tune(
     precision: str = "fp32",
     device: str | None = None,
     records: Path | None = None,
+    dump_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> TuningResult:
     """Search the schedules of networks' kernels; what is found is used whenever one is built.
@@ -46,6 +48,8 @@ def tune(
         device: Device that candidates run on, by default the target's first. One without a clock
             (the emulator) has the static model say what they cost.
         records: File of records, by default the user's own for the target.
+        dump_dir: Folder for each network after each stage of code generation, a folder for each
+            network and size.
         progress: Rich display with a `detail` field.
 
     Raises:
@@ -63,16 +67,19 @@ def tune(
         check_size(size)
     if records:
         check_writable(records)
+    if dump_dir:
+        check_writable(dump_dir / "0")
     temporary_folder()
     chosen = get_target(target)
     arithmetic = get_precision(precision).arithmetic
     pricer = choose_pricer(chosen, device or chosen.devices[0])
     mods = []
-    for network in networks:
+    for number, network in enumerate(networks):
         for size in sizes:
+            dumps = Dumps(dump_dir).inside(f"{number}_{size[0]}x{size[1]}")
             net = as_network(network, size)
             program = export_program(net.hybrid(), net.at(size).input_shape)
-            mods.append(lower(program, chosen, arithmetic))
+            mods.append(lower(program, chosen, arithmetic, dumps))
     seconds = round(60 * minutes)
     with Context(progress=progress).progress_line("tune", seconds) as shown:
         path = records or user_records(chosen)

@@ -14,7 +14,8 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from distillc.bisection import bisect
-from distillc.codegen import lower
+from distillc.codegen import stages
+from distillc.codegen.dumps import Dumps
 from distillc.codegen.rewrites.walk import is_call, rewrite_functions
 from distillc.errors import StorageError
 from distillc.network import Network
@@ -74,14 +75,16 @@ def test_a_script_that_somebody_may_have_changed_stays(
 def test_the_innermost_module_is_found_and_reproduced(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fuse = lower.fuse
+    fuse = stages.fuse
 
-    def fuse_wrongly(mod: tvm.IRModule, precision: str = "fp32") -> tvm.IRModule:
-        return fuse(rewrite_functions(mod, _Mistake(mod)), precision)
+    def fuse_wrongly(mod: tvm.IRModule, precision: str, dumps: Dumps) -> tvm.IRModule:
+        return fuse(rewrite_functions(mod, _Mistake(mod)), precision, dumps)
 
-    monkeypatch.setattr(lower, "fuse", fuse_wrongly)
-    culprit = bisect(network, tmp_path / "out")
+    monkeypatch.setattr(stages, "fuse", fuse_wrongly)
+    culprit = bisect(network, tmp_path / "out", dump_dir=tmp_path / "dumps")
     assert culprit
+    assert (tmp_path / "dumps" / "network" / "plan.txt").exists()
+    assert "sigmoid" in (tmp_path / "dumps" / culprit.path / "11_import.py").read_text()
     assert (culprit.path, culprit.kind) == ("blocks.1.gate", "Sigmoid")
     assert culprit.shape == (1, 4, 8, 8)
     assert culprit.error > 1e-2

@@ -163,9 +163,15 @@ Examples:
     is_eager=True,
     callback=_refuse_device,
 )
-@click.option("--dump-dir", type=PATH, help="Write the state after each pass.")
-@click.option("--print-after", metavar="PASS", help="Print the state after this pass.")
-@click.option("--stop-after", metavar="PASS", help="Stop after this pass; writes no bundle.")
+@click.option(
+    "--dump-dir",
+    type=PATH,
+    help="Write the state after each pass and stage, every kernel, the plan.",
+)
+@click.option("--print-after", metavar="NAME", help="Print the state after this pass or stage.")
+@click.option(
+    "--stop-after", metavar="NAME", help="Stop after this pass or stage; writes no bundle."
+)
 @click.option("--verify-each", is_flag=True, help="Compare the numbers around every pass.")
 @load_options
 @json_option

@@ -32,6 +32,7 @@ Examples:
     show_default=True,
     help="Folder of the reproduction.",
 )
+@click.option("--dump-dir", type=PATH, help="Write each module after each stage.")
 @load_options
 @json_option
 def explain_failure(
@@ -39,6 +40,7 @@ def explain_failure(
     target: str,
     size: tuple[int, int],
     out: Path,
+    dump_dir: Path | None,
     loading: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -51,8 +53,10 @@ def explain_failure(
     from distillc.frontend.load import load
 
     check_writable(out / "reproduce.py")
+    if dump_dir:
+        check_writable(dump_dir / "network")
     net = load(checkpoint, **loading).at(size)
-    culprit = bisect(net, out, target)
+    culprit = bisect(net, out, target, dump_dir=dump_dir)
     if as_json:
         facts = {**asdict(culprit), "reproduction": str(out)} if culprit else None
         echo_json({"culprit": facts})

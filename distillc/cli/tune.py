@@ -55,6 +55,7 @@ Examples:
     help=f"What runs the candidates: {DEVICES}. The target's first by default; the emulator has no "
     "clock, so there the static model says what they cost.",
 )
+@click.option("--dump-dir", type=PATH, help="Write each network after each stage.")
 @load_options
 @json_option
 def tune(
@@ -63,6 +64,7 @@ def tune(
     sizes: tuple[tuple[int, int], ...],
     minutes: float,
     device: str | None,
+    dump_dir: Path | None,
     loading: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -81,7 +83,9 @@ def tune(
         for each, program in zip(networks, programs, strict=True)
     ]
     with progress_display(quiet=as_json) as progress:
-        result = run(loaded, target, sizes, minutes, device=device, progress=progress)
+        result = run(
+            loaded, target, sizes, minutes, device=device, dump_dir=dump_dir, progress=progress
+        )
     if as_json:
         echo_json({**asdict(result), "path": str(result.path)})
         return

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from distillc.codegen.build.library import build_library, tvm_target
 from distillc.codegen.build.onnx_export import export_onnx
-from distillc.codegen.lower import lower
 from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.records import load_records
+from distillc.codegen.stages import lower
 from distillc.frontend.restormer import Restormer, TransformerBlock
 from distillc.frontend.trace import export_program
 from distillc.network import KEEP

@@ -8,10 +8,10 @@ import tvm
 from torch import nn
 from tvm import relax, tirx
 
-from distillc.codegen import lower as lower_module
+from distillc.codegen import stages
 from distillc.codegen.build.library import tvm_target
-from distillc.codegen.lower import lower
 from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
+from distillc.codegen.stages import lower
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
 from distillc.surrogates.specs import build_surrogate
@@ -70,6 +70,6 @@ def test_importer_failure_is_a_lowering_error(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object, **__: object) -> None:
         raise ValueError("index_tensor: cannot broadcast index shapes")
 
-    monkeypatch.setattr(lower_module, "from_exported_program", fail)
+    monkeypatch.setattr(stages, "to_relax", fail)
     with pytest.raises(LoweringError, match="cannot broadcast index shapes"):
         lower(export_program(nn.Conv2d(3, 3, 1), SHAPE), HOST)

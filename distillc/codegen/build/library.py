@@ -24,11 +24,11 @@ from distillc.codegen.build.emit import (
     emit_weights,
 )
 from distillc.codegen.build.link import Artifact, link
-from distillc.codegen.build.plan import Plan, plan_network
+from distillc.codegen.build.plan import Plan, describe, plan_network
 from distillc.codegen.build.self_check import SelfCheck, emit_check
-from distillc.codegen.lower import lower
-from distillc.codegen.schedule.apply_rules import schedule_module
+from distillc.codegen.dumps import NONE, Dumps
 from distillc.codegen.schedule.records import load_records
+from distillc.codegen.stages import compile_kernels
 from distillc.errors import compiler_errors
 from distillc.frontend.trace import image_shapes
 from distillc.runtime.native import KERNEL_PROGRAM, KERNELS, MODEL, PROGRAM
@@ -72,6 +72,7 @@ def build_library(
     android: Path | None = None,
     bench: tuple[Path, SelfCheck] | None = None,
     weights: Path | None = None,
+    dumps: Dumps = NONE,
 ) -> LibraryInfo:
     """Compile a program to a shared library at `path`.
 
@@ -89,14 +90,16 @@ def build_library(
         bench: Where the program `native/bench.c` goes, and what it checks itself by.
         weights: Where the weights of the libraries go; by default they are inside. The program has
             its own.
+        dumps: What is shown of the stages, the kernels and the plan.
 
     Raises:
+        Stopped: `dumps` says so; nothing is built.
         LoweringError: An operator cannot be imported, or building or linking fails.
         StorageError: `path` cannot be written.
     """
     start = time.perf_counter()
     with _building(target, path) as folder:
-        parts = build_parts(program, target, folder, records, precision, name)
+        parts = build_parts(program, target, folder, records, precision, name, dumps)
         whole = (*parts.files, emit_weights(folder))
         files = parts.files if weights else whole
         link(path, target, files, MODEL, EXPORTS)
@@ -138,6 +141,7 @@ def build_parts(
     records: Path | None = None,
     precision: str = "fp32",
     name: str = "network",
+    dumps: Dumps = NONE,
 ) -> Parts:
     """Compile a program to objects and sources in a folder; see `build_library`.
 
@@ -145,9 +149,10 @@ def build_parts(
         LoweringError: An operator cannot be imported, or building fails.
     """
     numbers = get_precision(precision)
-    mod = lower(program, target, numbers.arithmetic)
-    mod = schedule_module(mod, target, load_records(target, records))
+    known = load_records(target, records)
+    mod = compile_kernels(program, target, known, numbers.arithmetic, dumps)
     plan = plan_network(mod)
+    dumps.write("plan.txt", lambda: describe(plan))
     objects = folder / "kernels.o"
     emit_kernels(mod, tvm_target(target), objects)
     info = NetworkInfo(name, target.name, target.threads)

@@ -67,6 +67,28 @@ class Plan:
     float_bytes: int
 
 
+def describe(plan: Plan) -> str:
+    """Return a plan as text: a line for every step, and for every tensor its place and its life."""
+    named = {plan.input: "image", plan.output: "result"}
+    lines = [
+        f"arena {plan.arena_bytes} bytes, weights {len(plan.weights)} bytes, "
+        f"{len(plan.calls)} steps",
+        "",
+    ]
+    for step, call in enumerate(plan.calls):
+        operands = ", ".join(named.get(each, f"t{each}") for each in call.operands)
+        lines.append(f"{step:4} {call.kernel}({operands})")
+    lines += ["", "tensor  place      offset  steps        type"]
+    for number, operand in enumerate(plan.operands):
+        steps = [step for step, call in enumerate(plan.calls) if number in call.operands]
+        life = f"{steps[0]}-{steps[-1]}" if steps else "-"
+        place = "weights" if operand.constant else "arena"
+        shape = " x ".join(map(str, operand.shape)) or "1"
+        name = named.get(number, f"t{number}")
+        lines.append(f"{name:7} {place:8} {operand.offset:8}  {life:11}  {operand.dtype} {shape}")
+    return "\n".join([*lines, ""])
+
+
 @dataclass
 class Storage:
     """Memory of a tensor and of its views: constant, or alive from one step to another."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tvm
@@ -53,8 +54,15 @@ class Scheduled:
     knobs: Knobs
 
 
+Show = Callable[[str, Kernel, Scheduled], object]
+"""Told a kernel's name, the kernel, and its schedule."""
+
+
 def schedule_module(
-    mod: tvm.IRModule, target: Target, records: Records | None = None
+    mod: tvm.IRModule,
+    target: Target,
+    records: Records | None = None,
+    show: Show = lambda *_: None,
 ) -> tvm.IRModule:
     """Schedule all PrimFuncs of a module after FuseTIR.
 
@@ -67,6 +75,8 @@ def schedule_module(
         target: What it is compiled for.
         records: Tuned choices, by default those that come with the package or are the user's.
 
+        show: Told each kernel that is scheduled, with its name.
+
     Raises:
         LoweringError: No rule takes a PrimFunc.
     """
@@ -74,19 +84,25 @@ def schedule_module(
     updated = tvm.IRModule(mod.functions, attrs=mod.attrs, global_infos=mod.global_infos)
     for name, func in mod.functions_items():
         if isinstance(func, tirx.PrimFunc):
-            updated[name] = schedule_func(func, target, name.name_hint, known)
+            updated[name] = schedule_func(func, target, name.name_hint, known, show)
     return updated
 
 
 def schedule_func(
-    func: tirx.PrimFunc, target: Target, name: str, records: Records | None = None
+    func: tirx.PrimFunc,
+    target: Target,
+    name: str,
+    records: Records | None = None,
+    show: Show = lambda *_: None,
 ) -> tirx.PrimFunc:
     """Schedule one PrimFunc and rewrite its mathematics; see `schedule_module`."""
     kernel = find_kernel(func)
     if kernel is None:
         return rewrite_math(func)
     record = (records or {}).get(kernel.workload)
-    return schedule_kernel(kernel, target, name, record.choice if record else None).func
+    scheduled = schedule_kernel(kernel, target, name, record.choice if record else None)
+    show(name, kernel, scheduled)
+    return scheduled.func
 
 
 def find_kernel(func: tirx.PrimFunc) -> Kernel | None:

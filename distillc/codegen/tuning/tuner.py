@@ -76,7 +76,7 @@ def tune_modules(
     """Search the kernels of lowered modules and record the best choices.
 
     Args:
-        mods: Lowered modules, as `distillc.codegen.lower.lower` returns them.
+        mods: Lowered modules, as `distillc.codegen.stages.lower` returns them.
         target: What they are compiled for.
         pricer: Prices candidates.
         path: File that records are added to, and that says what was searched before.

@@ -9,7 +9,7 @@ from torch import nn
 from tvm.script import from_source
 
 from distillc.codegen.build.plan import ALIGNMENT, Plan, Storage, place_storages, plan_network
-from distillc.codegen.lower import lower
+from distillc.codegen.stages import lower
 from distillc.frontend.trace import export_program
 from distillc.targets.base import get_target
 

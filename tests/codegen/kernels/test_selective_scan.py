@@ -21,8 +21,8 @@ from distillc.codegen.kernels.selective_scan import (
     selective_scan_kernel,
     tile_width,
 )
-from distillc.codegen.lower import lower
 from distillc.codegen.schedule.apply_rules import schedule_module
+from distillc.codegen.stages import lower
 from distillc.frontend.trace import export_program
 from distillc.surrogates.scan import ScanDirection
 from distillc.surrogates.selective_scan import selective_scan

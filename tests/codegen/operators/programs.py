@@ -11,9 +11,9 @@ from torch import nn
 from tvm import relax
 
 from distillc.codegen.build.library import tvm_target
-from distillc.codegen.lower import lower
 from distillc.codegen.operators.prepare import decompose, prepare
 from distillc.codegen.schedule.apply_rules import schedule_module
+from distillc.codegen.stages import lower
 from distillc.targets.base import get_target
 from tests.codegen.schedule.rules.kernels import Function
 

@@ -12,9 +12,9 @@ import torch
 import tvm
 from tvm import s_tir, tirx
 
-from distillc.codegen.lower import lower
 from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
 from distillc.codegen.schedule.rules.base import PARALLEL_MIN
+from distillc.codegen.stages import lower
 from distillc.frontend.restormer import Restormer
 from distillc.frontend.trace import export_program
 from distillc.surrogates.family import FAMILIES

@@ -10,9 +10,9 @@ import tvm
 from torch import nn
 from tvm import relax
 
-from distillc.codegen.lower import lower as lower_program
 from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.records import load_records, read_records
+from distillc.codegen.stages import lower as lower_program
 from distillc.codegen.tuning.tuner import find_tasks, kernel_calls, tune_modules
 from distillc.frontend.trace import export_program
 from distillc.surrogates.specs import build_surrogate

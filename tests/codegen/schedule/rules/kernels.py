@@ -11,8 +11,8 @@ from torch import nn
 from tvm import relax, tirx
 from tvm.relax.frontend.torch import from_exported_program
 
-from distillc.codegen.lower import fuse
 from distillc.codegen.schedule.apply_rules import schedule_func, schedule_module
+from distillc.codegen.stages import fuse
 from distillc.targets.base import Target
 
 # Lanes and registers of three kinds of CPU; the tests run all of them on the host's LLVM.

@@ -14,10 +14,10 @@ from tvm import relax, s_tir, tirx
 
 from distillc.codegen.build.library import tvm_target
 from distillc.codegen.knobs import Knobs
-from distillc.codegen.lower import lower
 from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.rules.base import find_blocks, product_operands, simplify
 from distillc.codegen.schedule.rules.half import with_half_lanes
+from distillc.codegen.stages import lower
 from distillc.frontend.trace import export_program
 from distillc.targets.base import Target, get_target
 from tests.codegen.schedule.rules.kernels import NEON
