@@ -97,6 +97,37 @@ def test_imports_point_down(path: Path) -> None:
     assert not above, f"{path} imports what stands above it: {sorted(above)}"
 
 
+CODEGEN = (
+    "knobs",
+    "dumps",
+    "kernels",
+    "schedule",
+    "operators",
+    "rewrites",
+    "lower",
+    "stages",
+    "build",
+    "tuning",
+)
+"""From the ground, in the order in which a program flows."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for path in (ROOT / "distillc" / "codegen").rglob("*.py") if path.parent != ROOT),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_code_generation_points_down(path: Path) -> None:
+    parts = path.relative_to(ROOT / "distillc" / "codegen").with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    modules = {module(each, ROOT): each for each in FILES}
+    names = [each.split(".") for each in needed(path, module(path, ROOT), modules)]
+    used = {each[2] for each in names if each[:2] == ["distillc", "codegen"] and len(each) > 2}
+    above = {each for each in used if CODEGEN.index(each) > CODEGEN.index(parts[0])}
+    assert not above, f"{path} imports what stands above it: {sorted(above)}"
+
+
 def module(path: Path, root: Path) -> str:
     parts = path.relative_to(root).with_suffix("").parts
     if parts[0] in ("passes", "targets"):  # which pyproject.toml maps into the package
