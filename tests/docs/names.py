@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import os
 import pkgutil
 import re
@@ -170,7 +171,7 @@ def _is_symbol(name: str) -> bool:
     first, *rest = name.split(".")
     if first in _OURS and rest:
         return _resolves(name if first in ("distillc", "tests") else f"distillc.{name}")
-    if name in _FOREIGN:
+    if name in _FOREIGN or keyword.iskeyword(name):
         return True
     if rest and first in classes():
         return rest[0] in members(first)
