@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from distillc.errors import DistillcError, UsageError, reason
+from distillc.errors import DistillcError, UsageError, named_reason
 
 T = TypeVar("T")
 
@@ -95,8 +95,7 @@ class Registry(Generic[T]):
             raise
         except (Exception, SystemExit) as error:  # another package's code may raise anything
             raise UsageError(
-                f"the {self.kind} {entry.name!r} cannot be imported: "
-                f"{type(error).__name__}: {reason(error)}",
+                f"the {self.kind} {entry.name!r} cannot be imported: {named_reason(error)}",
                 where=_origin(entry),
                 hint="update or uninstall that package",
             ) from error

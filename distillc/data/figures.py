@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from distillc.data.metrics import finite_psnr, ssim
-from distillc.errors import UsageError, reason
+from distillc.errors import UsageError, named_reason
 from distillc.registry import Registry
 
 
@@ -71,7 +71,7 @@ def measure(metric: Metric, image: Tensor, reference: Tensor) -> float:
         value = float(metric.measure(image.float().clamp(0, 1).cpu(), reference.float().cpu()))
         what = f"gives {value}"
     except Exception as error:  # another package's code may raise anything
-        value, what = math.nan, f"fails: {type(error).__name__}: {reason(error)}"
+        value, what = math.nan, f"fails: {named_reason(error)}"
     if not math.isfinite(value):
         raise UsageError(
             f"the metric {metric.name!r} {what}",
