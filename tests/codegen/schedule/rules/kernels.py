@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,29 +29,14 @@ SSE = Target(
     link=None,
     devices=(),
 )
-AVX512 = Target(
-    name="avx512",
-    triple="x86_64-linux-gnu",
-    cpu="znver4",
-    features=(),
-    vector_bits=512,
-    registers=32,
-    threads=2,
-    l2_kib=1024,
-    link=None,
-    devices=(),
-)
-NEON = Target(
+AVX512 = replace(SSE, name="avx512", cpu="znver4", vector_bits=512, registers=32, l2_kib=1024)
+NEON = replace(
+    SSE,
     name="neon",
     triple="aarch64-linux-gnu",
     cpu="oryon-1",
-    features=(),
-    vector_bits=128,
     registers=32,
-    threads=2,
     l2_kib=12288,
-    link=None,
-    devices=(),
 )
 
 
