@@ -24,7 +24,7 @@ from distillc.codegen.build.emit import (
     emit_weights,
 )
 from distillc.codegen.build.link import Artifact, link
-from distillc.codegen.build.plan import Plan, describe, plan_network
+from distillc.codegen.build.plan import Plan, plan_network, plan_text
 from distillc.codegen.build.self_check import SelfCheck, emit_check
 from distillc.codegen.dumps import NONE, Dumps
 from distillc.codegen.schedule.records import load_records
@@ -152,7 +152,7 @@ def build_parts(
     known = load_records(target, records)
     mod = compile_kernels(program, target, known, numbers.arithmetic, dumps)
     plan = plan_network(mod)
-    dumps.write("plan.txt", lambda: describe(plan))
+    dumps.write("plan.txt", lambda: plan_text(plan))
     objects = folder / "kernels.o"
     emit_kernels(mod, tvm_target(target), objects)
     info = NetworkInfo(name, target.name, target.threads)

@@ -67,7 +67,7 @@ class Plan:
     float_bytes: int
 
 
-def describe(plan: Plan) -> str:
+def plan_text(plan: Plan) -> str:
     """Return a plan as text: a line for every step, and for every tensor its place and its life."""
     named = {plan.input: "image", plan.output: "result"}
     lines = [
