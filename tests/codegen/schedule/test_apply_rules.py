@@ -43,6 +43,14 @@ def test_products_that_give_one_number() -> None:
     check(Function(lambda x: (torch.ones(2) @ x.flatten()) + x), torch.rand(1, 1, 1, 2))
 
 
+def test_numbers_that_several_passes_over_channels_read() -> None:
+    def normalized(x: torch.Tensor) -> torch.Tensor:
+        y = x * x.mean()
+        return y / (y.pow(2).mean(1, keepdim=True) + x.mean())
+
+    check(Function(normalized), torch.rand(1, 3, 4, 8))
+
+
 def test_a_layer_of_one_channel_after_tokens() -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Extremes and the places where they stand."""
+"""Extremes and the places where they stand; products."""
 
 from __future__ import annotations
 
@@ -39,17 +39,28 @@ def _argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     return _argmax(-x, dim, keepdim)
 
 
+def _prod(
+    x: Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Give whole numbers the type that torch multiplies them in."""
+    whole = not (x.is_floating_point() or x.is_complex())
+    kind = dtype or (torch.int64 if whole else x.dtype)
+    return NotImplemented if x.dtype == kind else x.to(kind).prod(dim, keepdim)
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.max.dim: largest_of,
     aten.min.dim: _min,
     aten.argmax.default: _argmax,
     aten.argmin.default: _argmin,
+    aten.prod.dim_int: _prod,
 }
 
 
 def _convert(reduce: Any, context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
     given: dict[str, Any] = dict(zip(("x", "axes", "keepdim"), node.args, strict=False))
-    axes = list(given.get("axes", ())) or None
+    axes = given.get("axes", ())
+    axes = [axes] if isinstance(axes, int) else list(axes) or None
     value = reduce(importer.env[given["x"]], axes, given.get("keepdim", False))
     return importer.block_builder.emit(value)
 
@@ -57,4 +68,5 @@ def _convert(reduce: Any, context: Lowering, node: fx.Node, importer: Any) -> re
 CONVERSIONS = {
     aten.amax.default: functools.partial(_convert, relax.op.max),
     aten.amin.default: functools.partial(_convert, relax.op.min),
+    aten.prod.dim_int: functools.partial(_convert, relax.op.prod),
 }

@@ -51,56 +51,62 @@ def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor
     return y.movedim(-1, dim)
 
 
-def _prod(
-    x: Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None
-) -> Tensor:
-    """Multiply one half by the other until one element is left."""
-    whole = not (x.is_floating_point() or x.is_complex())
-    y = x.to(dtype or (torch.int64 if whole else x.dtype))
-    if y.dim() == 0:
-        return y
-    while (count := y.shape[dim]) > 1:
-        half = count // 2
-        pairs = y.narrow(dim, 0, half) * y.narrow(dim, half, half)
-        y = torch.cat([pairs, y.narrow(dim, 2 * half, 1)], dim) if count % 2 else pairs
-    return y if keepdim else y.squeeze(dim)
-
-
 def _running(largest: bool) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
     """Return running extremes and their places, the last of equal ones as torch has it."""
 
     def extremes(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         if not x.is_floating_point():
-            return NotImplemented  # type: ignore[return-value]
+            return NotImplemented
         if x.dim() == 0:
             return x.clone(), torch.zeros((), dtype=torch.int64)
-        y = x.movedim(dim, -1)
-        count, reach = y.shape[-1], 1
+        y = (x if largest else -x).movedim(dim, -1)
         # Floats count exactly up to 2^24, and TVM pads whole numbers with floats.
-        place = torch.arange(count, dtype=torch.float32).expand(y.shape)
-        worst = -math.inf if largest else math.inf
-        while reach < count:
-            before = F.pad(y[..., : count - reach], (reach, 0), value=worst)
-            earlier = F.pad(place[..., : count - reach], (reach, 0))
-            own = (y >= before) if largest else (y <= before)
-            y, place = torch.where(own, y, before), torch.where(own, place, earlier)
-            reach *= 2
-        return y.movedim(-1, dim), place.to(torch.int64).movedim(-1, dim)
+        place = torch.arange(y.shape[-1], dtype=torch.float32).expand(y.shape)
+        y, place = (each.movedim(-1, dim) for each in _extremes(y, place))
+        return y if largest else -y, place.to(torch.int64)
 
     return extremes
 
 
+def _extremes(y: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the largest of each run so far, then of the runs before it, the same way."""
+    count = y.shape[-1]
+    y, place = _in_runs(y, -math.inf), _in_runs(place, -1.0)
+    before = torch.ones(y.shape[-1], y.shape[-1], dtype=torch.bool).tril()
+    largest = torch.where(before, y[..., None, :], -math.inf).amax(-1)
+    equal = before & (y[..., None, :] == largest[..., None])
+    place = torch.where(equal, place[..., None, :], -1.0).amax(-1)
+    if y.shape[-2] > 1:
+        earlier, there = _extremes(largest[..., :-1, -1], place[..., :-1, -1])
+        earlier = F.pad(earlier, (1, 0), value=-math.inf)[..., None]
+        own = largest >= earlier
+        largest = torch.where(own, largest, earlier)
+        place = torch.where(own, place, F.pad(there, (1, 0))[..., None])
+    return largest.flatten(-2)[..., :count], place.flatten(-2)[..., :count]
+
+
 def _logcumsumexp(x: Tensor, dim: int) -> Tensor:
-    """Add up powers of e beside the largest so far: each step reaches twice as far."""
+    """Add up powers of e beside the largest of each run so far, then the runs before it."""
     if x.dim() == 0:
         return x.clone()
     y = x.movedim(dim, -1)
-    count, reach = y.shape[-1], 1
-    while reach < count:
-        later, before = y[..., reach:], y[..., : count - reach]
-        y = torch.cat([y[..., :reach], torch.logaddexp(later, before)], -1)
-        reach *= 2
-    return y.movedim(-1, dim)
+    count, y = y.shape[-1], _in_runs(y, -math.inf)
+    before = torch.ones(y.shape[-1], y.shape[-1], dtype=torch.bool).tril()
+    largest = torch.where(before, y[..., None, :], -math.inf).amax(-1)
+    largest = torch.where(largest == -math.inf, 0.0, largest)
+    powers = (y[..., None, :] - largest[..., None]).exp()
+    sums = torch.where(before, powers, 0.0).sum(-1).log() + largest
+    if y.shape[-2] > 1:
+        earlier = _logcumsumexp(sums[..., :-1, -1], -1)
+        sums = torch.logaddexp(sums, F.pad(earlier, (1, 0), value=-math.inf)[..., None])
+    return sums.flatten(-2)[..., :count].movedim(-1, dim)
+
+
+def _in_runs(y: Tensor, rest: float) -> Tensor:
+    """Cut the last axis into runs; what is missing of the last one is filled up."""
+    run = min(_RUN, y.shape[-1])
+    runs = -(-y.shape[-1] // run)
+    return F.pad(y, (0, runs * run - y.shape[-1]), value=rest).unflatten(-1, (runs, run))
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
@@ -109,5 +115,4 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.cummax.default: _running(largest=True),
     aten.cummin.default: _running(largest=False),
     aten.logcumsumexp.default: _logcumsumexp,
-    aten.prod.dim_int: _prod,
 }

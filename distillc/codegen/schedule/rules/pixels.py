@@ -42,7 +42,7 @@ def shared_inputs(
     """
     shared = []
     for param in func.params:
-        if param.shape[-1] != pixels:
+        if not param.shape or param.shape[-1] != pixels:
             continue
         users = [
             block for block in blocks if any(r.source.same_as(param) for r in block.stmt.reads)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from distillc.targets.base import get_target
-from tests.codegen.operators.programs import check_prepared
+from tests.codegen.operators.programs import check_compiled, check_prepared
 
 HOST = get_target("host")
 
@@ -26,3 +28,13 @@ def test_extremes_and_their_places(name: str, dim: int, keepdim: bool) -> None:
 
 def test_place_of_the_largest_of_all() -> None:
     check_prepared(lambda x: x + x.argmax() + x.argmin(), torch.randn(3, 4))
+
+
+@given(st.integers(1, 9), st.integers(-2, 1), st.booleans())
+@settings(max_examples=6, deadline=None)
+def test_products_along_an_axis(count: int, axis: int, keepdim: bool) -> None:
+    shape = [3, 2]
+    shape[axis] = count
+    x = torch.rand(shape) + 0.5
+    whole = torch.arange(x.numel()).reshape(shape) % 3 + 1
+    check_compiled(lambda x: x.prod(axis, keepdim) + (whole + x.long()).prod(axis, keepdim), x)

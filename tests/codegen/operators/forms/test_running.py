@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillc.targets.base import get_target
-from tests.codegen.operators.programs import check_prepared
+from tests.codegen.operators.programs import check_compiled, check_prepared
 
 HOST = get_target("host")
 
@@ -58,12 +58,9 @@ def test_running_sums_of_powers(shape: tuple[int, ...], axis: int) -> None:
     assert "logcumsumexp" not in found
 
 
-@given(st.integers(1, 9), st.integers(-2, 1), st.booleans())
-@settings(max_examples=20, deadline=None)
-def test_products_along_an_axis(count: int, axis: int, keepdim: bool) -> None:
-    shape = [3, 2]
-    shape[axis] = count
-    x = torch.rand(shape) + 0.5
-    whole = torch.arange(x.numel()).reshape(shape) % 3 + 1
-    found = check_prepared(lambda x: x.prod(axis, keepdim) + whole.prod(axis, keepdim), x)
-    assert "prod" not in found
+def test_compiled_running_extremes_and_powers() -> None:
+    def running(x: torch.Tensor) -> torch.Tensor:
+        largest, places = x.cummax(-1)
+        return largest + places + x.cummin(-1).values + x.logcumsumexp(-1)
+
+    check_compiled(running, torch.randn(1, 2, 3, 70).round())
