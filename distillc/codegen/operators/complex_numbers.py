@@ -132,7 +132,8 @@ LAYOUTS = {
     *(aten.view.default, aten.reshape.default, aten.permute.default, aten.transpose.int),
     *(aten.expand.default, aten.squeeze.dims, aten.squeeze.dim, aten.unsqueeze.default),
     *(aten.slice.Tensor, aten.select.int, aten.cat.default, aten.clone.default, aten.neg.default),
-    *(aten.index.Tensor, aten.flip.default, aten.roll.default, aten.constant_pad_nd.default),
+    *(aten.index.Tensor, aten.index_select.default, aten.gather.default, aten.flip.default),
+    *(aten.roll.default, aten.constant_pad_nd.default),
     *(aten.sum.dim_IntList, aten.mean.dim, aten.alias.default, aten.detach.default),
     aten.split_with_sizes.default,
 }

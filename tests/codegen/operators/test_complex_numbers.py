@@ -85,6 +85,17 @@ def test_amplitude_and_phase() -> None:
     assert not {"_fft_c2c", "complex", "real", "imag"} & set(found)
 
 
+def test_frequencies_read_by_index() -> None:
+    rows = torch.tensor([2, 0, 1, 3])
+
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.fft.fftshift(torch.fft.fft2(x), (-2, -1))[..., rows, :]
+        order = torch.arange(8).flip(0).expand(2, 4, 8)
+        return torch.fft.ifft2(spectrum.gather(-1, order)).real
+
+    check_prepared(shifted, torch.randn(2, 4, 8))
+
+
 def test_a_real_program_is_left_alone() -> None:
     program = decompose(torch.export.export(nn.Conv2d(3, 3, 1), (torch.zeros(1, 3, 4, 4),)))
     assert split_complex(program) is program
