@@ -8,6 +8,9 @@ Result:  for each (batch, tile of n) in parallel:
              epilogue (residual add, ...) on the way to memory
 
 The tile is as many vectors and rows as the register file holds.
+
+Not done here: W is not packed, it is read as it lies (`fold_layouts` has laid it out); the sum is
+not divided among threads, which is what `gram` and `long_sum` do where outputs are few.
 """
 
 from __future__ import annotations
@@ -129,6 +132,7 @@ def schedule_contraction(
     func: tirx.PrimFunc, target: Target, knobs: Knobs
 ) -> s_tir.Schedule | None:
     """Schedule one contraction; what is computed before it makes its packed operand."""
+    # 1. Is it one? Before the product only what makes its packed operand, after it one epilogue.
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
     number = next((i for i, block in enumerate(blocks) if find_contraction(block)), None)
@@ -149,10 +153,12 @@ def schedule_contraction(
     stencil = any(is_padding(block) for block in before)
     if stencil and len(axes.columns) < 2:  # an image of one row has no lines to share
         return None
+    # 2. Copies in memory: inputs that several producers read, and the packed operand.
     shared = [] if stencil else shared_inputs(func, before, axes.columns[-1].extent)
     copies = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
     pack = pack_block.rv if pack_block else sch.cache_read(rv, axes.packed, "global", [rv])
 
+    # 3. A tile of accumulators in registers, and how many tiles share what is packed.
     rows = fuse_loops(sch, [it.loop for it in axes.rows])
     column = axes.columns[-1]
     sums = [it.loop for it in axes.sums]
@@ -192,6 +198,7 @@ def schedule_contraction(
     if chunks:
         tile, step, row_inner, vector, lane = chunks.kept
         sums = [chunks.loop]
+    # 4. Where each block stands, and what is parallel, in vectors and unrolled.
     sch.compute_at(pack, tile)
     sch.reverse_compute_at(epilogue, step)
     sch.parallel(tile)
@@ -203,6 +210,7 @@ def schedule_contraction(
         # The accumulators stay in registers only if every access has a constant index.
         sch.unroll(loop)
     unroll_init(sch, sch.decompose_reduction(rv, sums[0]))
+    # 5. What makes the packed operand, for one tile at a time.
     if stencil:
         place_stencils(sch, before, pack, tile, target, knobs)
     elif before:

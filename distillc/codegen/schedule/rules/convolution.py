@@ -6,6 +6,9 @@ Result:  for each tile of rows (depthwise: each channel and tile of rows) in par
            for each block of co, each row, each run of x:
              acc[co, x] in registers; for ci, ry, rx: acc += broadcast(W) * P vectors
              epilogue on the way to memory
+
+Not done here: Winograd's and Fourier's transforms; weights are not packed; the sum over channels is
+not divided among threads.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ def schedule_convolution(
     func: tirx.PrimFunc, target: Target, knobs: Knobs
 ) -> s_tir.Schedule | None:
     """Schedule pad, convolution and at most one elementwise epilogue."""
+    # 1. Is it one? Padding, a window that moves over an image, at most one epilogue.
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
     pad = blocks.pop(0) if is_padding(blocks[0]) else None
@@ -60,6 +64,7 @@ def schedule_convolution(
     image = next((each for each in operands if _is_image(each, column, pad)), None)
     if image is None:
         return None
+    # 2. A tile of accumulators in registers; threads share channels (depthwise) or rows.
     epilogue = take_epilogue(sch, conv, blocks[1:], target)
     batch = [it.loop for it in spatial[:-3]]
     axes = channel, row, column
@@ -67,6 +72,7 @@ def schedule_convolution(
         tiles = _tile_depthwise(sch, axes, batch, sums, target, knobs)
     else:
         tiles = _tile_dense(sch, conv.rv, axes, batch, sums, target, knobs)
+    # 3. The epilogue on the way to memory, the padding for one tile at a time.
     sch.reverse_compute_at(epilogue, tiles.inner)
     lanes = vector_extent(column.extent, target.lanes)
     for loop in copy_tile(sch, epilogue, tiles.inner, lanes):

@@ -37,6 +37,7 @@ CHUNK = 2048
 
 def schedule_gram(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
     """Schedule a product of rows with at most small elementwise work after it."""
+    # 1. Is it one, with a sum that is worth dividing?
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
     axes = _find_rows(blocks[0])
@@ -46,6 +47,7 @@ def schedule_gram(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Sc
     lanes = vector_extent(pixel.extent, target.lanes)
     if lanes == 1 or pixel.extent <= 8 * lanes:  # one chunk would leave no sum
         return None
+    # 2. The sum in two: over lanes, which stay apart to the end, and over chunks for the threads.
     total = blocks[0].rv
     rank = len(blocks[0].stmt.body.indices)
     limit = max(8 * lanes, min(CHUNK, pixel.extent // (2 * target.threads)))
@@ -61,6 +63,7 @@ def schedule_gram(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Sc
     outer = next(it for it in describe(sch, by_lane).nest if it.reduction)
     partial = sch.rfactor(outer.loop, 0)
 
+    # 3. Partial sums in registers, then their sum, then the epilogue.
     _schedule_partial(sch, partial, target, knobs)
     _schedule_sums(sch, total, by_lane, target)
     for block in blocks[1:]:

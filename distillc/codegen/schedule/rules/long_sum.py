@@ -41,6 +41,7 @@ def is_long(pixels: int, rows: int, columns: int) -> bool:
 
 def schedule_long_sum(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
     """Schedule a lone contraction whose sum is long against its output."""
+    # 1. Is it one, with a sum that is worth dividing?
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
     axes = find_contraction(blocks[0]) if len(blocks) == 1 else None
@@ -51,6 +52,7 @@ def schedule_long_sum(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_ti
         return None  # as a plain contraction, its chunks are added up in float32
     if not is_long(pixels, axes.rows[0].extent, axes.columns[0].extent):
         return None
+    # 2. The sum in chunks for the threads.
     total = blocks[0].rv
     total_sum = fuse_loops(sch, [it.loop for it in axes.sums])
     lengths = [d for d in divisors(pixels) if d <= 4 * CHUNK]
@@ -60,6 +62,7 @@ def schedule_long_sum(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_ti
     partial = sch.rfactor(chunks, 0)
     output = sch.cache_write(partial, 0, "local")
 
+    # 3. Partial sums in registers, then the sum over the chunks in vectors.
     _schedule_partial(sch, partial, output, target, knobs)
     final = describe(sch, total)
     outer = [it.loop for it in final.nest if not it.reduction]
