@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +52,17 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder on the path for packages; what registries find in it is forgotten afterwards."""
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path for packages; what is found in it is forgotten afterwards."""
     from tests.packages import KINDS
 
     monkeypatch.syspath_prepend(tmp_path)
     for each in KINDS:
         monkeypatch.setattr(each, "_found", {})
-    return tmp_path
+    yield tmp_path
+    for name, each in list(sys.modules.items()):
+        if Path(getattr(each, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 def build_tiny_restormer() -> nn.Module:
