@@ -52,6 +52,12 @@ def _of_whole(operator: Any) -> Callable[..., Tensor]:
     return apply
 
 
+def accumulated_in(x: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """Return the type in which torch sums and multiplies many elements: whole numbers in int64."""
+    whole = not (x.is_floating_point() or x.is_complex())
+    return dtype or (torch.int64 if whole else x.dtype)
+
+
 def _reciprocal(x: Tensor) -> Tensor:
     whole = not x.is_floating_point() and not x.is_complex()
     return x.to(torch.float32).reciprocal() if whole else NotImplemented

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 from tvm import relax
 
+from distillc.codegen.operators.forms.arithmetic import accumulated_in
 from distillc.codegen.operators.lowering import Lowering
 
 aten = torch.ops.aten
@@ -43,8 +44,7 @@ def _prod(
     x: Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Give whole numbers the type that torch multiplies them in."""
-    whole = not (x.is_floating_point() or x.is_complex())
-    kind = dtype or (torch.int64 if whole else x.dtype)
+    kind = accumulated_in(x, dtype)
     return NotImplemented if x.dtype == kind else x.to(kind).prod(dim, keepdim)
 
 

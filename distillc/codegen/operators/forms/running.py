@@ -10,25 +10,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillc.codegen.operators.forms.arithmetic import accumulated_in
+
 aten = torch.ops.aten
 
 
 def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """Sum runs by a product with a triangle of ones, then the runs before each, the same way."""
-    whole = not (x.is_floating_point() or x.is_complex())
-    kind = dtype or (torch.int64 if whole else x.dtype)
+    kind = accumulated_in(x, dtype)
     if x.dim() == 0:
         return x.to(kind)
     rows = x.to(kind).movedim(dim, -1)
-    count = rows.shape[-1]
-    runs = -(-count // _RUN)
-    rows = F.pad(rows, (0, runs * _RUN - count)).unflatten(-1, (runs, _RUN))
+    count, rows = rows.shape[-1], _in_runs(rows, 0)
     if kind.is_floating_point:
-        sums = rows @ torch.ones(_RUN, _RUN, dtype=kind).triu()
+        sums = rows @ _so_far(rows).to(kind).mT
     else:  # whole numbers have no matrix product
-        triangle = torch.ones(_RUN, _RUN, dtype=torch.bool).tril()
-        sums = torch.where(triangle, rows[..., None, :], 0).sum(-1, dtype=kind)
-    if runs > 1:
+        sums = torch.where(_so_far(rows), rows[..., None, :], 0).sum(-1, dtype=kind)
+    if rows.shape[-2] > 1:
         totals = _cumsum(sums[..., :-1, -1], -1)
         sums = sums + F.pad(totals, (1, 0))[..., None]
     return sums.flatten(-2)[..., :count].movedim(-1, dim)
@@ -39,8 +37,7 @@ _RUN = 32
 
 def _cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """Multiply each element by the product of those before it: twice as many with every step."""
-    whole = not (x.is_floating_point() or x.is_complex())
-    y = x.to(dtype or (torch.int64 if whole else x.dtype))
+    y = x.to(accumulated_in(x, dtype))
     if y.dim() == 0:
         return y
     y = y.movedim(dim, -1)
@@ -72,9 +69,9 @@ def _extremes(y: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """Find the largest of each run so far, then of the runs before it, the same way."""
     count = y.shape[-1]
     y, place = _in_runs(y, -math.inf), _in_runs(place, -1.0)
-    before = torch.ones(y.shape[-1], y.shape[-1], dtype=torch.bool).tril()
-    largest = torch.where(before, y[..., None, :], -math.inf).amax(-1)
-    equal = before & (y[..., None, :] == largest[..., None])
+    so_far = _so_far(y)
+    largest = torch.where(so_far, y[..., None, :], -math.inf).amax(-1)
+    equal = so_far & (y[..., None, :] == largest[..., None])
     place = torch.where(equal, place[..., None, :], -1.0).amax(-1)
     if y.shape[-2] > 1:
         earlier, there = _extremes(largest[..., :-1, -1], place[..., :-1, -1])
@@ -91,11 +88,11 @@ def _logcumsumexp(x: Tensor, dim: int) -> Tensor:
         return x.clone()
     y = x.movedim(dim, -1)
     count, y = y.shape[-1], _in_runs(y, -math.inf)
-    before = torch.ones(y.shape[-1], y.shape[-1], dtype=torch.bool).tril()
-    largest = torch.where(before, y[..., None, :], -math.inf).amax(-1)
+    so_far = _so_far(y)
+    largest = torch.where(so_far, y[..., None, :], -math.inf).amax(-1)
     largest = torch.where(largest == -math.inf, 0.0, largest)
     powers = (y[..., None, :] - largest[..., None]).exp()
-    sums = torch.where(before, powers, 0.0).sum(-1).log() + largest
+    sums = torch.where(so_far, powers, 0.0).sum(-1).log() + largest
     if y.shape[-2] > 1:
         earlier = _logcumsumexp(sums[..., :-1, -1], -1)
         sums = torch.logaddexp(sums, F.pad(earlier, (1, 0), value=-math.inf)[..., None])
@@ -107,6 +104,11 @@ def _in_runs(y: Tensor, rest: float) -> Tensor:
     run = min(_RUN, y.shape[-1])
     runs = -(-y.shape[-1] // run)
     return F.pad(y, (0, runs * run - y.shape[-1]), value=rest).unflatten(-1, (runs, run))
+
+
+def _so_far(runs: Tensor) -> Tensor:
+    """Return, for each place of a run, which places are not behind it."""
+    return torch.ones(runs.shape[-1], runs.shape[-1], dtype=torch.bool).tril()
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {

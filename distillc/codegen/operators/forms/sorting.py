@@ -38,15 +38,12 @@ def _topk(
 
 
 def _median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """Sort all, take the lower of the two in the middle."""
-    values, order = torch.sort(x, stable=True, dim=dim)
-    middle = (x.shape[dim] - 1) // 2
-    found = (each.narrow(dim, middle, 1) for each in (values, order))
-    value, place = (each if keepdim else each.squeeze(dim) for each in found)
-    return value, place
+    """Take the lower of the two in the middle."""
+    return _kthvalue(x, (x.shape[dim] - 1) // 2 + 1, dim, keepdim)
 
 
 def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Sort all, take the one of this rank, counted from 1."""
     values, order = torch.sort(x, stable=True, dim=dim)
     found = values.narrow(dim, k - 1, 1), order.narrow(dim, k - 1, 1)
     return found if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
