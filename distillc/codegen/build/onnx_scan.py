@@ -14,6 +14,17 @@ from onnx import parser
 from distillc.codegen.operators.forms.selective_scan import DOMAIN, PLACEHOLDER
 
 OPSET = 18
+_STEP = """\
+      dt_col = Unsqueeze(dt1, last)
+      exponent = Mul(dt_col, rates)
+      decay = Exp(exponent)
+      kept = Mul(decay, h)
+      x_col = Unsqueeze(x1, last)
+      b_row = Unsqueeze(b1, before_last)
+      added = Mul(x_col, b_row)
+      h_next = Add(kept, added)
+"""
+"""One position: (h, dt1, x1, b1) -> h_next."""
 
 
 def define_scans(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -88,15 +99,7 @@ def scan_function(
   h_end = Scan <num_scan_inputs = 3, scan_input_directions = [{way}, {way}, {way}],
     body = advance (float[{s},{k},{e},{n}] h, float[{s},{k},{e}] dt1, float[{s},{k},{e}] x1,
                     float[{s},{k},{n}] b1) => (float[{s},{k},{e},{n}] h_next) {{
-      dt_col = Unsqueeze(dt1, last)
-      exponent = Mul(dt_col, rates)
-      decay = Exp(exponent)
-      kept = Mul(decay, h)
-      x_col = Unsqueeze(x1, last)
-      b_row = Unsqueeze(b1, before_last)
-      added = Mul(x_col, b_row)
-      h_next = Add(kept, added)
-    }}> (zero, dts, xs, bs)
+{_STEP}    }}> (zero, dts, xs, bs)
   dt_sum = ReduceSum <keepdims = 0> (dts, first)
   dt_total = Unsqueeze(dt_sum, last)
   total_exponent = Mul(dt_total, rates)
@@ -118,15 +121,7 @@ def scan_function(
     body = emit (float[{s},{k},{e},{n}] h, float[{s},{k},{e}] dt1, float[{s},{k},{e}] x1,
                  float[{s},{k},{n}] b1, float[{s},{k},{n}] c1)
       => (float[{s},{k},{e},{n}] h_next, float[{s},{k},{e}] y1) {{
-      dt_col = Unsqueeze(dt1, last)
-      exponent = Mul(dt_col, rates)
-      decay = Exp(exponent)
-      kept = Mul(decay, h)
-      x_col = Unsqueeze(x1, last)
-      b_row = Unsqueeze(b1, before_last)
-      added = Mul(x_col, b_row)
-      h_next = Add(kept, added)
-      c_row = Unsqueeze(c1, before_last)
+{_STEP}      c_row = Unsqueeze(c1, before_last)
       weighted = Mul(h_next, c_row)
       y1 = ReduceSum <keepdims = 0> (weighted, last)
     }}> (begin, dts, xs, bs, cs)
