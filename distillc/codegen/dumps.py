@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distillc.workdir import write_text
@@ -34,8 +34,7 @@ class Dumps:
 
     def inside(self, name: str) -> Dumps:
         """Return the same with a folder of this name inside the folder."""
-        folder = self.folder / name if self.folder else None
-        return Dumps(folder, self.print_after, self.stop_after, self.emit)
+        return replace(self, folder=self.folder / name) if self.folder else self
 
     def write(self, name: str, text: Callable[[], str]) -> None:
         """Write a file into the folder, which may hold one of this name.
