@@ -1,4 +1,4 @@
-"""What packages add to distillc by name: passes, targets, surrogate families, devices.
+"""What packages add to distillc by name: passes, targets, families, devices, tasks, metrics.
 
 Each kind has a group of entry points, which holds ours and those of every installed package.
 """
