@@ -15,7 +15,7 @@ from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
 from distillc.runtime.elf import read_symbols
 from distillc.targets.base import get_target
 
-TEACHER = Path(__file__).parents[2] / "examples/checkpoints/restormer_tiny_denoise_sigma25.pth"
+TEACHER = Path(__file__).parents[3] / "examples/checkpoints/restormer_tiny_denoise_sigma25.pth"
 STEMS = "exp exp2 exp10 expm1 log log2 log10 log1p pow sqrt erf erfc sin cos tan tanh sinh cosh "
 STEMS += "atan floor ceil round rint trunc fma fmod"
 LIBM = {stem + suffix for stem in STEMS.split() for suffix in ("", "f")}
