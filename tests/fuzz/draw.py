@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable
@@ -22,7 +23,12 @@ class Layer(nn.Module):
         text: What it does, for people.
         function: Called with the values, then the weights.
         weights: float32; they follow `.double()`.
+
+    Attributes:
+        family: What it is drawn with; `""` for operators of two tensors.
     """
+
+    family = ""
 
     def __init__(self, text: str, function: Callable[..., Tensor], *weights: Tensor) -> None:
         super().__init__()
@@ -102,7 +108,13 @@ def operator(family: str, often: int = 1) -> Callable[[Operator], Operator]:
     """Register an operator of one tensor that is drawn so often as others of its family."""
 
     def register(function: Operator) -> Operator:
-        FAMILIES.setdefault(family, []).extend([function] * often)
+        @functools.wraps(function)
+        def of_family(draw: Draw, x: Tensor) -> Layer:
+            layer = function(draw, x)
+            layer.family = family
+            return layer
+
+        FAMILIES.setdefault(family, []).extend([of_family] * often)
         return function
 
     return register

@@ -40,9 +40,9 @@ def split_complex(program: torch.export.ExportedProgram) -> torch.export.Exporte
     """
     if not any(_is_complex(node) for node in program.graph.nodes):
         return program
-    core = program.run_decompositions()
-    image = next(node for node in core.graph.nodes if node.name in core.graph_signature.user_inputs)
-    return torch.export.export(_Real(core.module()), (torch.zeros(image.meta["val"].shape),))
+    names = program.graph_signature.user_inputs
+    image = next(node for node in program.graph.nodes if node.name in names)
+    return torch.export.export(_Real(program.module()), (torch.zeros(image.meta["val"].shape),))
 
 
 def lacks_form(node: fx.Node) -> bool:
