@@ -18,6 +18,7 @@ from distillc.codegen.kernels.polynomials import rewrite_math
 from distillc.codegen.kernels.selective_scan import scan_shape
 from distillc.codegen.knobs import Knobs, ScheduleChoice
 from distillc.codegen.schedule.records import Records, load_records, workload
+from distillc.codegen.schedule.regions import uncovered_blocks
 from distillc.codegen.schedule.rules import RULES, Entry
 from distillc.codegen.schedule.rules.base import drop_unit_loops, inline_elementwise, simplify
 from distillc.codegen.schedule.rules.flatten import Merged, merge_axes, restore
@@ -156,7 +157,12 @@ def _try_rule(
 ) -> s_tir.Schedule | None:
     """Apply a rule; one that fails half-way has changed nothing, and the next may do."""
     try:
-        return entry.schedule(func, target, knobs)
+        sch = entry.schedule(func, target, knobs)
+        if sch is None:
+            return None
+        if blocks := uncovered_blocks(sch.mod):
+            raise s_tir.ScheduleError(f"not all that {', '.join(blocks)} would read is computed")
+        return sch
     except (s_tir.ScheduleError, tvm.error.InternalError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["unknown"]
         reason = next((line for line in lines if "Error message" in line), lines[-1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import pytest
 import torch
@@ -12,10 +14,11 @@ from tvm import relax, s_tir, tirx
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule import apply_rules
 from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_func, schedule_module
-from distillc.codegen.schedule.rules import Entry
+from distillc.codegen.schedule.rules import Entry, contraction
+from distillc.codegen.schedule.rules.base import divisors
 from distillc.errors import LoweringError
 from distillc.targets.base import Target
-from tests.codegen.schedule.rules.kernels import SSE, Function, check, lower, random
+from tests.codegen.schedule.rules.kernels import AVX512, SSE, Function, check, lower, random
 
 
 def kernels(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
@@ -62,6 +65,23 @@ def test_a_layer_of_one_channel_after_tokens() -> None:
             return self.conv(x / (x.pow(2).mean(1, keepdim=True) + 0.01).sqrt())
 
     check(Tokens(), torch.rand(1, 1, 9, 9))
+
+
+MATRICES = (torch.rand(6, 20, 80), torch.rand(1, 80, 6))
+PRODUCTS = Function(lambda x, y: x @ y)
+
+
+def test_tiles_of_rows_do_not_end_within_a_matrix() -> None:
+    """Tiles of 30 rows, in matrices of 20, wrote over each other's results."""
+    check(PRODUCTS, *MATRICES, target=AVX512, rule="schedule_contraction")
+
+
+def test_a_schedule_that_leaves_values_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons: list[str] = []
+    monkeypatch.setattr(apply_rules, "_warn_once", reasons.append)
+    monkeypatch.setattr(contraction, "box_heights", lambda extents: [*divisors(prod(extents))])
+    check(PRODUCTS, *MATRICES, target=AVX512)
+    assert "not all that matmul_update" in "".join(reasons)
 
 
 def test_input_module_is_left_as_it_was() -> None:

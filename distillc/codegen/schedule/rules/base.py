@@ -205,6 +205,18 @@ def divisors(value: int) -> Iterator[int]:
     return (d for d in range(value, 0, -1) if value % d == 0)
 
 
+def box_heights(extents: Sequence[int]) -> list[int]:
+    """Return how many neighbouring rows of fused axes make a box, the most first.
+
+    Some of the last axis; or all of it, for some of the axis before; and so on.
+    """
+    found, inner = {1}, 1
+    for extent in reversed(extents):
+        found |= {inner * each for each in divisors(extent)}
+        inner *= extent
+    return sorted(found, reverse=True)
+
+
 def fuse_loops(sch: s_tir.Schedule, loops: Sequence[LoopRV]) -> LoopRV:
     """Fuse loops, or return the only one."""
     return loops[0] if len(loops) == 1 else sch.fuse(*loops)

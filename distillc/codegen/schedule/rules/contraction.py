@@ -15,6 +15,7 @@ not divided among threads, which is what `gram` and `long_sum` do where outputs 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -25,6 +26,7 @@ from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.rules.base import (
     ComputeBlock,
     Iter,
+    box_heights,
     copy_tile,
     divisors,
     find_blocks,
@@ -86,36 +88,43 @@ def find_contraction(block: ComputeBlock) -> Contraction | None:
     return None
 
 
-def register_tile(rows: int, columns: int, target: Target) -> tuple[int, int, int]:
+def register_tile(heights: Sequence[int], columns: int, target: Target) -> tuple[int, int, int]:
     """Return (rows, vectors, lanes) of the accumulator tile that loads least per multiply-add.
 
     Accumulators, the vectors of one k and a broadcast must fit the register file; both extents
     are divided exactly, so that no guard stands in a vector loop.
+
+    Args:
+        heights: The numbers of rows to choose from, the most first; 1 is among them.
+        columns: The extent of the columns.
+        target: Decides lanes and registers.
     """
     lanes = vector_extent(columns, target.lanes)
     if lanes == 1:
-        return next(d for d in divisors(rows) if d <= 4), columns, 1
+        return next(d for d in heights if d <= 4), columns, 1
     best = (0.0, 1, 1)
     for vectors in (4, 3, 2, 1):
         if columns % (vectors * lanes):
             continue
         room = (target.registers - vectors - 1) // vectors
-        height = next(d for d in divisors(rows) if d <= room)
+        height = next(d for d in heights if d <= room)
         best = max(best, (height * vectors / (height + vectors), height, vectors))
     return best[1], best[2], lanes
 
 
-def choose_tile(rows: int, columns: int, target: Target, knobs: Knobs) -> tuple[int, int, int]:
+def choose_tile(
+    heights: Sequence[int], columns: int, target: Target, knobs: Knobs
+) -> tuple[int, int, int]:
     """Return (rows, vectors, lanes) of the accumulator tile; see `register_tile`."""
-    height, vectors, lanes = register_tile(rows, columns, target)
+    height, vectors, lanes = register_tile(heights, columns, target)
     if lanes == 1:
         return height, vectors, lanes
     most = min(8, (target.registers - 1) // 2)  # a row of accumulators beside its operand
     widths = [each for each in range(1, most + 1) if columns % (each * lanes) == 0]
     vectors = knobs.choose("vectors", widths, vectors)
     room = (target.registers - vectors - 1) // vectors
-    heights = [d for d in divisors(rows) if d <= room]
-    return knobs.choose("height", heights, heights[0]), vectors, lanes
+    fitting = [d for d in heights if d <= room]
+    return knobs.choose("height", fitting, fitting[0]), vectors, lanes
 
 
 def packed_tiles(tiles: int, tile_bytes: int, target: Target) -> int:
@@ -162,7 +171,9 @@ def schedule_contraction(
     rows = fuse_loops(sch, [it.loop for it in axes.rows])
     column = axes.columns[-1]
     sums = [it.loop for it in axes.sums]
-    height, vectors, lanes = choose_tile(int(sch.get(rows).extent), column.extent, target, knobs)
+    # The tile is written back as a box of the rows' axes.
+    heights = box_heights([it.extent for it in axes.rows])
+    height, vectors, lanes = choose_tile(heights, column.extent, target, knobs)
     depth = prod(it.extent for it in axes.sums)
     row_outer, row_inner = sch.split(rows, [None, height])
     tiles = column.extent // (vectors * lanes)

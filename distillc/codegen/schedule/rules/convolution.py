@@ -23,6 +23,7 @@ from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.rules.base import (
     ComputeBlock,
     Iter,
+    box_heights,
     copy_tile,
     divisors,
     find_blocks,
@@ -123,7 +124,9 @@ def _tile_dense(
 ) -> Tiles:
     """Tile a dense convolution."""
     channel, row, column = axes
-    height, vectors, lanes = choose_tile(channel.extent, column.extent, target, knobs)
+    height, vectors, lanes = choose_tile(
+        box_heights([channel.extent]), column.extent, target, knobs
+    )
     limit = max(1, min(4, row.extent // (4 * target.threads)))
     rows = knobs.choose(
         "lines",

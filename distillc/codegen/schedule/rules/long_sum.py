@@ -16,6 +16,7 @@ from tvm import s_tir, tirx
 
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.rules.base import (
+    box_heights,
     copy_tile,
     describe,
     divisors,
@@ -86,7 +87,7 @@ def _schedule_partial(
     rest = [it for it in block.nest if it is not chunk and not it.reduction]
     sums = [it.loop for it in block.nest if it.reduction]
     row, column = rest[-2:]
-    height, vectors, lanes = choose_tile(row.extent, column.extent, target, knobs)
+    height, vectors, lanes = choose_tile(box_heights([row.extent]), column.extent, target, knobs)
     row_outer, row_inner = sch.split(row.loop, [None, height])
     column_outer, vector, lane = sch.split(column.loop, [None, vectors, lanes])
     outer = [chunk.loop, *[it.loop for it in rest[:-2]]]

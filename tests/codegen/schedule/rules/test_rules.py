@@ -10,6 +10,7 @@ from torch import nn
 from tvm import tirx
 
 from distillc.codegen.schedule.apply_rules import schedule_func
+from distillc.codegen.schedule.rules.base import box_heights
 from distillc.codegen.schedule.rules.contraction import packed_tiles, register_tile
 from distillc.targets.base import Target
 from tests.codegen.schedule.rules.kernels import (
@@ -186,10 +187,17 @@ def test_linear_layer() -> None:
 @pytest.mark.parametrize("target", [SSE, AVX512, NEON], ids=lambda target: target.name)
 @pytest.mark.parametrize("rows", [3, 16, 42, 85, 128, 170])
 def test_register_tile_fits_the_register_file(target, rows) -> None:
-    height, vectors, lanes = register_tile(rows, 4096, target)
+    height, vectors, lanes = register_tile(box_heights([rows]), 4096, target)
     assert rows % height == 0
     assert 4096 % (vectors * lanes) == 0
     assert height * vectors + vectors + 1 <= target.registers
+
+
+def test_rows_of_a_tile_are_a_box() -> None:
+    assert box_heights([12]) == [12, 6, 4, 3, 2, 1]
+    assert box_heights([3, 4]) == [12, 4, 2, 1]
+    assert box_heights([2, 3, 4]) == [24, 12, 4, 2, 1]
+    assert box_heights([]) == [1]
 
 
 def test_packed_tiles_divide_the_tiles() -> None:
