@@ -15,7 +15,7 @@ def interpolate(draw: Draw, x: Tensor) -> Layer:
     smooth = mode in ("bilinear", "bicubic")
     corners = draw.chance(0.4) if smooth else None
     given: dict[str, object] = {"mode": mode, "align_corners": corners}
-    # Of a column of pixels, torch 2.14 itself smooths only the first one.
+    # A column of pixels, given or made, torch 2.14 itself fills with its first pixel.
     if smooth and not corners and x.shape[3] > 1 and draw.chance(0.3):
         given["antialias"] = True
     if draw.chance(0.5):
@@ -23,6 +23,8 @@ def interpolate(draw: Draw, x: Tensor) -> Layer:
     else:
         given["scale_factor"] = draw.one(2, 3, 0.5, 1.5, 0.3, (2, 1), (0.5, 1.7))
         given["recompute_scale_factor"] = draw.one(None, None, True)
+    if F.interpolate(x, **given).shape[3] == 1:  # type: ignore[arg-type]
+        given.pop("antialias", None)
     return Layer(
         described("interpolate", given),
         lambda x: F.interpolate(x, **given),  # type: ignore[arg-type]
