@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from safetensors.torch import load, save
 
 from distillc.sealed import _FOOTER
@@ -39,6 +42,19 @@ def _insert(data: bytearray, source: random.Random) -> bytearray:
     return data[:place] + b"\xff\xfe\x80" + data[place:]
 
 
+def _exchange(data: bytearray, _: random.Random) -> bytearray:
+    middle = len(data) // 2
+    return data[middle:] + data[:middle]
+
+
+def _reverse_words(data: bytearray, _: random.Random) -> bytes:
+    return b"".join(data[start : start + 4][::-1] for start in range(0, len(data), 4))
+
+
+def _windows(data: bytearray, _: random.Random) -> bytes:
+    return bytes(data).replace(b"\n", b"\r\n") if b"\n" in data else bytes(data) + b"\r\n"
+
+
 def _replace(make: Callable[[Path], object]) -> Damage:
     def damage(path: Path, _: random.Random) -> None:
         path.unlink()
@@ -51,13 +67,37 @@ def _grow(path: Path, _: random.Random) -> None:
     os.truncate(path, path.stat().st_size + (1 << 36))
 
 
+def _neighbour(path: Path, source: random.Random) -> Path:
+    """Return another file of the folder that holds something else."""
+    files = [each for each in sorted(path.parent.iterdir()) if each.is_file()]
+    return source.choice([e for e in files if e.read_bytes() not in (b"", path.read_bytes())])
+
+
 def _swap(path: Path, source: random.Random) -> None:
-    """Change places with another file of the folder."""
-    others = [each for each in sorted(path.parent.iterdir()) if each.is_file() and each != path]
-    other = source.choice(others)
+    other = _neighbour(path, source)
     mine, theirs = path.read_bytes(), other.read_bytes()
     path.write_bytes(theirs)
     other.write_bytes(mine)
+
+
+def _copy(path: Path, source: random.Random) -> None:
+    shutil.copyfile(_neighbour(path, source), path)
+
+
+def _link(path: Path, source: random.Random) -> None:
+    other = _neighbour(path, source)
+    path.unlink()
+    path.symlink_to(other.name)
+
+
+def _socket(path: Path) -> None:
+    """Bind a socket: by its short name, a path may be too long."""
+    before = os.open(".", os.O_RDONLY)
+    os.chdir(path.parent)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(path.name)
+    os.fchdir(before)
+    os.close(before)
 
 
 EVERY: dict[str, Damage] = {
@@ -79,19 +119,39 @@ EVERY: dict[str, Damage] = {
     "pipe": _replace(lambda path: os.mkfifo(path)),
     "link to nowhere": _replace(lambda path: path.symlink_to("nowhere")),
     "link to itself": _replace(lambda path: path.symlink_to(path)),
+    "link to zeros without end": _replace(lambda path: path.symlink_to("/dev/zero")),
+    "link to a neighbour": _link,
+    "socket": _replace(_socket),
     "swapped": _swap,
+    "copy of a neighbour": _copy,
+    "halves exchanged": _edit(_exchange),
+    "other order of bytes": _edit(_reverse_words),
+    "lines of Windows": _edit(_windows),
+    "mark of byte order": _edit(lambda data, _: b"\xef\xbb\xbf" + data),
+    "compressed": _edit(lambda data, _: gzip.compress(bytes(data), mtime=0)),
 }
 """What can happen to any file."""
 
 
-def _nan(path: Path, source: random.Random) -> None:
-    tensors = load(path.read_bytes()[:-_FOOTER])
-    chosen = source.choice(sorted(name for name, each in tensors.items() if each.numel()))
-    tensors[chosen].view(-1)[0] = float("nan")
-    path.write_bytes(save(tensors) + path.read_bytes()[-_FOOTER:])
+def _tensors(change: Callable[[dict[str, torch.Tensor], str], object]) -> Damage:
+    """Change a named tensor, the file's end being as it was."""
+
+    def damage(path: Path, source: random.Random) -> None:
+        data = path.read_bytes()
+        tensors = load(data[:-_FOOTER])
+        change(tensors, source.choice(sorted(n for n, each in tensors.items() if each.numel())))
+        path.write_bytes(save(tensors) + data[-_FOOTER:])
+
+    return damage
 
 
-TENSORS: dict[str, Damage] = {"NaN": _nan}
+TENSORS: dict[str, Damage] = {
+    "NaN": _tensors(lambda tensors, name: tensors[name].view(-1)[:1].fill_(float("nan"))),
+    "infinity": _tensors(lambda tensors, name: tensors[name].view(-1)[:1].fill_(float("inf"))),
+    "half precision": _tensors(lambda tensors, name: tensors.update({name: tensors[name].half()})),
+    "other shape": _tensors(lambda tensors, name: tensors.update({name: tensors[name][None]})),
+    "tensor less": _tensors(lambda tensors, name: tensors.pop(name)),
+}
 """What can happen to tensors, the header being right."""
 
 
@@ -125,6 +185,8 @@ JOURNALS: dict[str, Damage] = {
     "NaN in a line": _line(lambda entry: entry.update(psnr=float("nan"))),
     "too good a line": _line(lambda entry: entry.update(psnr=99.0)),
     "line without a checksum": _line(lambda entry: entry.pop("check")),
+    "line of another time": _line(lambda entry: entry.update(latency_ms=1e-9)),
+    "line with more": _line(lambda entry: entry.update(more=[])),
     "line of other names": _line(lambda entry: entry.update(decisions={"a": "b"})),
     "line less": _lines(_without),
     "lines in another order": _lines(lambda lines, _: lines[::-1]),
