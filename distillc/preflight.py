@@ -11,7 +11,7 @@ from distillc.codegen.tuning.tuner import TuningResult
 from distillc.data.figures import further_metrics
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale
-from distillc.errors import CheckpointError
+from distillc.errors import CheckpointError, UsageError
 from distillc.network import Network
 from distillc.options import BundleOptions, ConversionOptions
 from distillc.pipeline import Context
@@ -31,7 +31,8 @@ def accept(source: str | Path, options: BundleOptions) -> Path:
         The folder that the bundle will have.
 
     Raises:
-        UsageError: A name that no file can have, or a metric that cannot be used.
+        UsageError: A name that no file can have, a bundle around the work folder, or a metric that
+            cannot be used.
         CheckpointError: The source is not a file.
         StorageError: A bundle cannot be written there (see `check_place`), nor can a folder.
     """
@@ -40,6 +41,12 @@ def accept(source: str | Path, options: BundleOptions) -> Path:
     check_name(place)
     check_place(place, options.overwrite)
     for folder in options.folders:
+        if (whole := place.resolve()) in (folder.resolve(), *folder.resolve().parents):
+            raise UsageError(
+                f"the bundle's folder would hold {folder}, where stages are kept",
+                where=str(whole),
+                hint="choose another folder with --out",
+            )
         check_writable(folder / "stage")
     temporary_folder()
     further_metrics()

@@ -56,3 +56,14 @@ def test_a_folder_of_temporary_files_that_cannot_be_used(
     out = tmp_path / "x.distillc"
     with pytest.raises(StorageError, match="set TMPDIR"):
         accept("x.pth", BundleOptions(out=out, work_dir=tmp_path / "work"))
+
+
+@pytest.mark.parametrize("out", ["a/work", "a/../a/work", "a"])
+def test_a_bundle_around_the_work_folder(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.pth").touch()
+    with pytest.raises(UsageError, match="would hold a/work"):
+        accept("x.pth", BundleOptions(out=Path(out), work_dir=Path("a/work")))
+    assert {each.name for each in tmp_path.iterdir()} == {"x.pth"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from distillc.data.tiff import read_tiff, tiff_size
 from distillc.errors import DataError, reason
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SRGB = (0.45455, 0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+"""Gamma and chromaticities of sRGB, as PNG files that have them say."""
 _MODES = {
     "1": "L",
     "L": "L",
@@ -139,6 +141,8 @@ def _read_by_pillow(path: Path) -> tuple[Picture, int]:
             notes.append(f"only the first of {frames} pictures in the file is used")
         if "xmp" in image.info:
             notes.append("XMP is left out")
+        if _has_own_colours(image.info):
+            notes.append("gamma and chromaticities are left out; the colours are taken as sRGB")
         dpi, icc = image.info.get("dpi"), image.info.get("icc_profile")
         pixels = _deep(image, path)
         if pixels is None:
@@ -153,6 +157,14 @@ def _read_by_pillow(path: Path) -> tuple[Picture, int]:
         notes=tuple(notes),
     )
     return picture, turn
+
+
+def _has_own_colours(info: Mapping[Any, Any]) -> bool:
+    """Whether a PNG file says by numbers, instead of a profile, that its colours are not sRGB."""
+    if "icc_profile" in info or "srgb" in info:
+        return False
+    given = (info.get("gamma", _SRGB[0]), *info.get("chromaticity", _SRGB[1:]))
+    return any(abs(own - usual) > 1e-3 for own, usual in zip(given, _SRGB, strict=True))
 
 
 def _exif(image: Image.Image) -> tuple[int, bytes | None, list[str]]:

@@ -16,6 +16,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from distillc.data.files import image_size, read_picture
 from distillc.errors import DataError
@@ -147,3 +148,12 @@ def test_damage_is_an_error_of_ours_or_none(
         assert read_picture(path).pixels.ndim == 3
     with suppress(DataError):
         assert min(image_size(path)) > 0
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.45455])
+def test_a_gamma_that_is_left_out_is_said(gamma: float, tmp_path: Path) -> None:
+    chunk = PngInfo()
+    chunk.add(b"gAMA", struct.pack(">I", round(100_000 * gamma)))
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png", pnginfo=chunk)
+    said = [note for note in read_picture(tmp_path / "x.png").notes if "gamma" in note]
+    assert len(said) == (gamma == 1.0)

@@ -137,10 +137,15 @@ def _col2im(
 
     Patches are cut into parts of the stride's size. The first parts of all patches cover an image
     without overlap, so do the second, and so on: as many images as there are parts are added up.
+    Between the rows and columns of dilated patches are zeros.
     """
-    if any(each != 1 for each in dilation):
-        return NotImplemented
     batch = x.shape[:-2]
+    x = x.reshape(-1, *kernel, x.shape[-1])
+    for axis, step in enumerate(dilation, 1):
+        own = (x.shape[axis] - 1) * step + 1
+        edges = [0, 0] * (x.dim() - axis - 1) + [0, step - 1]
+        x = F.pad(x.unsqueeze(axis + 1), edges).flatten(axis, axis + 1).narrow(axis, 0, own)
+    kernel = x.shape[1:3]
     counts = [
         (size + 2 * pad - own) // step + 1
         for size, pad, own, step in zip(output_size, padding, kernel, stride, strict=True)

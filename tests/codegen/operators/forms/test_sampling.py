@@ -81,6 +81,17 @@ def test_patches_that_overlap_or_leave_gaps(
     assert not {"col2im", "index_put"} & set(check_prepared(folded, torch.rand(2, 3, 9, 8)))
 
 
+@pytest.mark.parametrize("dilation", [(2, 1), (1, 3), (3, 2)])
+@pytest.mark.parametrize("stride", [1, (2, 3)])
+def test_dilated_patches(dilation: tuple[int, int], stride: int | tuple[int, int]) -> None:
+    options = {"dilation": dilation, "stride": stride, "padding": 1}
+
+    def folded(x: torch.Tensor) -> torch.Tensor:
+        return F.fold(F.unfold(x, (3, 2), **options) * 0.5, (9, 8), (3, 2), **options)
+
+    assert not {"col2im", "index_put"} & set(check_prepared(folded, torch.rand(2, 3, 9, 8)))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 3)])
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_affine_grids_of_a_pixel(size: tuple[int, int], align_corners: bool) -> None:
