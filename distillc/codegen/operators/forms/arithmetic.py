@@ -97,8 +97,18 @@ def _elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) 
 
 
 def _copysign(x: Tensor, y: Tensor) -> Tensor:
-    below = (y < 0) | ((y == 0) & (y.reciprocal() < 0))  # the reciprocal of -0 is -inf
-    return torch.where(below, -x.abs(), x.abs())
+    return torch.where(_signbit(y), -x.abs(), x.abs())
+
+
+def _signbit(x: Tensor) -> Tensor:
+    return (x < 0) | ((x == 0) & (x.reciprocal() < 0))  # the reciprocal of -0 is -inf
+
+
+def _rrelu(
+    x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, _: Any = None
+) -> Tensor:
+    """Take the mean slope; slopes are random in training only."""
+    return NotImplemented if training else aten.leaky_relu.default(x, (lower + upper) / 2)
 
 
 def _bucketize(
@@ -130,6 +140,22 @@ def _cdist(x: Tensor, y: Tensor, p: float, mode: int | None) -> Tensor:
 
 _COMPARISONS = [getattr(aten, name).Scalar for name in ("eq", "ne", "lt", "le", "gt", "ge")]
 
+
+def _mish(x: Tensor) -> Tensor:
+    """Return x tanh(ln(1 + e^x)) with a single exponential: tanh(ln(1 + e)) = n / (n + 2)."""
+    e = x.clamp(max=20.0).exp()
+    n = e * (e + 2)
+    return x * (n / (n + 2))
+
+
+def _eye(
+    rows: int, columns: int | None = None, *, dtype: torch.dtype | None = None, **_: Any
+) -> Tensor:
+    """Compare places; torch 2.14's own form counts them in a type that it cannot count in."""
+    across = torch.arange(rows if columns is None else columns)
+    return (torch.arange(rows)[:, None] == across).to(dtype or torch.float32)
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: _add,
     aten.sub.Tensor: _sub,
@@ -147,9 +173,14 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.exp2.default: lambda x: (x * math.log(2.0)).exp(),
     aten.erfc.default: lambda x: 1 - x.erf(),
     aten.elu.default: _elu,
+    aten.mish.default: _mish,
+    aten.eye.default: _eye,
+    aten.eye.m: _eye,
     aten.fmax.default: lambda x, y: torch.where(y.isnan() | (x > y), x, y),
     aten.fmin.default: lambda x, y: torch.where(y.isnan() | (x < y), x, y),
     aten.copysign.Tensor: _copysign,
+    aten.signbit.default: _signbit,
+    aten.rrelu.default: _rrelu,
     aten.heaviside.default: lambda x, at: torch.where(x == 0, at, (x > 0).to(x.dtype)),
     aten.bucketize.Tensor: _bucketize,
     aten.searchsorted.Tensor: lambda edges, x, **given: _bucketize(x, edges, **given),

@@ -85,25 +85,33 @@ def _upsample_bilinear(
     align_corners: bool,
     factors: Sequence[float] | None,
 ) -> Tensor:
-    """Resize (N, C, H, W) by factors that are not quotients of the sizes: TVM overlooks these."""
+    """Resize (N, C, H, W) in ways that TVM lacks.
+
+    It overlooks factors that are not quotients of the sizes, and divides by the distance of the
+    outer pixels of a result, which may be one pixel.
+    """
     counts = _counts(x, output_size, factors)
     steps = [
         1.0 if count == extent else _step(extent, count, align_corners, factor)
         for extent, count, factor in zip(x.shape[-2:], counts, factors or (None, None), strict=True)
     ]
     exact = [extent / count for extent, count in zip(x.shape[-2:], counts, strict=True)]
-    if align_corners or steps == exact:
+    if 1 not in counts if align_corners else steps == exact:
         return NotImplemented
+    first = 0.0 if align_corners else 0.5
     rows, columns = (
-        _triangle((torch.arange(extent) - _between(extent, count, step)).abs())
+        _triangle((torch.arange(extent) - _between(extent, count, step, first)).abs())
         for extent, count, step in zip(x.shape[-2:], counts, steps, strict=True)
     )
     return rows @ x @ columns.T
 
 
-def _between(extent: int, count: int, step: float) -> Tensor:
-    """Return the place between pixels that each result is read from, (count, 1)."""
-    return ((torch.arange(count)[:, None] + 0.5) * step - 0.5).clamp(0, extent - 1)
+def _between(extent: int, count: int, step: float, first: float) -> Tensor:
+    """Return the place between pixels that each result is read from, (count, 1).
+
+    `first` is the place of the first pixel's centre.
+    """
+    return ((torch.arange(count)[:, None] + first) * step - first).clamp(0, extent - 1)
 
 
 def _counts(

@@ -67,6 +67,7 @@ def test_functions_that_tvm_lacks() -> None:
     def functions(x: torch.Tensor) -> torch.Tensor:
         y = x.flip(-1)
         found = [x.sinh(), x.cosh(), x.exp2(), x.erfc(), torch.copysign(x, y)]
+        found += [torch.signbit(x).float(), F.rrelu(x, 0.1, 0.4)]
         found += [torch.fmax(x, y), torch.fmin(x, y), torch.heaviside(x, torch.tensor(0.25))]
         return torch.stack(found, 1)
 
@@ -121,3 +122,15 @@ def test_distances_of_rows(p: float) -> None:
         torch.randn(2, 5, 4),
     )
     assert "_cdist_forward" not in found
+
+
+def test_mish_needs_one_exponential() -> None:
+    x = torch.cat([torch.linspace(-90, 90, 181), torch.tensor([0.0, 1e-30, torch.inf])])
+    found = check_prepared(F.mish, x[None])
+    assert list(found).count("exp") == 1
+    assert not {"mish", "tanh", "log1p", "log"} & {*found}
+
+
+@pytest.mark.parametrize("size", [(300,), (3, 300), (5, 2)])
+def test_places_of_the_diagonal(size: tuple[int, ...]) -> None:
+    check_prepared(lambda x: x[..., :1] * torch.eye(*size), torch.rand(1, 1))

@@ -38,6 +38,15 @@ def test_antialiased(
     assert not any("upsample" in name for name in found)
 
 
+@pytest.mark.parametrize("result", [(1, 5), (9, 1), (1, 1)])
+def test_between_the_corners_of_one_pixel(result: tuple[int, int]) -> None:
+    def resized(x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, result, mode="bilinear", align_corners=True)
+
+    found = check_prepared(resized, torch.rand(1, 3, 4, 6))
+    assert not any("upsample" in name for name in found)
+
+
 @pytest.mark.parametrize("factor", [0.3, 0.5, 1.7])
 def test_antialiased_by_a_factor(factor: float) -> None:
     def resized(x: torch.Tensor) -> torch.Tensor:
