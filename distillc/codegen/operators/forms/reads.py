@@ -93,4 +93,6 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.cat.default: _cat,
     aten.view.default: _view,
     aten.as_strided.default: _as_strided,
+    # Only strides change, and compiled tensors are contiguous.
+    torch.ops.prims.copy_strided.default: lambda x, stride: x.clone(),
 }

@@ -104,3 +104,9 @@ def test_parts_without_elements() -> None:
 
     check_compiled(partial, torch.rand(1, 3, 4, 5))
     check_compiled(partial, torch.rand(1, 4, 4, 5))
+
+
+def test_a_copy_with_other_strides() -> None:
+    strides = torch.ops.prims.copy_strided
+    found = check_prepared(lambda x: strides(x, [24, 1, 12, 3]).mT * 2, torch.rand(1, 3, 2, 4))
+    assert "copy_strided" not in found
