@@ -1,7 +1,7 @@
 """Whether a schedule computes all that its blocks read.
 
-TVM's primitives look at one block at a time. Where a tile of fused axes is no box, the block that
-writes it back copies the whole box: values which other tiles, or no one, have computed.
+TVM's primitives look at one block at a time. A tile of fused axes may end within a row; the block
+that writes it back then copies whole rows, with values that other tiles, or no one, have computed.
 """
 
 from __future__ import annotations
