@@ -44,8 +44,8 @@ def emit_kernels(mod: tvm.IRModule, target: tvm.target.Target, path: Path) -> No
         {name: func for name, func in named.functions_items() if isinstance(func, tirx.PrimFunc)}
     )
     # As a system library the object calls these functions directly, not through pointers that
-    # TVM's loader would set. The plan alone calls them: checks of ranks, shapes and strides at
-    # every call are three quarters of the machine code, and cannot fail.
+    # TVM's loader would set. Only the plan calls them: checks of ranks, shapes and strides at
+    # every call are half of the machine code, and cannot fail.
     with tvm.transform.PassContext(config={"tirx.disable_assert": True}):
         built = tvm.tirx.build(kernels.with_attr("system_lib_prefix", "distillc_"), target)
     built.write_to_file(str(path), "o")
