@@ -43,7 +43,7 @@ def accept(source: str | Path, options: BundleOptions) -> Path:
     for folder in options.folders:
         if (whole := place.resolve()) in (folder.resolve(), *folder.resolve().parents):
             raise UsageError(
-                f"the bundle's folder would hold {folder}, where stages are kept",
+                f"the bundle's folder would hold {folder}, which is written to as well",
                 where=str(whole),
                 hint="choose another folder with --out",
             )

@@ -111,6 +111,7 @@ def packs(seeds: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def uses_complex(seed: int) -> bool:
+    """Whether a seed's network has Fourier transforms or other complex numbers."""
     return any(step.layer.family == "frequency" for step in build(Cut(seed)).steps)
 
 
