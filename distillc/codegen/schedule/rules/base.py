@@ -292,11 +292,22 @@ def take_epilogue(
 ) -> SBlockRV:
     """Give a sum accumulators; return the block that stores them, with what stands after the sum.
 
-    A block after it that has more elements, a border, is scheduled by itself.
+    A block after it that has more elements, a border, or that divides the axes of the sum anew, is
+    scheduled by itself.
     """
-    if after and after[0].size == block.spatial_size:
+    if after and after[0].size == block.spatial_size and _reads_by_axes(after[0], block.output):
         sch.set_scope(block.rv, 0, "local")
         return after[0].rv
     for each in after:
         schedule_block(sch, each, target)
     return sch.cache_write(block.rv, 0, "local")
+
+
+def _reads_by_axes(block: ComputeBlock, source: tirx.Var) -> bool:
+    """Whether a block reads `source` at its own axes: a tile of one is a tile of the other."""
+    return all(
+        isinstance(index, tirx.Var | tirx.IntImm)
+        for load in loads(block.stmt.body.value)
+        if load.source.same_as(source)
+        for index in load.indices
+    )

@@ -35,6 +35,7 @@ from distillc.codegen.schedule.rules.base import (
     product_operands,
     take_epilogue,
     unroll_init,
+    variables,
     vector_extent,
 )
 from distillc.codegen.schedule.rules.chunks import add_in_single, sum_in_chunks
@@ -158,10 +159,12 @@ def schedule_contraction(
     pack_block = next((block for block in before if block.output.same_as(packed)), None)
     if before and pack_block is None:
         return None
-    epilogue = take_epilogue(sch, blocks[number], blocks[number + 1 :], target)
     stencil = any(is_padding(block) for block in before)
     if stencil and len(axes.columns) < 2:  # an image of one row has no lines to share
         return None
+    if stencil and pack_block and not variables(pack_block.stmt.body.indices[1]):
+        return None  # an image of one channel is padded by itself
+    epilogue = take_epilogue(sch, blocks[number], blocks[number + 1 :], target)
     # 2. Copies in memory: inputs that several producers read, and the packed operand.
     shared = [] if stencil else shared_inputs(func, before, axes.columns[-1].extent)
     copies = [sch.cache_read(users[0], index, "global", users) for users, index in shared]
