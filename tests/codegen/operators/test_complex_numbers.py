@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from distillc.codegen.operators import complex_numbers
 from distillc.codegen.operators.complex_numbers import split_complex
 from distillc.codegen.operators.prepare import decompose
 from tests.codegen.operators.programs import check_prepared
@@ -23,6 +24,14 @@ def test_real_transforms_and_their_inverse(height: int, width: int, norm: str) -
         return torch.fft.irfft2(spectrum * spectrum, s=x.shape[-2:], norm=norm)
 
     check_prepared(there_and_back, torch.randn(2, height, width))
+
+
+@pytest.mark.parametrize("extent", [2, 4])
+def test_quarter_turns_are_exact(extent: int) -> None:
+    """The sine of half a turn is 0, not 1.2e-16."""
+    matrix = complex_numbers._matrix(extent, -1)
+    for part in (matrix.real, matrix.imag):
+        assert set(part.flatten().tolist()) <= {-1.0, 0.0, 1.0}
 
 
 @given(st.integers(2, 9), st.sampled_from(NORMS), st.sampled_from([(-2,), (-1,), (-3, -1)]))
