@@ -102,6 +102,18 @@ def test_a_schedule_that_leaves_values_out_is_refused(monkeypatch: pytest.Monkey
     assert "matmul_intermediate_local would read" in "".join(reasons)
 
 
+def test_slices_that_regions_cannot_describe() -> None:
+    """TVM takes a slice with steps for more than it reads; there was no rule left for it."""
+
+    conv = nn.Conv2d(1, 1, 1, bias=False)
+
+    def corner(x: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.interpolate(conv(x), size=(16, 3), mode="bilinear")
+        return torch.cat([x, y], 1)[:, 0:-1, 7:11:3, 2:3]
+
+    check(Function(corner), torch.rand(1, 1, 16, 3), target=AVX512)
+
+
 def test_input_module_is_left_as_it_was() -> None:
     mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
     before = kernels(mod)
