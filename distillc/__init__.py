@@ -53,8 +53,8 @@ _HOME = {
     "tune": "tuning",
 }
 
-# Programs that `load` reads may call our operator, which the front end does not know of.
-_ALSO = {"load": "surrogates.selective_scan"}
+# Programs that `load` reads may call our operators, which the front end does not know of.
+_ALSO = {"load": ("surrogates.axial_scan", "surrogates.selective_scan")}
 
 __all__ = [*_HOME, "__version__"]
 
@@ -62,8 +62,8 @@ __all__ = [*_HOME, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'distillc' has no attribute {name!r}")
-    if name in _ALSO:
-        import_module(f"distillc.{_ALSO[name]}")
+    for module in _ALSO.get(name, ()):
+        import_module(f"distillc.{module}")
     return getattr(import_module(f"distillc.{_HOME[name]}"), name)
 
 

@@ -194,7 +194,7 @@ def test_a_damaged_program_is_built_again_and_never_run(tmp_path: Path, caplog: 
 
 
 def test_a_library_with_a_checksum_loads(tmp_path: Path) -> None:
-    from distillc.surrogates.scan_kernel import library
+    from distillc.surrogates.native import library
 
     assert b"# sha256 " in Path(library()._name).read_bytes()[-80:]
 

@@ -26,7 +26,7 @@ from distillc.quiet import quiet_libraries
 from distillc.sandbox import outcome
 from distillc.workdir import file_digest
 
-OPERATORS = ("distillc.surrogates.selective_scan",)
+OPERATORS = ("distillc.surrogates.axial_scan", "distillc.surrogates.selective_scan")
 """Modules that register operators of ours; the front end does not know of them."""
 
 

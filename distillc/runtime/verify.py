@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator of hybrid.pt2
+import distillc.surrogates.axial_scan
+import distillc.surrogates.selective_scan  # noqa: F401 - registers another
 from distillc.data.images import RestorationData
 from distillc.data.metrics import TOLERANCE, finite_psnr, largest_error, ssim
 from distillc.data.windows import Pair

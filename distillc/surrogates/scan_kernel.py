@@ -1,70 +1,13 @@
-"""The compiled CPU kernel of the selective scan, for training.
-
-`scan_kernel.c` is compiled by zig (a dependency) on first use and kept in the user's cache.
-"""
+"""The selective scan's compiled kernel: tensors in, tensors out."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from distillc.errors import LoweringError
-from distillc.sealed import cached_file
-from distillc.zig import HINT, run_zig
-
-SOURCE = Path(__file__).with_name("scan_kernel.c")
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
-
-
-@cache
-def library() -> ctypes.CDLL:
-    """Return the compiled kernel.
-
-    Raises:
-        LoweringError: It cannot be compiled.
-        StorageError: It cannot be kept.
-        OSError: It cannot be loaded.
-    """
-
-    def build(temporary: Path) -> None:
-        if reason := run_zig("cc", *FLAGS, "-o", temporary, SOURCE):
-            raise LoweringError(
-                "the training kernel of the selective scan cannot be compiled",
-                where=reason,
-                hint=HINT,
-            )
-
-    key = SOURCE.read_bytes() + " ".join((*FLAGS, *_cpu())).encode()
-    loaded = ctypes.CDLL(str(cached_file("scan_kernel.so", key, build)))
-    for function in (loaded.scan_forward, loaded.scan_backward):
-        function.restype = ctypes.c_int
-    return loaded
-
-
-def _cpu() -> tuple[str, ...]:
-    """Name this CPU, since the kernel is compiled for it and a home folder may be shared."""
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return ()
-    lines = info.read_text().splitlines()
-    return tuple(sorted({line for line in lines if line.startswith(("flags", "Features"))}))
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def _each_sequence(count: int, run: Callable[[int], int]) -> None:
-    """Call `run` for every sequence, in torch's number of threads (the calls drop the GIL)."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        if any(pool.map(run, range(count))):
-            raise MemoryError("no memory for the states of the selective scan")
+from distillc.surrogates.native import each_sequence, library, pointer
 
 
 def forward(
@@ -97,9 +40,9 @@ def forward(
     def run(s: int) -> int:
         g = s % groups
         tensors = (u[s], delta[s], A[g], B[s], C[s], skip[g], bias[g], y[s])
-        return kernel.scan_forward(*map(_pointer, tensors), *sizes)
+        return int(kernel.scan_forward(*map(pointer, tensors), *sizes))
 
-    _each_sequence(sequences, run)
+    each_sequence(sequences, run)
     return y
 
 
@@ -132,7 +75,7 @@ def backward(
         g = s % groups
         inputs = (u[s], delta[s], A[g], B[s], C[s], skip[g], bias[g], gy[s])
         outputs = (y[s], gu[s], gdelta[s], gA[s], gB[s], gC[s], gskip[s])
-        return kernel.scan_backward(*map(_pointer, (*inputs, *outputs)), *sizes)
+        return int(kernel.scan_backward(*map(pointer, (*inputs, *outputs)), *sizes))
 
-    _each_sequence(sequences, run)
+    each_sequence(sequences, run)
     return y, gu, gdelta, gA, gB, gC, gskip

@@ -8,8 +8,6 @@ installed; elsewhere, and where the kernel cannot be compiled, plain torch. No p
 
 from __future__ import annotations
 
-import warnings
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from distillc.errors import DistillcError, StorageError, UsageError
+from distillc.errors import UsageError
 from distillc.surrogates import scan_kernel, scan_reference
+from distillc.surrogates.native import has_kernels
 
 
 @torch.library.custom_op("distillc::selective_scan", mutates_args=())
@@ -260,22 +259,7 @@ def _unpack(y: Tensor, like: Tensor) -> Tensor:
 
 def _kernel(u: Tensor) -> Any:
     """Return what computes on this tensor's device: the compiled kernel, or plain torch."""
-    return scan_kernel if u.device.type == "cpu" and _has_kernel() else scan_reference
-
-
-@cache
-def _has_kernel() -> bool:
-    try:
-        scan_kernel.library()
-    except StorageError:
-        raise  # with space, the same command would compute other last bits
-    except (DistillcError, OSError) as error:
-        warnings.warn(
-            f"the selective scan runs in plain torch, which is many times slower: {error}",
-            stacklevel=2,
-        )
-        return False
-    return True
+    return scan_kernel if u.device.type == "cpu" and has_kernels() else scan_reference
 
 
 def _mamba_ssm(

@@ -9,7 +9,8 @@ import tvm_ffi
 from torch import nn
 from tvm import s_tir, tirx
 
-from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
+from distillc.codegen.kernels.builder import SCHEDULED
+from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.stages import lower
 from distillc.frontend.trace import export_program
 from distillc.targets.base import Target

@@ -10,7 +10,8 @@ from tvm import relax, tirx
 
 from distillc.codegen import stages
 from distillc.codegen.build.library import tvm_target
-from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
+from distillc.codegen.kernels.builder import SCHEDULED
+from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.stages import lower
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program

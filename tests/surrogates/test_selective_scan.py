@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distillc.errors import LoweringError, UsageError
-from distillc.surrogates import scan_kernel, scan_reference
-from distillc.surrogates import selective_scan as selective_scan_module
+from distillc.surrogates import native, scan_kernel, scan_reference
 from distillc.surrogates.selective_scan import selective_scan
 
 
@@ -167,7 +166,7 @@ def test_training_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device that has none; more positions than a chunk."""
     values: list[Tensor | None] = list(operands(2, 6, 150, 3, 2, 7))
     wanted = gradients(values)
-    monkeypatch.setattr(selective_scan_module, "_kernel", lambda u: scan_reference)
+    monkeypatch.setattr("distillc.surrogates.selective_scan._kernel", lambda u: scan_reference)
     for own, other in zip(gradients(values), wanted, strict=True):
         agree(own, other, 1e-4)
 
@@ -242,13 +241,13 @@ def test_without_a_compiler_it_is_slow_and_says_so_once(monkeypatch: pytest.Monk
 
     values = operands(1, 4, 30, 3, None, 0)
     wanted = selective_scan(*values, True, False)
-    monkeypatch.setattr(scan_kernel, "library", fail)
-    selective_scan_module._has_kernel.cache_clear()
+    monkeypatch.setattr(native, "library", fail)
+    native.has_kernels.cache_clear()
     try:
         with pytest.warns(UserWarning, match=r"plain torch.*\n?.*cannot be compiled") as warned:
             slow = [selective_scan(*values, True, False) for _ in range(2)]
     finally:
-        selective_scan_module._has_kernel.cache_clear()
+        native.has_kernels.cache_clear()
     assert len(warned) == 1
     for each in slow:
         agree(each, wanted)

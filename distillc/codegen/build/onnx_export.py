@@ -13,7 +13,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from onnxscript import optimizer
 from torch.export import ExportedProgram
 
-from distillc.codegen.build.onnx_scan import OPSET, define_scans
+from distillc.codegen.build.onnx_scans import OPSET, define_scans
 from distillc.codegen.operators.forms import TRANSLATIONS
 from distillc.codegen.operators.prepare import decompose, prepare
 from distillc.data.metrics import TOLERANCE, largest_error

@@ -22,7 +22,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
 from distillc.codegen.kernels import vectors
-from distillc.codegen.kernels.builder import begin_kernel, operand
+from distillc.codegen.kernels.builder import begin_kernel, operand, with_sizes
 from distillc.codegen.kernels.vectors import (
     LOG2_E,
     Powers,
@@ -37,8 +37,6 @@ from distillc.codegen.kernels.vectors import (
 from distillc.codegen.knobs import Knobs
 from distillc.targets.base import Target
 
-SHAPE = "distillc.scan"
-"""Attribute of a scan: what `rebuild_scan` needs to build it anew."""
 TOGETHER = 4
 """Positions whose step sizes are computed side by side: a multiply-add takes about four cycles."""
 
@@ -161,25 +159,19 @@ def selective_scan_kernel(
                     outputs[t] = total[0]
                 for w, row in enumerate(transpose([outputs[t] for t in range(width)])):
                     T.buffer_store(y, row, [image, first + w, here])
-    shape = (batch, channels, length, states, groups, int(softplus), int(reverse), int(rates))
-    return builder.get().with_attr(SHAPE, shape)
+    flags = (int(softplus), int(reverse), int(rates))
+    return with_sizes(builder.get(), (batch, channels, length, states, groups, *flags))
 
 
-def scan_shape(func: tirx.PrimFunc) -> tuple[int, ...] | None:
-    """Return the sizes and flags of a kernel that is a scan, None of any other."""
-    shape = (func.attrs or {}).get(SHAPE)
-    return None if shape is None else tuple(map(int, shape))
-
-
-def rebuild_scan(shape: tuple[int, ...], target: Target, knobs: Knobs) -> tirx.PrimFunc:
+def rebuild_selective_scan(sizes: tuple[int, ...], target: Target, knobs: Knobs) -> tirx.PrimFunc:
     """Return a scan as `selective_scan_kernel` builds it, its knobs answered.
 
     Args:
-        shape: What `scan_shape` returns.
+        sizes: What `built_from` returns.
         target: What it is compiled for.
         knobs: Answers its choices.
     """
-    batch, channels, length, states, groups, softplus, reverse, rates = shape
+    batch, channels, length, states, groups, softplus, reverse, rates = sizes
     return selective_scan_kernel(
         *(batch, channels, length, states, groups),
         *(bool(softplus), bool(reverse), target, Rates(rates), knobs),

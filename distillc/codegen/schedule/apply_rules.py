@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import tvm
 from tvm import s_tir, tirx
 
+from distillc.codegen.kernels.builder import SCHEDULED, built_from
 from distillc.codegen.kernels.polynomials import rewrite_math
-from distillc.codegen.kernels.selective_scan import scan_shape
 from distillc.codegen.knobs import Knobs, ScheduleChoice
 from distillc.codegen.schedule.records import Records, load_records, workload
 from distillc.codegen.schedule.regions import uncovered_blocks
@@ -26,9 +26,6 @@ from distillc.errors import LoweringError
 from distillc.targets.base import Target
 
 log = logging.getLogger(__name__)
-
-# Set on a PrimFunc that arrives with a schedule of its own, or has got one: whose it is.
-SCHEDULED = "distillc.scheduled"
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,8 @@ def schedule_module(
 ) -> tvm.IRModule:
     """Schedule all PrimFuncs of a module after FuseTIR.
 
-    PrimFuncs with the attribute `distillc.scheduled` keep their loops, but the scan is built as its
-    record says; in all of them the transcendental functions become polynomials, so that no vector
+    PrimFuncs with the attribute `distillc.scheduled` keep their loops, but scans are built as their
+    records say; in all of them the transcendental functions become polynomials, so that no vector
     loop calls libm.
 
     Args:
@@ -109,7 +106,7 @@ def schedule_func(
 def find_kernel(func: tirx.PrimFunc) -> Kernel | None:
     """Return what is to be scheduled, None for a function with loops of its own that stay."""
     attrs = func.attrs or {}
-    if scan_shape(func):
+    if built_from(func):
         return Kernel(func, Merged(func, {}), workload(func))
     if SCHEDULED in attrs:
         return None

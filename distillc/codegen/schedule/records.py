@@ -17,7 +17,7 @@ from typing import Any
 import tvm_ffi
 from tvm import tirx
 
-from distillc.codegen.kernels.selective_scan import scan_shape
+from distillc.codegen.kernels.builder import built_from
 from distillc.codegen.knobs import ScheduleChoice
 from distillc.errors import StorageError, reason
 from distillc.sealed import name_lines, read_lines, seal_line
@@ -73,8 +73,9 @@ def workload(func: tirx.PrimFunc) -> str:
     Args:
         func: Not scheduled yet, image axes merged: sizes of equally many pixels are one workload.
     """
-    if shape := scan_shape(func):
-        return digest(["selective_scan", *shape])
+    if built := built_from(func):
+        name, sizes = built
+        return digest([name, *sizes])
     bare = tirx.PrimFunc(func.params, func.body, func.ret_type)
     return f"{tvm_ffi.structural_hash(bare) % 2**64:016x}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from torch import nn
 
 from distillc.codegen.build import onnx_export
 from distillc.codegen.build.onnx_export import export_onnx
-from distillc.codegen.build.onnx_scan import chunk_length
+from distillc.codegen.build.onnx_selective_scan import chunk_length
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
+from distillc.surrogates.axial_scan import axial_scan
 from distillc.surrogates.selective_scan import selective_scan
 from tests.codegen.build.test_library import Hybrid, awake
 
@@ -118,6 +120,31 @@ def test_any_scan(
     module = Scan(share * groups, states, groups, *flags).eval()
     path = tmp_path_factory.mktemp("scan") / "model.onnx"
     check(module, (batch, share * groups, *length), path)
+
+
+class AxialScan(nn.Module):
+    def __init__(self, directions: str, groups: int, states: int) -> None:
+        super().__init__()
+        self.directions, self.weights = directions, (groups, states)
+        self.rates = nn.Parameter(-torch.rand(4))
+        self.skip = nn.Parameter(torch.rand(8))
+        self.bias = nn.Parameter(torch.rand(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        many = prod(self.weights)
+        u, delta, into, out = x.split([8, 4, many, many], 1)
+        into, out = (each.unflatten(1, self.weights) for each in (into, out))
+        return axial_scan(u, delta, self.rates, into, out, self.skip, self.bias, self.directions)
+
+
+@pytest.mark.parametrize(
+    ("directions", "groups", "states"),
+    [("down", 1, 1), ("right,left", 2, 3), ("down,right,up,left", 4, 2)],
+)
+def test_axial_scans(directions: str, groups: int, states: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = AxialScan(directions, groups, states).eval()
+    check(module, (2, 12 + 2 * groups * states, 5, 7), tmp_path / "model.onnx")
 
 
 @given(st.integers(1, 1 << 18))

@@ -14,10 +14,10 @@ from torch import nn
 from tvm import tirx
 
 from distillc.codegen.build.library import tvm_target
+from distillc.codegen.kernels.builder import built_from
 from distillc.codegen.kernels.polynomials import rewrite_math
 from distillc.codegen.kernels.selective_scan import (
     Rates,
-    scan_shape,
     selective_scan_kernel,
     tile_width,
 )
@@ -171,10 +171,10 @@ def test_the_rates_of_surrogates_are_recognised(head: int | None, rates: Rates) 
     direction = ScanDirection(8, state=4, reverse=False, columns=False, head=head).eval()
     nn.init.uniform_(direction.log_rates)
     mod = lower(export_program(direction, (1, 8, 4, 8)), HOST)
-    (scan,) = [func for func in mod.functions.values() if scan_shape(func)]
-    shape = scan_shape(scan)
-    assert shape is not None
-    assert shape[-1] == rates
+    (scan,) = [func for func in mod.functions.values() if built_from(func)]
+    built = built_from(scan)
+    assert built is not None
+    assert built[1][-1] == rates
 
 
 def test_channels_share_vectors_and_feed_the_threads() -> None:

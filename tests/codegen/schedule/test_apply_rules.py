@@ -11,9 +11,10 @@ import tvm
 from torch import nn
 from tvm import relax, s_tir, tirx
 
+from distillc.codegen.kernels.builder import SCHEDULED
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule import apply_rules
-from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_func, schedule_module
+from distillc.codegen.schedule.apply_rules import schedule_func, schedule_module
 from distillc.codegen.schedule.rules import Entry, contraction
 from distillc.codegen.schedule.rules.base import divisors
 from distillc.errors import LoweringError

@@ -12,7 +12,8 @@ import torch
 import tvm
 from tvm import s_tir, tirx
 
-from distillc.codegen.schedule.apply_rules import SCHEDULED, schedule_module
+from distillc.codegen.kernels.builder import SCHEDULED
+from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.rules.base import PARALLEL_MIN
 from distillc.codegen.stages import lower
 from distillc.frontend.restormer import Restormer

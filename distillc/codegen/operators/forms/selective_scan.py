@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import onnx
-import onnxscript
 import torch
 from onnxscript import opset18 as op
 from torch import fx
@@ -14,10 +12,9 @@ from tvm import relax
 import distillc.surrogates.selective_scan  # noqa: F401 - registers the operator
 from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.operators.lowering import Lowering
+from distillc.codegen.operators.placeholders import placeholder
 
-PLACEHOLDER = "SelectiveScan_"
-"""Prefix of the placeholder's name; sizes and flags follow."""
-DOMAIN = "distillc"
+_OPERANDS = ("u", "delta", "A", "B", "C", "D", "bias")
 
 
 def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
@@ -71,21 +68,8 @@ def _translate(
     bias = zeros if delta_bias is None else delta_bias
     groups = int(B.shape[1]) if len(B.shape) == 4 else 1
     sizes = (*map(int, u.shape), int(A.shape[1]), groups, int(delta_softplus), int(reverse))
-    y = _placeholder(PLACEHOLDER + "_".join(map(str, sizes)))(u, delta, A, B, C, skip, bias)
+    y = placeholder("SelectiveScan", sizes, _OPERANDS)(u, delta, A, B, C, skip, bias)
     return y if z is None else op.Mul(y, op.Mul(z, op.Sigmoid(z)))
-
-
-def _placeholder(name: str) -> onnxscript.values.Op:
-    parameter = onnx.defs.OpSchema.FormalParameter
-    schema = onnx.defs.OpSchema(
-        name,
-        DOMAIN,
-        1,
-        inputs=[parameter(each, "T") for each in ("u", "delta", "A", "B", "C", "D", "bias")],
-        outputs=[parameter("y", "T")],
-        type_constraints=[("T", ["tensor(float)"], "")],
-    )
-    return onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), name, schema)
 
 
 _SCAN = torch.ops.distillc.selective_scan.default

@@ -8,12 +8,6 @@ from __future__ import annotations
 
 import math
 
-import onnx
-from onnx import parser
-
-from distillc.codegen.operators.forms.selective_scan import DOMAIN, PLACEHOLDER
-
-OPSET = 18
 _STEP = """\
       dt_col = Unsqueeze(dt1, last)
       exponent = Mul(dt_col, rates)
@@ -27,15 +21,6 @@ _STEP = """\
 """One position: (h, dt1, x1, b1) -> h_next."""
 
 
-def define_scans(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Add a local function for every distinct scan, and call it."""
-    for name in sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN}):
-        b, d, length, n, g, softplus, reverse = map(int, name.removeprefix(PLACEHOLDER).split("_"))
-        text = scan_function(name, b, d, length, n, g, bool(softplus), bool(reverse))
-        model.functions.append(parser.parse_function(text))
-    return model
-
-
 def chunk_length(length: int) -> int:
     """Return the divisor of a length that makes 2 T + L / T smallest: the chunks' length T."""
     divisors = [each for each in range(1, math.isqrt(length) + 1) if length % each == 0]
@@ -43,31 +28,24 @@ def chunk_length(length: int) -> int:
     return min(divisors, key=lambda steps: 2 * steps + length // steps)
 
 
-def scan_function(
-    name: str,
-    batch: int,
-    channels: int,
-    length: int,
-    states: int,
-    groups: int,
-    softplus: bool,
-    reverse: bool,
-) -> str:
-    """Return an ONNX function (u, delta, A, B, C, D, bias) -> y in ONNX's text form.
+def selective_scan_body(*sizes: str) -> str:
+    """Return the body of an ONNX function (u, delta, A, B, C, D, bias) -> y in ONNX's text form.
+
+    Args:
+        sizes: Batch, channels, length, states, groups; whether step sizes pass through softplus,
+            and whether it runs backwards, as 0 or 1.
 
     1. Each group is a sequence of its own: S = batch * groups, E = channels / groups.
     2. All K chunks take T steps from a zero state; their final states and total decays remain.
     3. A scan over the K chunks gives the state each begins with.
     4. The T steps again, from those states, with the output.
     """
+    batch, channels, length, states, groups, softplus, way = map(int, sizes)
     s, e, n = batch * groups, channels // groups, states
     t = chunk_length(length)
     k = length // t
-    way = int(reverse)
     activate = "dt = Softplus(biased)" if softplus else "dt = Identity(biased)"
     return f"""
-<opset_import: ["" : {OPSET}], domain: "distillc">
-{name} (u, delta, A, B, C, D, bias) => (y) {{
   last = Constant <value_ints = [-1]> ()
   before_last = Constant <value_ints = [-2]> ()
   first = Constant <value_ints = [0]> ()
@@ -130,7 +108,6 @@ def scan_function(
   skip_column = Reshape(D, column)
   skipped = Mul(u, skip_column)
   y = Add(scanned, skipped)
-}}
 """.replace(
         "  zero = ConstantOfShape",
         f"  state_shape = Constant <value_ints = [{s}, {k}, {e}, {n}]> ()\n"
