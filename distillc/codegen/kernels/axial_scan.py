@@ -94,8 +94,9 @@ def axial_scan_kernel(sizes: Sizes, target: Target, knobs: Knobs | None = None) 
     """
     knobs = knobs or Knobs()
     b, d, h, w, g, m, n, _ = sizes
-    vectors = knobs.choose("vectors", (1, 2, 4, 8), 2)
-    together = knobs.choose("channels", (1, 2, 4, 8), 2)
+    # Strips of a cache line, and enough channels to hide the latency of a multiply-add.
+    vectors = knobs.choose("vectors", (1, 2, 4, 8), max(1, 16 // target.lanes))
+    together = knobs.choose("channels", (1, 2, 4, 8), 4)
     with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
         begin_kernel("axial_scan")
         given = Operands(

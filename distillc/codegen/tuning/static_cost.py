@@ -20,6 +20,7 @@ from distillc.errors import LoweringError, UsageError
 from distillc.runtime.instruction_count import Instruction
 from distillc.targets.base import Target
 
+INSTALL = "sudo apt-get install llvm-19 (Debian 12 and later, Ubuntu 24.04 and later)"
 VERSIONS = ("-19", "-20", "-21", "-22", "")
 """Suffixes of LLVM's programs, the tried ones first: Oryon's model came with LLVM 19."""
 ITERATIONS = (10, 30)
@@ -160,7 +161,10 @@ def disassemble(code: Sequence[bytes], triple: str, cpu: str) -> list[str]:
     lines = [line.strip() for line in _run(words, text).splitlines()]
     lines = [line for line in lines if line and not line.startswith(".")]
     if len(lines) != len(code):
-        raise LoweringError(f"{len(code)} instructions were read as {len(lines)} for {cpu}")
+        raise LoweringError(
+            f"{words[0]} reads {len(lines)} of {len(code)} instructions for {cpu}",
+            hint=f"it may be too old: {INSTALL}",
+        )
     return lines
 
 
@@ -204,7 +208,7 @@ def tool(name: str) -> str:
             return path
     raise UsageError(
         f"{name} is not installed",
-        hint="sudo apt-get install llvm-19 (Debian 12 and later, Ubuntu 24.04 and later)",
+        hint=INSTALL,
     )
 
 
