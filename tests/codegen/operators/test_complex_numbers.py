@@ -17,7 +17,7 @@ NORMS = ["forward", "backward", "ortho"]
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.sampled_from(NORMS))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_real_transforms_and_their_inverse(height: int, width: int, norm: str) -> None:
     def there_and_back(x: torch.Tensor) -> torch.Tensor:
         spectrum = torch.fft.rfft2(x, norm=norm)
@@ -35,7 +35,7 @@ def test_quarter_turns_are_exact(extent: int) -> None:
 
 
 @given(st.integers(2, 9), st.sampled_from(NORMS), st.sampled_from([(-2,), (-1,), (-3, -1)]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_complex_transforms(extent: int, norm: str, dim: tuple[int, ...]) -> None:
     def parts(x: torch.Tensor) -> torch.Tensor:
         y = torch.fft.fftn(x, dim=dim, norm=norm)

@@ -19,7 +19,7 @@ SIZES = st.tuples(st.integers(2, 9), st.integers(2, 9))
 
 
 @given(SIZES, SIZES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_average_of_bins(size: tuple[int, int], bins: tuple[int, int]) -> None:
     found = check_prepared(lambda x: F.adaptive_avg_pool2d(x, bins), torch.rand(2, 3, *size))
     divided = size[0] % bins[0] == 0 and size[1] % bins[1] == 0
@@ -27,7 +27,7 @@ def test_average_of_bins(size: tuple[int, int], bins: tuple[int, int]) -> None:
 
 
 @given(st.sampled_from(["bilinear", "bicubic"]), SIZES, SIZES, st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_antialiased(
     mode: str, size: tuple[int, int], result: tuple[int, int], align_corners: bool
 ) -> None:

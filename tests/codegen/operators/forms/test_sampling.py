@@ -17,7 +17,7 @@ PADDINGS = st.sampled_from(["zeros", "border", "reflection"])
 
 
 @given(MODES, PADDINGS, st.booleans(), st.integers(1, 6), st.integers(1, 6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_grids(mode: str, padding: str, align: bool, height: int, width: int) -> None:
     torch.manual_seed(0)
     grid = 2.5 * torch.rand(2, 4, 3, 2) - 1.25  # some places are outside
@@ -69,7 +69,7 @@ def test_deformable_convolutions(
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_patches_that_overlap_or_leave_gaps(
     height: int, width: int, stride: int, padding: int
 ) -> None:
