@@ -115,6 +115,17 @@ def test_slices_that_regions_cannot_describe() -> None:
     check(Function(corner), torch.rand(1, 1, 16, 3), target=AVX512)
 
 
+def test_a_row_of_truth_values_before_a_norm() -> None:
+    """They were copied in vectors, which LLVM does not have of them."""
+    other, mask = torch.rand(1, 1, 1, 11), torch.rand(1, 1, 1, 11) > 0.5
+
+    def normed(x: torch.Tensor) -> torch.Tensor:
+        y = torch.where(mask, other, x)
+        return y * torch.rsqrt(y.square().mean(-2, keepdim=True) + 1e-6)
+
+    check(Function(normed), torch.rand(1, 5, 13, 11), target=AVX512)
+
+
 def test_input_module_is_left_as_it_was() -> None:
     mod = lower(nn.Conv2d(4, 4, 1, bias=False), random(1, 4, 8, 8))
     before = kernels(mod)

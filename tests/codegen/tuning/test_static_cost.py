@@ -130,7 +130,7 @@ def test_what_llvm_cannot_read_is_an_error_of_ours() -> None:
     assert disassemble([word.to_bytes(4, "little") for word in WORDS], ARM, "oryon-1") == [
         line.replace(" ", "\t", 1) for line in LINES
     ]
-    with pytest.raises(LoweringError, match="reads [0-9]+ of 1 instructions"):
+    with pytest.raises(LoweringError, match=r"reads [0-9]+ of 1 instructions"):
         disassemble([b"\xff\xff\xff\xff"], ARM, "oryon-1")
     with pytest.raises(LoweringError, match="failed"):
         analyse([["no_such_instruction x0"]], ARM, "oryon-1")

@@ -38,11 +38,12 @@ def shared_inputs(
 ) -> list[tuple[list[SBlockRV], int]]:
     """Return, for each parameter that several blocks read, those blocks and its read number.
 
-    Parameters whose contiguous axis has other than so many pixels have no rows to pack.
+    Parameters whose contiguous axis has other than so many pixels have no rows to pack, and LLVM has
+    no vectors of truth values in memory.
     """
     shared = []
     for param in func.params:
-        if not param.shape or param.shape[-1] != pixels:
+        if not param.shape or param.shape[-1] != pixels or param.dtype == "bool":
             continue
         users = [
             block for block in blocks if any(r.source.same_as(param) for r in block.stmt.reads)
