@@ -38,8 +38,8 @@ def shared_inputs(
 ) -> list[tuple[list[SBlockRV], int]]:
     """Return, for each parameter that several blocks read, those blocks and its read number.
 
-    Parameters whose contiguous axis has other than so many pixels have no rows to pack, and LLVM has
-    no vectors of truth values in memory.
+    Parameters whose contiguous axis has other than so many pixels have no rows to pack. LLVM has no
+    vectors of truth values in memory.
     """
     shared = []
     for param in func.params:
