@@ -54,7 +54,7 @@ class Sizes(NamedTuple):
     directions: str
 
 
-class Buffers(NamedTuple):
+class ScanBuffers(NamedTuple):
     """The buffers of a scan, shaped as those of `distillc.surrogates.axial_scan`."""
 
     u: Any
@@ -99,7 +99,7 @@ def axial_scan_kernel(sizes: Sizes, target: Target, knobs: Knobs | None = None) 
     together = knobs.choose("channels", (1, 2, 4, 8), 4)
     with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
         begin_kernel("axial_scan")
-        given = Buffers(
+        given = ScanBuffers(
             operand("u", "float32", b, d, h, w),
             operand("delta", "float32", b, g, h, w),
             operand("A", "float32", g),
@@ -131,7 +131,7 @@ def axial_scan_kernel(sizes: Sizes, target: Target, knobs: Knobs | None = None) 
 
 
 def _walk_columns(
-    given: Buffers,
+    given: ScanBuffers,
     sizes: Sizes,
     place: tuple[Expr, Expr, Expr],
     strips: Strips,
@@ -189,7 +189,7 @@ def _walk_columns(
 
 
 def _walk_rows(
-    given: Buffers,
+    given: ScanBuffers,
     sizes: Sizes,
     place: tuple[Expr, Expr, Expr],
     lanes: int,
