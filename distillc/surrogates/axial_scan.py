@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from distillc.errors import UsageError
 from distillc.surrogates import axial_kernel
 from distillc.surrogates.native import has_kernels
+from distillc.surrogates.operands import check_operands, unfit
 
+_NAME = "axial_scan"
 DIRECTIONS = ("down", "right", "up", "left")
 """Where a scan goes. Down and up follow columns, right and left follow rows."""
 
@@ -78,6 +79,7 @@ def _backward(
     directions: str,
 ) -> list[Tensor]:
     """Return the gradients of u, delta, A, B, C, D."""
+    _check(u, delta, A, B, C, D, delta_bias, directions, grad)
     packed = _packed(u, delta, A, B, C, D, delta_bias)
     return axial_kernel.backward(*packed, _codes(directions, len(A)), _channels_last(grad))
 
@@ -160,19 +162,24 @@ def _check(
     D: Tensor,
     delta_bias: Tensor,
     directions: str,
+    grad: Tensor | None = None,
 ) -> None:
-    """Check the operands: the kernel takes bare addresses and would read past what is too short."""
+    """Check the operands."""
     if u.dim() != 4 or A.dim() != 1 or B.dim() != 5:
         shapes = ", ".join(str(tuple(each.shape)) for each in (u, A, B))
-        raise _unfit(f"u must be (b, d, h, w), A (g,) and B (b, m, n, h, w), not {shapes}")
+        raise unfit(_NAME, f"u must be (b, d, h, w), A (g,) and B (b, m, n, h, w), not {shapes}")
     batch, channels, height, width = u.shape
     heads, weights = A.shape[0], (batch, *B.shape[1:3], height, width)
     names = directions.split(",")
     if unknown := [name for name in names if name not in DIRECTIONS]:
-        raise _unfit(f"no direction is called {unknown[0]!r}, they are {', '.join(DIRECTIONS)}")
+        raise unfit(
+            _NAME, f"no direction is called {unknown[0]!r}, they are {', '.join(DIRECTIONS)}"
+        )
+    if min(B.shape[1:3]) < 1:
+        raise unfit(_NAME, f"B has {B.shape[1]} groups of {B.shape[2]} states")
     if heads < 1 or channels % heads or heads % len(names):
-        raise _unfit(f"{channels} channels, {heads} heads and {len(names)} directions")
-    for name, tensor, shape in (
+        raise unfit(_NAME, f"{channels} channels, {heads} heads and {len(names)} directions")
+    operands = (
         ("delta", delta, (batch, heads, height, width)),
         ("A", A, (heads,)),
         ("B", B, weights),
@@ -180,24 +187,13 @@ def _check(
         ("D", D, (channels,)),
         ("delta_bias", delta_bias, (heads,)),
         ("u", u, u.shape),
-    ):
-        if tuple(tensor.shape) != tuple(shape):
-            raise _unfit(f"{name} must be {tuple(shape)}, not {tuple(tensor.shape)}")
-        if tensor.dtype != torch.float32 or tensor.device != u.device:
-            given = f"{tensor.dtype} on {tensor.device}"
-            raise _unfit(f"{name} must be torch.float32 on {u.device}, not {given}")
+        ("grad", grad, u.shape),
+    )
+    check_operands(_NAME, u.device, operands)
 
 
 def _is_compiled(u: Tensor) -> bool:
     return u.device.type == "cpu" and has_kernels()
-
-
-def _unfit(what: str) -> UsageError:
-    return UsageError(
-        f"the operands of an axial scan do not fit: {what}",
-        where="torch.ops.distillc.axial_scan",
-        hint="the docstring of distillc.surrogates.axial_scan.axial_scan lists the shapes",
-    )
 
 
 def _codes(directions: str, heads: int) -> list[int]:

@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from distillc.errors import UsageError
 from distillc.surrogates import scan_kernel, scan_reference
 from distillc.surrogates.native import has_kernels
+from distillc.surrogates.operands import check_operands, unfit
+
+_NAME = "selective_scan"
 
 
 @torch.library.custom_op("distillc::selective_scan", mutates_args=())
@@ -178,16 +180,18 @@ def _check(
     delta_bias: Tensor | None,
     grad: Tensor | None = None,
 ) -> None:
-    """Check the operands: the kernel takes bare addresses and would read past what is too short."""
+    """Check the operands."""
     if u.dim() != 3 or A.dim() != 2:
-        raise _unfit(f"u must be (B, D, L) and A (D, N), not {tuple(u.shape)}, {tuple(A.shape)}")
+        raise unfit(
+            _NAME, f"u must be (B, D, L) and A (D, N), not {tuple(u.shape)}, {tuple(A.shape)}"
+        )
     batch, channels, length = u.shape
     states = A.shape[1]
     groups = B.shape[1] if B.dim() == 4 else 1
     if groups < 1 or channels % groups:
-        raise _unfit(f"{channels} channels do not divide into {groups} groups")
+        raise unfit(_NAME, f"{channels} channels do not divide into {groups} groups")
     weights = (batch, groups, states, length) if B.dim() == 4 else (batch, states, length)
-    for name, tensor, shape in (
+    operands = (
         ("u", u, u.shape),
         ("delta", delta, u.shape),
         ("A", A, (channels, states)),
@@ -197,22 +201,8 @@ def _check(
         ("z", z, u.shape),
         ("delta_bias", delta_bias, (channels,)),
         ("grad", grad, u.shape),
-    ):
-        if tensor is None:
-            continue
-        if tuple(tensor.shape) != tuple(shape):
-            raise _unfit(f"{name} must be {tuple(shape)}, not {tuple(tensor.shape)}")
-        if tensor.dtype != torch.float32 or tensor.device != u.device:
-            given = f"{tensor.dtype} on {tensor.device}"
-            raise _unfit(f"{name} must be torch.float32 on {u.device}, not {given}")
-
-
-def _unfit(what: str) -> UsageError:
-    return UsageError(
-        f"the operands of a selective scan do not fit: {what}",
-        where="torch.ops.distillc.selective_scan",
-        hint="its docstring in distillc/surrogates/selective_scan.py lists the shapes",
     )
+    check_operands(_NAME, u.device, operands)
 
 
 def _channels_innermost(like: Tensor) -> Tensor:

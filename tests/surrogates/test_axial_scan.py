@@ -125,6 +125,8 @@ def test_the_operator_keeps_torchs_contract() -> None:
         (0, lambda x: x[0], r"u must be \(b, d, h, w\)"),
         (1, lambda x: x[:, :1], r"delta must be \(1, 2, 5, 7\), not \(1, 1, 5, 7\)"),
         (3, lambda x: x[..., 1:], r"B must be \(1, 1, 2, 5, 7\)"),
+        (3, lambda x: x[:, :0], "B has 0 groups of 2 states"),
+        (3, lambda x: x[:, :, :0], "B has 1 groups of 0 states"),
         (4, lambda x: x.double(), "C must be torch.float32 on cpu, not torch.float64"),
         (7, lambda _: "down,forward", "no direction is called 'forward', they are down, right"),
         (7, lambda _: "down,up,left", "6 channels, 2 heads and 3 directions"),
@@ -135,6 +137,12 @@ def test_operands_that_do_not_fit(index: int, change: Any, said: str) -> None:
     values[index] = change(values[index])
     with pytest.raises(UsageError, match=said):
         axial_scan(*values)
+
+
+def test_gradients_are_checked_too() -> None:
+    values = operands((1, 2, 3, 1, 2, 5, 7))
+    with pytest.raises(UsageError, match=r"grad must be \(1, 6, 5, 7\), not \(1, 6, 5, 6\)"):
+        torch.ops.distillc.axial_scan_backward(values[0][..., 1:], *values, "down,up")
 
 
 def test_without_a_compiler_it_is_slow_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
