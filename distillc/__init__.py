@@ -53,18 +53,17 @@ _HOME = {
     "tune": "tuning",
 }
 
-# Programs that `load` reads may call our operators, which the front end does not know of.
-_ALSO = {"load": ("surrogates.axial_scan", "surrogates.selective_scan")}
-
 __all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'distillc' has no attribute {name!r}")
-    for module in _ALSO.get(name, ()):
-        import_module(f"distillc.{module}")
-    return getattr(import_module(f"distillc.{_HOME[name]}"), name)
+    home = import_module(f"distillc.{_HOME[name]}")
+    if name == "load":  # programs that it reads may call our operators
+        for module in home.OPERATORS:
+            import_module(module)
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:
