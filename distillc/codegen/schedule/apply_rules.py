@@ -157,8 +157,8 @@ def _try_rule(
         sch = entry.schedule(func, target, knobs)
         if sch is None:
             return None
-        # The fallback computes all of a block before the next; TVM's regions are estimates, and
-        # too small for what several slices of one buffer read.
+        # The fallback computes all of a block before the next. TVM's regions are estimates, and a
+        # slice with steps reads less than they say.
         if entry is not RULES[-1] and (blocks := uncovered_blocks(sch.mod)):
             raise s_tir.ScheduleError(f"not all that {', '.join(blocks)} would read is computed")
         return sch
