@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,15 +28,14 @@ def forward(
         u, delta: (b, d, h, w) and (b, g, h, w) float32, channels innermost.
         A, skip, bias: (g,), (d,), (g,) float32, contiguous.
         B, C: (b, m, n, h, w) float32, m and n innermost.
-        directions: A number for each head: 0 down, 1 right, 2 up, 3 left.
+        directions: 0 down, 1 right, 2 up, 3 left; each for as many heads.
     """
     y = torch.empty_like(u)
-    sizes = _sizes(u, A, B)
-    codes = (ctypes.c_int * len(directions))(*directions)
+    sizes = _sizes(u, A, B, directions)
 
     def run(i: int) -> int:
         tensors = (u[i], delta[i], A, B[i], C[i], skip, bias, y[i])
-        return int(library().axial_forward(*map(pointer, tensors), codes, *sizes))
+        return int(library().axial_forward(*map(pointer, tensors), *sizes))
 
     each_sequence(len(u), run)
     return y
@@ -55,18 +55,19 @@ def backward(
     """Return (gu, gdelta, gA, gB, gC, gskip) for the gradient `gy` of `forward`'s result."""
     gu, gdelta, gB, gC = (torch.empty_like(each) for each in (u, delta, B, C))
     gA, gskip = (each.new_empty(len(u), len(each)) for each in (A, skip))  # one for each image
-    sizes = _sizes(u, A, B)
-    codes = (ctypes.c_int * len(directions))(*directions)
+    sizes = _sizes(u, A, B, directions)
 
     def run(i: int) -> int:
         inputs = (u[i], delta[i], A, B[i], C[i], skip, bias, gy[i])
         outputs = (gu[i], gdelta[i], gA[i], gB[i], gC[i], gskip[i])
-        return int(library().axial_backward(*map(pointer, (*inputs, *outputs)), codes, *sizes))
+        return int(library().axial_backward(*map(pointer, (*inputs, *outputs)), *sizes))
 
     each_sequence(len(u), run)
     return [gu, gdelta, gA.sum(0), gB, gC, gskip.sum(0)]
 
 
-def _sizes(u: Tensor, A: Tensor, B: Tensor) -> tuple[int, ...]:
-    """H, W, channels, heads, groups, states."""
-    return (*u.shape[2:], u.shape[1], len(A), *B.shape[1:3])
+def _sizes(u: Tensor, A: Tensor, B: Tensor, directions: Sequence[int]) -> tuple[Any, ...]:
+    """Return the direction of each head, H, W, channels, heads, groups, states."""
+    heads = len(A)
+    each = [code for code in directions for _ in range(heads // len(directions))]
+    return ((ctypes.c_int * heads)(*each), *u.shape[2:], u.shape[1], heads, *B.shape[1:3])

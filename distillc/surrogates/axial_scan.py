@@ -23,6 +23,11 @@ DIRECTIONS = ("down", "right", "up", "left")
 """Where a scan goes. Down and up follow columns, right and left follow rows."""
 
 
+def direction_codes(directions: str) -> tuple[int, ...]:
+    """Return the places in `DIRECTIONS` of comma-separated names, as the kernels know them."""
+    return tuple(map(DIRECTIONS.index, directions.split(",")))
+
+
 @torch.library.custom_op("distillc::axial_scan", mutates_args=())
 def axial_scan(
     u: Tensor,
@@ -57,7 +62,7 @@ def axial_scan(
     if not _is_compiled(u):
         return _channels_last(scan_in_torch(u, delta, A, B, C, D, delta_bias, directions))
     packed = _packed(u, delta, A, B, C, D, delta_bias)
-    return axial_kernel.forward(*packed, _codes(directions, len(A)))
+    return axial_kernel.forward(*packed, direction_codes(directions))
 
 
 @axial_scan.register_fake
@@ -81,7 +86,7 @@ def _backward(
     """Return the gradients of u, delta, A, B, C, D."""
     _check(u, delta, A, B, C, D, delta_bias, directions, grad)
     packed = _packed(u, delta, A, B, C, D, delta_bias)
-    return axial_kernel.backward(*packed, _codes(directions, len(A)), _channels_last(grad))
+    return axial_kernel.backward(*packed, direction_codes(directions), _channels_last(grad))
 
 
 @_backward.register_fake
@@ -194,11 +199,6 @@ def _check(
 
 def _is_compiled(u: Tensor) -> bool:
     return u.device.type == "cpu" and has_kernels()
-
-
-def _codes(directions: str, heads: int) -> list[int]:
-    names = directions.split(",")
-    return [DIRECTIONS.index(name) for name in names for _ in range(heads // len(names))]
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def build_scan(
     code = ("columns", "rows").index(kind) + 2 * reverse
     side = isqrt(length)
     heads = channels // HEAD
-    sizes = Sizes(1, channels, side, side, heads, 1, states, str(code))
+    sizes = Sizes(1, channels, side, side, heads, 1, states, (code,))
     return axial_scan_kernel(sizes, target)
 
 

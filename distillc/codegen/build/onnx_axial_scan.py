@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 
-def axial_scan_body(*sizes: str) -> str:
+def axial_scan_body(*sizes: int) -> str:
     """Return the body of an ONNX function (u, delta, A, B, C, D, bias) -> y in ONNX's text form.
 
     Args:
         sizes: Batch, channels, height, width, heads, groups of B and C, states; then the directions
             as `distillc.codegen.kernels.axial_scan.Sizes` has them.
     """
-    b, d, height, width, g, m, n = map(int, sizes[:-1])
-    ways = [int(code) for code in sizes[-1]]
+    b, d, height, width, g, m, n, *ways = sizes
     share, own = d // g, g // len(ways)
     groups = ", ".join(str(head * m // g) for head in range(g))
     text = f"""

@@ -7,7 +7,7 @@ from onnx import parser
 
 from distillc.codegen.build.onnx_axial_scan import axial_scan_body
 from distillc.codegen.build.onnx_selective_scan import selective_scan_body
-from distillc.codegen.operators.placeholders import DOMAIN
+from distillc.codegen.operators.placeholders import DOMAIN, OPERANDS
 
 OPSET = 18
 _BODIES = {"AxialScan": axial_scan_body, "SelectiveScan": selective_scan_body}
@@ -16,10 +16,11 @@ _BODIES = {"AxialScan": axial_scan_body, "SelectiveScan": selective_scan_body}
 def define_scans(model: onnx.ModelProto) -> onnx.ModelProto:
     """Add a local function for every distinct scan, and call it."""
     for name in sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN}):
-        kind, *sizes = name.split("_")
+        kind, *words = name.split("_")
+        body = _BODIES[kind](*map(int, words))
         text = (
             f'<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">\n'
-            f"{name} (u, delta, A, B, C, D, bias) => (y) {{\n{_BODIES[kind](*sizes)}}}"
+            f"{name} ({', '.join(OPERANDS)}) => (y) {{\n{body}}}"
         )
         model.functions.append(parser.parse_function(text))
     return model

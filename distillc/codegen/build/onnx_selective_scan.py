@@ -28,7 +28,7 @@ def chunk_length(length: int) -> int:
     return min(divisors, key=lambda steps: 2 * steps + length // steps)
 
 
-def selective_scan_body(*sizes: str) -> str:
+def selective_scan_body(*sizes: int) -> str:
     """Return the body of an ONNX function (u, delta, A, B, C, D, bias) -> y in ONNX's text form.
 
     Args:
@@ -40,7 +40,7 @@ def selective_scan_body(*sizes: str) -> str:
     3. A scan over the K chunks gives the state each begins with.
     4. The T steps again, from those states, with the output.
     """
-    batch, channels, length, states, groups, softplus, way = map(int, sizes)
+    batch, channels, length, states, groups, softplus, way = sizes
     s, e, n = batch * groups, channels // groups, states
     t = chunk_length(length)
     k = length // t

@@ -38,10 +38,10 @@ from distillc.targets.base import Target
 
 
 class Sizes(NamedTuple):
-    """What a scan is: b, d, h, w, g heads, m groups of B and C, n states; a code a direction.
+    """What a scan is: b, d, h, w, g heads, m groups of B and C, n states.
 
     Attributes:
-        directions: Decimal digits, a direction each: 0 down, 1 right, 2 up, 3 left.
+        directions: 0 down, 1 right, 2 up, 3 left.
     """
 
     batch: int
@@ -51,7 +51,7 @@ class Sizes(NamedTuple):
     heads: int
     groups: int
     states: int
-    directions: str
+    directions: tuple[int, ...]
 
 
 class ScanBuffers(NamedTuple):
@@ -93,7 +93,7 @@ def axial_scan_kernel(sizes: Sizes, target: Target, knobs: Knobs | None = None) 
     Knobs, for down and up: `vectors` of a strip; `channels` that are walked at once.
     """
     knobs = knobs or Knobs()
-    b, d, h, w, g, m, n, _ = sizes
+    b, d, h, w, g, m, n, ways = sizes
     # Strips of a cache line, and enough channels to hide the latency of a multiply-add.
     vectors = knobs.choose("vectors", (1, 2, 4, 8), max(1, 16 // target.lanes))
     together = knobs.choose("channels", (1, 2, 4, 8), 4)
@@ -109,7 +109,6 @@ def axial_scan_kernel(sizes: Sizes, target: Target, knobs: Knobs | None = None) 
             operand("delta_bias", "float32", g),
             operand("y", "float32", b, d, h, w),
         )
-        ways = [int(code) for code in sizes.directions]
         own = g // len(ways)
         for number, code in enumerate(ways):
             upright = code % 2 == 0
@@ -289,4 +288,4 @@ def rebuild_axial_scan(sizes: tuple[int, ...], target: Target, knobs: Knobs) -> 
         knobs: Answers its choices.
     """
     b, d, h, w, g, m, n, *ways = sizes
-    return axial_scan_kernel(Sizes(b, d, h, w, g, m, n, "".join(map(str, ways))), target, knobs)
+    return axial_scan_kernel(Sizes(b, d, h, w, g, m, n, tuple(ways)), target, knobs)

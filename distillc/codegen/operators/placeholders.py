@@ -1,4 +1,4 @@
-"""Operators that stand in an ONNX graph until its export gives them a body."""
+"""Scans in an ONNX graph until its export gives them a body."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import onnx
 import onnxscript
 
 DOMAIN = "distillc"
+OPERANDS = ("u", "delta", "A", "B", "C", "D", "bias")
+"""The names of a scan's operands, all float32."""
 
 
-def placeholder(
-    kind: str, sizes: Sequence[int | str], operands: Sequence[str]
-) -> onnxscript.values.Op:
+def placeholder(kind: str, sizes: Sequence[int]) -> onnxscript.values.Op:
     """Return an operator of one float32 output whose name tells its kind and sizes.
 
     Args:
         kind: What gives it a body, see `distillc.codegen.build.onnx_scans`.
-        sizes: Numbers, and words without "_".
-        operands: The names of its inputs, all float32.
+        sizes: What its body depends on.
     """
     name = "_".join([kind, *map(str, sizes)])
     parameter = onnx.defs.OpSchema.FormalParameter
@@ -26,7 +25,7 @@ def placeholder(
         name,
         DOMAIN,
         1,
-        inputs=[parameter(each, "T") for each in operands],
+        inputs=[parameter(each, "T") for each in OPERANDS],
         outputs=[parameter("y", "T")],
         type_constraints=[("T", ["tensor(float)"], "")],
     )

@@ -38,7 +38,9 @@ def check(
     """Compare for (b, heads, channels of a head, m, n, h, w) and directions."""
     b, g, p, m, n, h, w = sizes
     inputs = operands(sizes)
-    kernel = axial_scan_kernel(Sizes(b, g * p, h, w, g, m, n, codes), target, knobs)
+    kernel = axial_scan_kernel(
+        Sizes(b, g * p, h, w, g, m, n, tuple(map(int, codes))), target, knobs
+    )
     function = rewrite_math(kernel.with_attr("global_symbol", "main"))
     library = tvm.compile(tvm.IRModule({"main": function}), tvm_target(target))
     y = tvm.runtime.tensor(np.full(inputs[0].shape, np.nan, np.float32))

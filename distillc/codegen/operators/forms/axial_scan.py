@@ -11,13 +11,9 @@ from tvm import relax
 from distillc.codegen.kernels.axial_scan import Sizes, axial_scan_kernel
 from distillc.codegen.operators.lowering import Lowering
 from distillc.codegen.operators.placeholders import placeholder
-from distillc.surrogates.axial_scan import DIRECTIONS
+from distillc.surrogates.axial_scan import direction_codes
 
 _OPERANDS = ("u", "delta", "A", "B", "C", "D", "delta_bias")
-
-
-def _codes(directions: str) -> str:
-    return "".join(str(DIRECTIONS.index(name)) for name in directions.split(","))
 
 
 def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
@@ -31,7 +27,7 @@ def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
 
     (batch, channels, height, width), (heads,) = shape(0), shape(2)
     _, groups, states, *_ = shape(3)
-    codes = _codes(given["directions"])
+    codes = direction_codes(given["directions"])
     sizes = Sizes(batch, channels, height, width, heads, groups, states, codes)
     kernel = axial_scan_kernel(sizes, context.target)
     function = importer.block_builder.add_func(kernel, "axial_scan")
@@ -44,7 +40,7 @@ def _translate(
 ) -> Any:
     """Emit a placeholder for the scan, that `define_scans` gives a body."""
     sizes = (*map(int, u.shape), int(A.shape[0]), int(B.shape[1]), int(B.shape[2]))
-    emit = placeholder("AxialScan", (*sizes, _codes(directions)), _OPERANDS)
+    emit = placeholder("AxialScan", (*sizes, *direction_codes(directions)))
     return emit(u, delta, A, B, C, D, delta_bias)
 
 

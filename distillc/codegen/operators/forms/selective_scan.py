@@ -14,8 +14,6 @@ from distillc.codegen.kernels.selective_scan import Rates, selective_scan_kernel
 from distillc.codegen.operators.lowering import Lowering
 from distillc.codegen.operators.placeholders import placeholder
 
-_OPERANDS = ("u", "delta", "A", "B", "C", "D", "bias")
-
 
 def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
     """Lower `distillc::selective_scan` to our kernel; a gate is applied after it."""
@@ -68,7 +66,7 @@ def _translate(
     bias = zeros if delta_bias is None else delta_bias
     groups = int(B.shape[1]) if len(B.shape) == 4 else 1
     sizes = (*map(int, u.shape), int(A.shape[1]), groups, int(delta_softplus), int(reverse))
-    y = placeholder("SelectiveScan", sizes, _OPERANDS)(u, delta, A, B, C, skip, bias)
+    y = placeholder("SelectiveScan", sizes)(u, delta, A, B, C, skip, bias)
     return y if z is None else op.Mul(y, op.Mul(z, op.Sigmoid(z)))
 
 
