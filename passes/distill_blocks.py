@@ -16,6 +16,7 @@ from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.passes.training import RunState, clipped_backward
 from distillc.pipeline import Context
 
+_CALIBRATION = 16  # images that students start from
 _CLIP = 0.2  # gradient norm of one surrogate: the first steps are the roughest
 
 
@@ -26,11 +27,12 @@ class DistillBlocks(Distillation):
     The block-wise feature distillation of "Edge-Efficient Image Restoration" (arXiv 2605.02794),
     as far as its abstract tells:
 
-    1. The teacher runs once a step on a degraded batch; the input and output of every block (of
+    1. On one batch every candidate starts from what its block does, where its family can.
+    2. The teacher runs once a step on a degraded batch; the input and output of every block (of
        its attention, for candidates of that scope) are kept.
-    2. Every candidate gets the teacher's input and is trained towards the teacher's output, with
+    3. Every candidate gets the teacher's input and is trained towards the teacher's output, with
        an error relative to what the block changes. Blocks train independently of each other.
-    3. Fidelity is the relative error on held-out images: ||s(x) - t(x)|| / ||t(x) - x||; for an
+    4. Fidelity is the relative error on held-out images: ||s(x) - t(x)|| / ||t(x) - x||; for an
        attention the denominator is ||t(x)||.
 
     Given:   candidates {"latent.0": (conv, scan1)} with initial weights, fidelity None
@@ -61,6 +63,9 @@ class DistillBlocks(Distillation):
         for weights in teacher.parameters():
             if weights.dim() == 4:  # `Module.to` would take those of five axes too, and fail
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
+
+        images, _ = data.batch(0, _CALIBRATION, self.patch, ctx.seed)
+        students.calibrate(teacher, images.to(ctx.train_on))
 
         def compute(step: int) -> str:
             degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)

@@ -19,6 +19,7 @@ from distillc.network import Network, Surrogate
 from distillc.passes.training import RunState, TrainingPass, judging_edge
 from distillc.pipeline import Context, PassResult, require
 from distillc.stages import Stage
+from distillc.surrogates.stand_in import StandIn
 
 _HELD_OUT = 8  # images that fidelity is measured on
 _FIDELITY = "/fidelity"  # no weight has such a name
@@ -26,10 +27,18 @@ _FIDELITY = "/fidelity"  # no weight has such a name
 
 @dataclass
 class Student:
-    """A surrogate in training: a copy of the candidate's module, and the module it imitates."""
+    """A surrogate in training: a copy of the candidate's module.
+
+    Attributes:
+        surrogate: The candidate.
+        path: The module that it imitates.
+        attention: The attention inside that module, or the module itself.
+        module: The copy.
+    """
 
     surrogate: Surrogate
     path: str
+    attention: str
     module: nn.Module
 
     @property
@@ -54,6 +63,14 @@ class Student:
         """
         return self.error(calls).norm() / self.change(calls).norm().clamp_min(1e-6)
 
+    def calibrate(self, calls: Mapping[str, Call]) -> None:
+        """Give the student what real input tells before training, see `StandIn.calibrate`."""
+        given, mixed = calls[self.path].given, self.change(calls)
+        if self.attention in calls and calls[self.attention].result.shape == given.shape:
+            mixed = calls[self.attention].result
+        if isinstance(self.module, StandIn):
+            self.module.calibrate(given, mixed)
+
 
 class Students:
     """Copies of all candidates of a network, in the order of its blocks.
@@ -69,7 +86,8 @@ class Students:
             block = net.block(name)
             for each in candidates:
                 path = block.name if each.scope == "block" else block.attention
-                self._students.append(Student(each, path, copy.deepcopy(each.module)))
+                module = copy.deepcopy(each.module)
+                self._students.append(Student(each, path, block.attention, module))
         self.modules = nn.ModuleList(student.module for student in self)
 
     def __iter__(self) -> Iterator[Student]:
@@ -79,6 +97,13 @@ class Students:
     def paths(self) -> list[str]:
         """The module that each one imitates."""
         return [student.path for student in self]
+
+    def calibrate(self, teacher: nn.Module, images: torch.Tensor) -> None:
+        """Let every student start from what its block does on these images."""
+        paths = [path for each in self for path in (each.path, each.attention)]
+        calls = record_calls(teacher, paths, images)
+        for student in self:
+            student.calibrate(calls)
 
     def train(self, device: str) -> None:
         """Make the modules ready for training, on a device."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from distillc.network import Layout
 from distillc.surrogates.stand_in import StandIn
@@ -26,25 +26,32 @@ class OnLayout(StandIn):
         grid: H and W that were seen, whose ratio tells the sides of other numbers of tokens.
     """
 
-    def __init__(self, surrogate: nn.Module, layout: Layout, grid: tuple[int, int]) -> None:
+    def __init__(self, surrogate: StandIn, layout: Layout, grid: tuple[int, int]) -> None:
         super().__init__()
         self.surrogate = surrogate
         self.layout = layout
         self.grid = grid
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        image: Tensor
+        image: Tensor = self.surrogate(self._image(x, [*args, *kwargs.values()]))
         if self.layout == "image":
-            image = self.surrogate(x)
             return image
         if self.layout == "channels_last":
-            image = self.surrogate(x.permute(0, 3, 1, 2))
             return image.permute(0, 2, 3, 1)
-        order = (0, 2, 1) if self.layout == "tokens" else (1, 2, 0)
-        rows = x.permute(order)  # (B, C, H W)
-        sides = self._sides(rows.shape[2], [*args, *kwargs.values()])
-        rows = self.surrogate(rows.unflatten(2, sides)).flatten(2)
+        rows = image.flatten(2)
         return rows.permute(0, 2, 1) if self.layout == "tokens" else rows.permute(2, 0, 1)
+
+    def calibrate(self, given: Tensor, mixed: Tensor) -> None:
+        self.surrogate.calibrate(self._image(given, []), self._image(mixed, []))
+
+    def _image(self, x: Tensor, given: list[Any]) -> Tensor:
+        """Return an activation as (B, C, H, W); `given` may hold its sides."""
+        if self.layout == "image":
+            return x
+        if self.layout == "channels_last":
+            return x.permute(0, 3, 1, 2)
+        rows = x.permute((0, 2, 1) if self.layout == "tokens" else (1, 2, 0))  # (B, C, H W)
+        return rows.unflatten(2, self._sides(rows.shape[2], given))
 
     def _sides(self, tokens: int, given: list[Any]) -> tuple[int, int]:
         for height, width in _pairs(given):

@@ -97,6 +97,6 @@ def build_surrogate(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         surrogate = family.build(channels, scope == "block", options).eval()
-    if block is not None and scope == "block" and family.start:
+    if block is not None and family.start:
         family.start(surrogate, block)
     return surrogate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class StandIn(nn.Module):
@@ -17,6 +17,14 @@ class StandIn(nn.Module):
     def stand_in_for(self, block: nn.Module) -> None:
         """Answer for this block, a copy on the meta device."""
         self.__dict__["_replaced"] = block  # registered, it would be a part of the network
+
+    def calibrate(self, given: Tensor, mixed: Tensor) -> None:
+        """Start from what the block does on real input, where that helps.
+
+        Args:
+            given: Its input, (B, C, H, W) float32; the attention's where that is replaced.
+            mixed: What its attention returned, shaped alike.
+        """
 
     def __getattr__(self, name: str) -> Any:
         try:

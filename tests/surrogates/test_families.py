@@ -8,13 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillc.frontend.cost import count_cost
+from distillc.frontend.restormer import TransformerBlock
 from distillc.surrogates.families.conv import ConvSurrogate
+from distillc.surrogates.families.fixed import FixedSurrogate
+from distillc.surrogates.families.mamba import MambaSurrogate
 from distillc.surrogates.scan import ScanDirection, ScanSurrogate
 from distillc.surrogates.specs import build_surrogate
 from tests.surrogates.test_every_family import image, shaken
 
 HEAD = 4
-OURS = {"conv", "scan1", "scan2", "skip", "ss2d", "ssd"}
+OURS = {"conv", "fixed", "mamba", "scan1", "scan2", "skip", "ss2d", "ssd"}
+SEQUENTIAL = {"fixed", "mamba"}
 
 
 def reached(module: nn.Module, channels: int, row: int, column: int) -> Tensor:
@@ -100,7 +104,7 @@ def test_a_convolution_reaches_its_window() -> None:
     assert torch.equal(hit, window)
 
 
-@pytest.mark.parametrize("name", sorted(OURS - {"skip"}))
+@pytest.mark.parametrize("name", sorted(OURS - {"skip"} - SEQUENTIAL))
 def test_a_whole_block_normalises_and_adds_its_input(name: str) -> None:
     """It is the attention's surrogate on the normalised input, beside the residual."""
     block = shaken(build_surrogate(name, 4, "block"))
@@ -113,6 +117,85 @@ def test_a_whole_block_normalises_and_adds_its_input(name: str) -> None:
     x = image(4)
     with torch.no_grad():
         torch.testing.assert_close(block(x), x + inner(block.norm(x)))
+
+
+@pytest.mark.parametrize("name", sorted(SEQUENTIAL))
+def test_a_block_is_its_attention_then_a_convolution(name: str) -> None:
+    block = shaken(build_surrogate(name, 8))
+    attention = build_surrogate(name, 8, "attention")
+    own = block.state_dict()
+    attention.load_state_dict({key: own[key] for key in attention.state_dict()})
+    assert isinstance(block, FixedSurrogate)
+    assert block.norm is not None
+    assert block.feed_forward is not None
+    x = image(8)
+    with torch.no_grad():
+        y = x + attention(block.norm(x))
+        torch.testing.assert_close(block(x), block.feed_forward(y))
+
+
+class ConstantAttention(nn.Module):
+    """A block like Restormer's, whose attention matrix is the same for every image."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        source = TransformerBlock(channels, 1, 1, False, True).requires_grad_(False)
+        self.norm1, self.attn = source.norm1, source.attn
+        self.norm2, self.ffn = source.norm2, source.ffn
+        self.matrix = nn.Parameter(torch.randn(channels, channels), requires_grad=False)
+
+    def mixed(self, x: Tensor) -> Tensor:
+        values = self.attn.qkv_dwconv(self.attn.qkv(self.norm1(x))).chunk(3, 1)[2]
+        mixed: Tensor = self.attn.project_out(torch.einsum("oc,bchw->bohw", self.matrix, values))
+        return mixed
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + self.mixed(x)
+        output: Tensor = y + self.ffn(self.norm2(y))
+        return output
+
+
+@pytest.mark.parametrize("name", sorted(SEQUENTIAL))
+def test_a_constant_attention_is_learnt_from_one_batch(name: str) -> None:
+    torch.manual_seed(0)
+    block, x = ConstantAttention(8), torch.randn(4, 8, 16, 16)
+    surrogate = build_surrogate(name, 8, block=block)
+    attention = build_surrogate(name, 8, "attention", block=block)
+    unseen = torch.randn(1, 8, 16, 16)
+    with torch.no_grad():
+        surrogate.calibrate(x, block.mixed(x))
+        attention.calibrate(block.norm1(x), block.mixed(x))
+        torch.testing.assert_close(surrogate(unseen), block(unseen), rtol=0, atol=2e-3)
+        mixed = attention(block.norm1(unseen))
+        torch.testing.assert_close(mixed, block.mixed(unseen), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", sorted(SEQUENTIAL))
+def test_what_mixes_nothing_is_calibrated_to_nothing(name: str) -> None:
+    surrogate = build_surrogate(name, 8)
+    x = torch.zeros(1, 8, 4, 4)
+    surrogate.calibrate(x, x)
+    assert torch.equal(surrogate(image(8)), image(8))
+
+
+@pytest.mark.parametrize(("channels", "directions"), [(16, 4), (6, 2), (3, 1)])
+def test_a_mamba_surrogate_trains_what_it_runs(channels: int, directions: int) -> None:
+    """In training the projections are products of their own."""
+    module = shaken(build_surrogate("mamba:state=2", channels, "attention"))
+    assert isinstance(module, MambaSurrogate)
+    assert len(module.directions.split(",")) == directions
+    x = image(channels)
+    with torch.no_grad():
+        torch.testing.assert_close(module.train()(x), module.eval()(x), rtol=1e-5, atol=1e-4)
+
+
+def test_heads_of_a_mamba_surrogate_scan_along_the_axes() -> None:
+    module = shaken(build_surrogate("mamba", 16, "attention"))
+    assert isinstance(module, MambaSurrogate)
+    hit = reached(module, 16, 2, 3)
+    assert hit[1:4].all()  # a depthwise convolution before the scan: three rows and columns
+    assert hit[:, 2:5].all()
+    assert not hit[0, 0]
 
 
 @pytest.mark.parametrize(("width", "inner"), [(100, 6), (50, 3), (266, 15), (1, 1)])
@@ -139,6 +222,20 @@ def test_a_scan_counted_by_hand(directions: int, state: int, expansion: int) -> 
     assert cost.macs == (outside + directions * (projections + 3 * inner * state)) * pixels
 
 
+@pytest.mark.parametrize(("width", "values", "state"), [(100, 100, 1), (66, 50, 2)])
+def test_a_mamba_surrogate_counted_by_hand(width: int, values: int, state: int) -> None:
+    channels, pixels = 16, 7 * 9
+    inner, hidden = channels * values // 100, channels * width // 100
+    heads = 4  # one a direction
+    products = channels * (inner + heads + 2 * state) + 9 * inner + inner * channels
+    gated = channels * 2 * hidden + 9 * 2 * hidden + hidden * channels
+    vectors = heads + 2 * state + heads + inner + 2 * 2 * channels  # biases, rates, skip, norms
+    module = build_surrogate(f"mamba:width={width},values={values},state={state}", channels)
+    cost = count_cost(module, (1, channels, 7, 9))
+    assert cost.params == products + gated + vectors
+    assert cost.macs == (products + gated + 3 * inner * state) * pixels
+
+
 def test_the_ceiling_costs_most() -> None:
     shape = (1, 16, 16, 16)
     macs = {name: count_cost(build_surrogate(name, 16), shape).macs for name in OURS}
@@ -148,9 +245,18 @@ def test_the_ceiling_costs_most() -> None:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("conv", 0), ("skip", 0), ("scan1", 1), ("scan2", 2), ("ss2d", 4), ("ssd", 1)],
+    [
+        ("conv", 0),
+        ("fixed", 0),
+        ("mamba", 1),
+        ("skip", 0),
+        ("scan1", 1),
+        ("scan2", 2),
+        ("ss2d", 4),
+        ("ssd", 1),
+    ],
 )
 def test_each_direction_is_one_scan_of_the_program(name: str, count: int) -> None:
     program = torch.export.export(build_surrogate(name, 4), (torch.rand(2, 4, 6, 6),))
-    scans = [node for node in program.graph.nodes if "selective_scan" in str(node.target)]
+    scans = [node for node in program.graph.nodes if str(node.target).endswith("_scan.default")]
     assert len(scans) == count

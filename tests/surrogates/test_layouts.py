@@ -4,14 +4,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from distillc.network import Layout
 from distillc.surrogates.layouts import OnLayout
+from distillc.surrogates.stand_in import StandIn
 
 
-class Rows(nn.Module):
+class Rows(StandIn):
     """Adds the row's number to (B, C, H, W): tells H and W apart."""
+
+    def calibrate(self, given: Tensor, mixed: Tensor) -> None:
+        self.seen = given, mixed
 
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.arange(x.shape[2]).float()[:, None]
@@ -32,6 +36,13 @@ def test_it_does_to_any_layout_what_it_does_to_images(layout: Layout) -> None:
     expected = lay_out(rows(image), layout)
     assert torch.equal(wrapped(lay_out(image, layout)), expected)
     assert torch.equal(wrapped(lay_out(image, layout), "mask", size=None), expected)
+
+
+@pytest.mark.parametrize("layout", ["image", "channels_last", "tokens", "tokens_first"])
+def test_it_is_calibrated_on_images(layout: Layout) -> None:
+    rows, pair = Rows(), [torch.rand(2, 5, 4, 6) for _ in range(2)]
+    OnLayout(rows, layout, (4, 6)).calibrate(*(lay_out(each, layout) for each in pair))
+    assert all(torch.equal(*each) for each in zip(rows.seen, pair, strict=True))
 
 
 @given(st.integers(1, 9), st.integers(1, 9))

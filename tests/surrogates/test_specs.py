@@ -16,7 +16,7 @@ def test_defaults_and_order_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("mamba", "conv, scan1, scan2, skip, ss2d, ssd"),
+        ("mambo", "conv, fixed, mamba, scan1, scan2, skip, ss2d, ssd"),
         ("scan1:width=2", "expansion"),
         ("conv:state=1", "it has: width"),
         ("scan1:state=5", "1 to 4"),

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillc.frontend.restormer import LayerNorm
+from distillc.surrogates.branches import GATED, find_branches
 from distillc.surrogates.family import Family
-from distillc.surrogates.feed_forward import find_feed_forward
 from distillc.surrogates.stand_in import StandIn
 
 
@@ -37,8 +37,10 @@ class ConvSurrogate(StandIn):
     @torch.no_grad()
     def start_from(self, block: nn.Module) -> None:
         """Take the strongest channels of a block's own gated feed-forward, where it has one."""
+        if self.norm is None:  # it replaces the attention
+            return
         channels, inner = self.project_out.weight.shape[:2]
-        found = find_feed_forward(block, channels)
+        found = find_branches(block, channels, GATED)
         if found is None or found.dwconv.shape[1:] != self.dwconv.weight.shape[1:]:
             return
         hidden = found.project_out.shape[1]
@@ -47,7 +49,7 @@ class ConvSurrogate(StandIn):
         self.project_in.weight[both] = own.project_in
         self.dwconv.weight[both] = own.dwconv
         self.project_out.weight[:, :kept] = own.project_out
-        if self.norm is not None and own.norm is not None:
+        if own.norm is not None:
             self.norm.get_parameter("body.weight").copy_(own.norm)
 
     def forward(self, x: Tensor) -> Tensor:

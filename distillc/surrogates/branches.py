@@ -1,4 +1,4 @@
-"""The gated feed-forward inside a transformer block, as weights a surrogate can start from."""
+"""Feed-forwards and attentions made of convolutions, as weights that surrogates start from."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+GATED = 2
+"""Parts of a gated feed-forward: gate and value."""
+ATTENTION = 3
+"""Parts of an attention: queries, keys and values."""
+
 
 @dataclass(frozen=True)
-class GatedFeedForward:
-    """W_out (act(a) * b),  a, b = dw(W_in norm(x)), with K hidden channels on C.
+class Branches:
+    """W_out f(p_1, ..., p_n),  p_1, ..., p_n = dw(W_in norm(x)): n parts of K channels each, on C.
 
     Attributes:
         norm: The norm's weight, (C,); None where no norm stands before it.
-        project_in: (2 K, C, 1, 1), the rows of a first.
-        dwconv: (2 K, 1, k, k).
+        project_in: (n K, C, 1, 1), the rows of the first part first.
+        dwconv: (n K, 1, k, k).
         project_out: (C, K, 1, 1).
     """
 
@@ -24,31 +29,36 @@ class GatedFeedForward:
     dwconv: Tensor
     project_out: Tensor
 
-    def narrow(self, hidden: int) -> GatedFeedForward:
-        """Keep the hidden channels whose weights are largest, at most so many, in their order."""
+    def narrow(self, hidden: int, first: int = 0) -> Branches:
+        """Keep the channels whose weights are largest, at most so many, in their order.
+
+        Args:
+            hidden: K afterwards, at most.
+            first: Parts before this one are left out and do not count.
+        """
         size = self.project_out.shape[1]
-        gains = (
-            self.project_in.flatten(1).norm(dim=1) * self.dwconv.flatten(1).norm(dim=1)
-        ).reshape(2, size)
+        project_in, dwconv = (each[first * size :] for each in (self.project_in, self.dwconv))
+        gains = (project_in.flatten(1).norm(dim=1) * dwconv.flatten(1).norm(dim=1)).reshape(
+            -1, size
+        )
         importance = gains.prod(0) * self.project_out.flatten(2).norm(dim=(0, 2))
         best = importance.topk(min(hidden, size)).indices.sort().values
-        both = torch.cat([best, best + size])
-        return GatedFeedForward(
-            self.norm, self.project_in[both], self.dwconv[both], self.project_out[:, best]
-        )
+        rows = torch.cat([best + part * size for part in range(len(gains))])
+        return Branches(self.norm, project_in[rows], dwconv[rows], self.project_out[:, best])
 
 
-def find_feed_forward(block: nn.Module, channels: int) -> GatedFeedForward | None:
-    """Find a gated depthwise feed-forward by its shapes: Restormer's (section 3.2), NAFNet's.
+def find_branches(block: nn.Module, channels: int, parts: int) -> Branches | None:
+    """Find a gated feed-forward or an attention by its shapes: Restormer's (section 3), NAFNet's.
 
-    Three convolutions in a row, in the order of the module's children: 1x1 from C to 2 K channels,
+    Three convolutions in a row, in the order of the module's children: 1x1 from C to n K channels,
     depthwise, 1x1 from K to C. Of several the last counts.
 
     Args:
         block: A block on (B, C, H, W).
         channels: Channels of the image.
+        parts: n, `GATED` or `ATTENTION`.
     """
-    found: GatedFeedForward | None = None
+    found: Branches | None = None
     norm: Tensor | None = None
     norms: list[Tensor | None] = []
     convolutions: list[nn.Conv2d] = []
@@ -65,11 +75,11 @@ def find_feed_forward(block: nn.Module, channels: int) -> GatedFeedForward | Non
         fits = (
             first.kernel_size == last.kernel_size == (1, 1)
             and first.in_channels == last.out_channels == channels
-            and wide == depthwise.out_channels == depthwise.groups == 2 * last.in_channels
+            and wide == depthwise.out_channels == depthwise.groups == parts * last.in_channels
             and first.groups == last.groups == 1
         )
         if fits:
-            found = GatedFeedForward(before, first.weight, depthwise.weight, last.weight)
+            found = Branches(before, first.weight, depthwise.weight, last.weight)
     return found
 
 

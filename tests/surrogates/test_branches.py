@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distillc.frontend.restormer import TransformerBlock
-from distillc.surrogates.feed_forward import find_feed_forward
+from distillc.surrogates.branches import ATTENTION, GATED, find_branches
 from distillc.surrogates.specs import build_surrogate
 
 
@@ -39,9 +39,31 @@ def test_dropped_channels_matter_least() -> None:
     source = block(expansion=2)
     with torch.no_grad():
         source.ffn.project_out.weight[:, 8:] *= 1e-4
-    found = find_feed_forward(source, 8)
+    found = find_branches(source, 8, GATED)
     assert found is not None
     assert torch.equal(found.narrow(8).project_out, source.ffn.project_out.weight[:, :8])
+
+
+def test_an_attention_is_found_before_a_feed_forward() -> None:
+    source = block(expansion=3)
+    found = find_branches(source, 8, ATTENTION)
+    assert found is not None
+    assert found.norm is source.norm1.get_parameter("body.weight")
+    assert found.project_in is source.attn.qkv.weight
+    assert found.project_out is source.attn.project_out.weight
+
+
+def test_values_alone_decide_which_values_stay() -> None:
+    source = block()
+    with torch.no_grad():
+        source.attn.qkv.weight[:16] *= torch.rand(16, 1, 1, 1)  # queries and keys
+        source.attn.qkv.weight[[17, 20]] *= 1e-4
+    found = find_branches(source, 8, ATTENTION)
+    assert found is not None
+    kept = [16, 18, 19, 21, 22, 23]
+    own = found.narrow(6, ATTENTION - 1)
+    assert torch.equal(own.project_in, source.attn.qkv.weight[kept])
+    assert torch.equal(own.dwconv, source.attn.qkv_dwconv.weight[kept])
 
 
 @pytest.mark.parametrize(
@@ -67,6 +89,6 @@ def test_another_kernel_size_starts_idle() -> None:
     source = nn.Sequential(
         nn.Conv2d(8, 32, 1), nn.Conv2d(32, 32, 5, padding=2, groups=32), nn.Conv2d(16, 8, 1)
     )
-    assert find_feed_forward(source, 8) is not None
+    assert find_branches(source, 8, GATED) is not None
     x = torch.rand(1, 8, 12, 12)
     assert torch.equal(build_surrogate("conv", 8, block=source)(x), x)
