@@ -123,15 +123,26 @@ class Stage:
             StorageError: It cannot be written.
         """
 
+        kept = self.kept(name, form)
+        return self.keep(name, form, make()) if kept is None else kept
+
+    def kept(self, name: str, form: Form[T]) -> T | None:
+        """Return the result of this name, None where none is there."""
+
         def unpack(content: bytes) -> T:
             value = form.unpack(content)
             form.check(value)
             return value
 
-        kept = self.read(name, unpack)
-        if kept is not None:
-            return kept
-        made = make()
+        return self.read(name, unpack)
+
+    def keep(self, name: str, form: Form[T], made: T) -> T:
+        """Keep a result under a name; return it.
+
+        Raises:
+            PassError: It is not of this form; it is not kept.
+            StorageError: It cannot be written.
+        """
         try:
             form.check(made)
         except ValueError as error:

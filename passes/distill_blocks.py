@@ -11,10 +11,11 @@ from distillc.data.images import RestorationData
 from distillc.errors import PassError
 from distillc.frontend.calls import record_calls
 from distillc.network import Network
-from distillc.passes.students import Distillation, Students
+from distillc.passes.students import Distillation, Students, surrogate_key
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.passes.training import RunState, clipped_backward
 from distillc.pipeline import Context
+from distillc.workdir import digest
 
 _CALIBRATION = 16  # images that students start from
 _CLIP = 0.2  # gradient norm of one surrogate: the first steps are the roughest
@@ -50,6 +51,12 @@ class DistillBlocks(Distillation):
         for name, candidates in net.candidates.items():
             if any(each.fidelity is None for each in candidates):
                 raise PassError("a candidate was not distilled", where=name)
+
+    def parts(self, students: Students) -> dict[str, Students]:
+        # One by one: what others learn beside it changes nothing, so it stays when they change.
+        return {
+            f"{digest(surrogate_key(each.surrogate))}.sealed": Students([each]) for each in students
+        }
 
     def train(
         self,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from distillc.data.images import RestorationData
+from distillc.network import Network
 from distillc.passes.distill_blocks import DistillBlocks
-from distillc.passes.students import Distillation, Student, Students
+from distillc.passes.students import Distillation, Student, Students, candidate_digests
 from distillc.passes.training import (
     RunState,
     clipped_backward,
@@ -50,6 +52,12 @@ class DistillHybrids(Distillation):
 
     stage = "hybrids"
     after = (DistillBlocks,)
+
+    def key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
+        return {**super().key(net, data, ctx), "candidates": candidate_digests(net)}
+
+    def parts(self, students: Students) -> dict[str, Students]:
+        return {"surrogates.sealed": students}
 
     def train(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from distillc.passes.training import RunState, TrainingPass, judging_edge
 from distillc.pipeline import Context, PassResult, require
 from distillc.stages import Stage
 from distillc.surrogates.stand_in import StandIn
+from distillc.workdir import digest
 
 _HELD_OUT = 8  # images that fidelity is measured on
 _FIDELITY = "/fidelity"  # no weight has such a name
@@ -34,12 +36,14 @@ class Student:
         path: The module that it imitates.
         attention: The attention inside that module, or the module itself.
         module: The copy.
+        fidelity: Its relative error, once it was judged.
     """
 
     surrogate: Surrogate
     path: str
     attention: str
     module: nn.Module
+    fidelity: float = math.nan
 
     @property
     def residual(self) -> bool:
@@ -73,22 +77,32 @@ class Student:
 
 
 class Students:
-    """Copies of all candidates of a network, in the order of its blocks.
+    """Surrogates in training, in an order.
+
+    Args:
+        students: Those of `Students.of`, or some of them, which they share.
 
     Attributes:
         modules: Their modules, to train.
     """
 
-    def __init__(self, net: Network) -> None:
-        self._net = net
-        self._students = []
-        for name, candidates in net.candidates.items():
-            block = net.block(name)
-            for each in candidates:
-                path = block.name if each.scope == "block" else block.attention
-                module = copy.deepcopy(each.module)
-                self._students.append(Student(each, path, block.attention, module))
+    def __init__(self, students: Iterable[Student]) -> None:
+        self._students = tuple(students)
         self.modules = nn.ModuleList(student.module for student in self)
+
+    @classmethod
+    def of(cls, net: Network) -> Students:
+        """Copy all candidates of a network, in the order of its blocks."""
+        return cls(
+            Student(
+                each,
+                name if each.scope == "block" else net.block(name).attention,
+                net.block(name).attention,
+                copy.deepcopy(each.module),
+            )
+            for name, candidates in net.candidates.items()
+            for each in candidates
+        )
 
     def __iter__(self) -> Iterator[Student]:
         return iter(self._students)
@@ -111,10 +125,8 @@ class Students:
         self.modules.train().requires_grad_(True)
 
     @torch.no_grad()
-    def fidelity(
-        self, teacher: nn.Module, data: RestorationData, crop: int, device: str
-    ) -> list[float]:
-        """Relative error of each over all held-out images, in float32."""
+    def judge(self, teacher: nn.Module, data: RestorationData, crop: int, device: str) -> None:
+        """Give each its relative error over all held-out images, in float32."""
         errors = [0.0] * len(self._students)
         energies = [0.0] * len(self._students)
         self.modules.eval()
@@ -123,32 +135,36 @@ class Students:
             for index, student in enumerate(self):
                 errors[index] += student.error(calls).square().sum().item()
                 energies[index] += student.change(calls).square().sum().item()
-        return [
-            (error / max(energy, 1e-12)) ** 0.5
-            for error, energy in zip(errors, energies, strict=True)
-        ]
+        for student, error, energy in zip(self, errors, energies, strict=True):
+            student.fidelity = (error / max(energy, 1e-12)) ** 0.5
 
-    def trained(self, fidelity: list[float]) -> dict[str, tuple[Surrogate, ...]]:
-        """Return the candidates as they are now, by block."""
-        candidates: dict[str, tuple[Surrogate, ...]] = dict.fromkeys(self._net.candidates, ())
-        for student, value in zip(self, fidelity, strict=True):
+    def trained(self) -> dict[str, tuple[Surrogate, ...]]:
+        """Return the surrogates as they are now, by block."""
+        found: dict[str, tuple[Surrogate, ...]] = {}
+        for student in self:
             module = student.module.cpu().to(memory_format=torch.contiguous_format)
             module.eval().requires_grad_(False)
-            trained = replace(student.surrogate, module=module, fidelity=value)
-            candidates[trained.block] += (trained,)
-        return candidates
+            trained = replace(student.surrogate, module=module, fidelity=student.fidelity)
+            found[trained.block] = (*found.get(trained.block, ()), trained)
+        return found
 
-    def result(self, fidelity: list[float]) -> dict[str, torch.Tensor]:
-        """Return what a finished run has learnt: weights, and fidelities."""
-        figures = torch.tensor(fidelity, dtype=torch.float64)
+    def result(self) -> dict[str, torch.Tensor]:
+        """Return what they have learnt: weights, and fidelities."""
+        figures = torch.tensor([student.fidelity for student in self], dtype=torch.float64)
         return {**self.modules.state_dict(), _FIDELITY: figures}
 
-    def take(self, result: Mapping[str, torch.Tensor]) -> list[float]:
-        """Take the weights of a finished run; return its fidelities."""
+    @property
+    def form(self) -> Tensors:
+        """The form of such a result."""
+        result = self.result()
+        return Tensors({**result, _FIDELITY: torch.zeros_like(result[_FIDELITY])})
+
+    def take(self, result: Mapping[str, torch.Tensor]) -> None:
+        """Take what students like these have learnt."""
         weights = dict(result)
-        fidelity: list[float] = weights.pop(_FIDELITY).tolist()
+        for student, fidelity in zip(self, weights.pop(_FIDELITY).tolist(), strict=True):
+            student.fidelity = fidelity
         self.modules.load_state_dict(weights)
-        return fidelity
 
 
 @dataclass
@@ -162,25 +178,42 @@ class Distillation(TrainingPass):
         require(bool(net.candidates), "the network has no candidates", "SynthesizeSurrogates")
         super().requires(net)
 
-    def key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:
-        return {**super().key(net, data, ctx), "candidates": candidate_digests(net)}
-
     def run(self, net: Network, ctx: Context) -> PassResult:
         data = open_data(self.data, self.task, net.in_channels)
-        students = Students(net)
-
-        def learn(stage: Stage) -> Mapping[str, torch.Tensor]:
-            teacher = copy.deepcopy(net.module).to(ctx.train_on)
-            self.train(teacher, students, data, RunState(stage), ctx)
-            edge = judging_edge(net, self.patch)
-            return students.result(students.fidelity(teacher, data, edge, ctx.train_on))
-
-        form = Tensors(copy.deepcopy(students.result([0.0] * len(students.paths))))
+        students = Students.of(net)
         with ctx.stage(self.stage, self.key(net, data, ctx)) as stage:
-            result = stage.once("surrogates.sealed", form, lambda: learn(stage))
-            RunState(stage).clear()
-        candidates = students.trained(students.take(result))
+            missing = {}
+            for name, part in self.parts(students).items():
+                if (result := stage.kept(name, part.form)) is None:
+                    missing[name] = part
+                else:
+                    part.take(result)
+            if missing:
+                self._learn(net, data, missing, stage, ctx)
+        candidates = students.trained()
         return PassResult(net.with_(candidates=candidates), True, _summary(candidates))
+
+    def _learn(
+        self,
+        net: Network,
+        data: RestorationData,
+        parts: Mapping[str, Students],
+        stage: Stage,
+        ctx: Context,
+    ) -> None:
+        """Train all students of some parts, and keep each part."""
+        students = Students(each for part in parts.values() for each in part)
+        teacher = copy.deepcopy(net.module).to(ctx.train_on)
+        state = RunState(stage, digest(sorted(parts)))
+        self.train(teacher, students, data, state, ctx)
+        students.judge(teacher, data, judging_edge(net, self.patch), ctx.train_on)
+        for name, part in parts.items():
+            stage.keep(name, part.form, part.result())
+        state.clear()
+
+    @abstractmethod
+    def parts(self, students: Students) -> dict[str, Students]:
+        """Return the students that learn together, by the name under which they are kept."""
 
     @abstractmethod
     def train(
@@ -196,11 +229,12 @@ class Distillation(TrainingPass):
 
 def candidate_digests(net: Network) -> list[Any]:
     """Return what the candidates are, weights included, as JSON values for a stage's key."""
-    return [
-        [each.block, each.label, module_digest(each.module)]
-        for candidates in net.candidates.values()
-        for each in candidates
-    ]
+    return [surrogate_key(each) for candidates in net.candidates.values() for each in candidates]
+
+
+def surrogate_key(surrogate: Surrogate) -> list[str]:
+    """Return what a surrogate is, weights included, as JSON values."""
+    return [surrogate.block, surrogate.label, module_digest(surrogate.module)]
 
 
 def _summary(candidates: dict[str, tuple[Surrogate, ...]]) -> tuple[str, ...]:

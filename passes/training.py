@@ -148,12 +148,12 @@ class RunState:
 
     Args:
         stage: Where it is kept.
+        name: What tells it from the states of other runs in this stage.
     """
 
-    _NAME = "state.pt"
-
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, name: str = "run") -> None:
         self._stage = stage
+        self._name = f"{name}.pt"
         self._saved = time.monotonic()
 
     def load(self, parts: Mapping[str, Stateful]) -> int:
@@ -172,7 +172,7 @@ class RunState:
                 raise
             return step
 
-        return self._stage.read(self._NAME, unpack) or 0
+        return self._stage.read(self._name, unpack) or 0
 
     def save(self, parts: Mapping[str, Stateful], step: int) -> None:
         """Save the state of `parts` after `step` steps if the last time is `SAVE_SECONDS` ago.
@@ -186,12 +186,12 @@ class RunState:
         torch.save(
             {**{name: part.state_dict() for name, part in parts.items()}, "step": step}, buffer
         )
-        self._stage.write(self._NAME, buffer.getvalue())
+        self._stage.write(self._name, buffer.getvalue())
         self._saved = time.monotonic()
 
     def clear(self) -> None:
         """Forget the state: the run is finished and its result is stored."""
-        self._stage.remove(self._NAME)
+        self._stage.remove(self._name)
 
 
 class Clock:

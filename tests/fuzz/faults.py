@@ -65,7 +65,7 @@ PASSES = Pipeline(
 )
 
 FILES: dict[str, dict[str, Damage]] = {
-    "distill-*/surrogates.sealed": {**EVERY, **TENSORS},
+    "distill-*/*.sealed": {**EVERY, **TENSORS},
     "hybrids-*/surrogates.sealed": {**EVERY, **TENSORS},
     "search-*/hybrids.jsonl": {**EVERY, **JOURNALS},
     "search-*/judged.jsonl": {**EVERY, **JOURNALS},
@@ -124,7 +124,7 @@ def try_damage(finished: Path, wanted: object, pattern: str, kind: str, work: Pa
         What is wrong; nothing where all is well.
     """
     shutil.copytree(finished, work)
-    (path,) = work.glob(pattern)
+    path = min(work.glob(pattern))
     if not path.stat().st_size:
         path.write_bytes(b"a picture")
     FILES[pattern][kind](path, random.Random(f"{pattern} {kind}"))

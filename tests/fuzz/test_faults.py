@@ -56,7 +56,7 @@ def test_a_damaged_state_costs_only_its_steps(
     distill, net, work = DistillBlocks(**SMALL), toy_network(), WorkDir(tmp_path)
     with pytest.raises(Killed):
         distill(net, KilledAt(work, 1))
-    (path,) = tmp_path.glob("distill-*/state.pt")
+    (path,) = tmp_path.glob("distill-*/*.pt")
     EVERY[kind](path, random.Random(kind))
     result, whole = distill(net, Context(work)), distill(net)
     for name, found in result.candidates.items():
@@ -77,4 +77,4 @@ def test_a_state_of_another_network_leaves_the_weights_as_they_were(tmp_path: Pa
     zeroed = module_digest(first)
     assert state.load({"first": first, "second": second}) == 0
     assert (module_digest(first), module_digest(second)) == (zeroed, before[1])
-    assert list(tmp_path.glob("state.pt.damaged-1"))
+    assert list(tmp_path.glob("run.pt.damaged-1"))

@@ -76,6 +76,24 @@ def test_a_network_of_equal_weights_and_another_option_is_distilled_anew(tmp_pat
     assert not same_candidates(first, second)
 
 
+def test_only_candidates_that_are_new_are_trained(tmp_path: Path) -> None:
+    net, ctx = toy_network(), Recorder(WorkDir(tmp_path))
+    firsts = {name: found[:1] for name, found in net.candidates.items()}
+    DISTILL(net.with_(candidates=firsts), ctx)
+    assert any(" toy loss" in line for _, line in ctx.lines)
+    ctx.lines.clear()
+    both = DISTILL(net, ctx)
+    assert ctx.lines
+    assert all("toy@attention" in line for _, line in ctx.lines)
+    assert same_candidates(both, DISTILL(net))
+    seconds = {name: found[1:] for name, found in net.candidates.items()}
+    ctx.lines.clear()
+    alone = DISTILL(net.with_(candidates=seconds), ctx)
+    assert ctx.lines == []
+    for name, found in alone.candidates.items():
+        assert found[0].fidelity == both.candidates[name][1].fidelity
+
+
 def test_progress_names_block_loss_and_time_left() -> None:
     ctx = Recorder()
     DISTILL(toy_network(), ctx)

@@ -34,7 +34,7 @@ def test_hybrids_lose_less_and_the_input_stays() -> None:
 
 def test_only_the_students_of_a_hybrid_get_gradients() -> None:
     net = toy_network()
-    students = Students(net)
+    students = Students.of(net)
     students.train("cpu")
     hybrid = Hybrid(net.module, students)
     first, second = list(students)[:2]
@@ -47,7 +47,7 @@ def test_only_the_students_of_a_hybrid_get_gradients() -> None:
 
 @given(st.integers())
 def test_a_draw_replaces_at_least_one_block_and_none_twice(seed: int) -> None:
-    chosen = Hybrid(toy_network().module, Students(toy_network())).draw(random.Random(seed))
+    chosen = Hybrid(toy_network().module, Students.of(toy_network())).draw(random.Random(seed))
     blocks = [each.surrogate.block for each in chosen]
     assert blocks
     assert len(set(blocks)) == len(blocks)

@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     whole = distill(net)
     assert same_candidates(result, whole)
     assert result.candidates["blocks.1"][0].fidelity == whole.candidates["blocks.1"][0].fidelity
-    assert not list(tmp_path.rglob("state.pt"))
+    assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_a_finished_stage_is_read_back(distill: Distillation, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_full_disk_is_a_storage_error(
         pytest.raises(StorageError, match="the disk is full"),
     ):
         distill(toy_network(), Context(WorkDir(tmp_path)))
-    assert not list(tmp_path.rglob("state.pt*"))
+    assert not list(tmp_path.rglob("*.pt*"))
 
 
 def test_what_it_requires(distill: Distillation) -> None:
