@@ -40,7 +40,7 @@ from distillc.passes.distill_hybrids import Hybrid
 from distillc.passes.students import Student
 from distillc.pipeline import Context, Pipeline
 from distillc.stages import WorkDir
-from distillc.surrogates.families import conv as feed_forward_user
+from distillc.surrogates.families import conv
 from distillc.workdir import digest, write_json
 from tests.benchmarks.report import markdown
 
@@ -100,7 +100,7 @@ def block_loss(loss: BlockLoss) -> Iterator[None]:
 @contextmanager
 def cold() -> Iterator[None]:
     """Let no surrogate start from the weights of its block."""
-    with mock.patch.object(feed_forward_user, "find_feed_forward", return_value=None):
+    with mock.patch.object(conv, "find_branches", return_value=None):
         yield
 
 

@@ -1,0 +1,217 @@
+"""What a kind of surrogate is worth: to blocks, and to hybrids.
+
+    python -m tests.benchmarks.surrogates CKPT --task deblur --data BSDS500 --test CBSD68 \
+        --work-dir results/surrogates
+
+First table: every surrogate's fidelity (relative error, lower is better) and latency in every
+block, all trained for equally many steps on the same images. Second table: for every `conv`, in
+how many blocks some `fixed` or some `mamba` that takes at most `SLACK` of its time is at least as
+faithful. Third table: hybrids of equal speed from other sets of families, everything else equal:
+trained together, searched, healed; what they lose on test images that none of it saw. Finished
+parts are kept in the work directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import distillc
+from distillc.data.images import open_test_set
+from distillc.data.windows import Windows
+from distillc.errors import QualityError
+from distillc.network import KEEP, Network
+from distillc.passes import (
+    ApplyReplacements,
+    DistillBlocks,
+    DistillHybrids,
+    FindAttention,
+    Heal,
+    ProfileBlocks,
+    SearchReplacements,
+    SynthesizeSurrogates,
+    Trace,
+)
+from distillc.pipeline import Context, Pipeline
+from distillc.runtime.quality import measure_quality
+from distillc.stages import WorkDir
+from distillc.workdir import write_json
+from tests.benchmarks.report import markdown
+
+WIDTHS = ("50", "100", "133", "166", "200")
+LABELS = (
+    *(f"conv:width={width}" if width != "100" else "conv" for width in WIDTHS),
+    "skip",
+    *(
+        f"{family}:{options}" if options else family
+        for family in ("fixed", "mamba")
+        for options in ("values=50,width=50", "values=50,width=66", "values=50", "")
+    ),
+)
+SETS = {
+    "conv": ("conv", "skip"),
+    "conv, fixed": ("conv", "skip", "fixed"),
+    "conv, mamba": ("conv", "skip", "mamba"),
+}
+"""Families that a hybrid may hold."""
+
+SLACK = 1.05
+
+
+def family(label: str) -> str:
+    return label.partition(":")[0]
+
+
+def train(checkpoint: Path, arguments: argparse.Namespace, ctx: Context) -> Network:
+    """Return the network with all surrogates, trained one by one and timed."""
+    passes = [
+        Trace(),
+        FindAttention(),
+        SynthesizeSurrogates(arguments.labels or LABELS),
+        DistillBlocks(arguments.data, arguments.task, arguments.steps),
+        ProfileBlocks(),
+    ]
+    return Pipeline(passes).run(distillc.load(checkpoint).at((256, 256)), ctx)
+
+
+def of_blocks(net: Network) -> str:
+    """Return the table of blocks: fidelity, milliseconds."""
+    rows = []
+    for name, candidates in net.candidates.items():
+        row: dict[str, Any] = {"block": name, "own": f"{net.block(name).latency_ms:.2f}"}
+        for each in candidates:
+            row[each.label] = f"{each.fidelity:.3f}, {each.latency_ms:.2f}"
+        rows.append(row)
+    mean: dict[str, Any] = {"block": "mean"}
+    for number, first in enumerate(next(iter(net.candidates.values()))):
+        own = [candidates[number] for candidates in net.candidates.values()]
+        fidelity = sum(each.fidelity or 0 for each in own) / len(own)
+        latency = sum(each.latency_ms or 0 for each in own) / len(own)
+        mean[first.label] = f"{fidelity:.3f}, {latency:.2f}"
+    rows.append(mean)
+    columns = {"block": "block", "itself, ms": "own"}
+    return markdown(columns | {key: key for key in mean if key != "block"}, rows)
+
+
+def at_equal_time(net: Network) -> str:
+    """Return the table of blocks won."""
+    rows = []
+    labels = [each.label for each in next(iter(net.candidates.values()))]
+    for rival in (label for label in labels if family(label) == "conv"):
+        row: dict[str, Any] = {"rival": rival, "blocks": len(net.candidates)}
+        for name in ("fixed", "mamba"):
+            row[name] = sum(
+                _wins(candidates, rival, name) for candidates in net.candidates.values()
+            )
+        rows.append(row)
+    return markdown({each: each for each in ("rival", "blocks", "fixed", "mamba")}, rows)
+
+
+def _wins(candidates: Sequence[Any], rival: str, name: str) -> bool:
+    """Whether some surrogate of a family is as fast and as faithful as the rival."""
+    conv = next(each for each in candidates if each.label == rival)
+    return any(
+        family(each.label) == name
+        and each.latency_ms <= SLACK * conv.latency_ms
+        and each.fidelity <= conv.fidelity
+        for each in candidates
+    )
+
+
+def heal(
+    net: Network,
+    families: Sequence[str],
+    speedup: float,
+    arguments: argparse.Namespace,
+    ctx: Context,
+) -> dict[str, Any]:
+    """Return the figures of the hybrid of at least this speed-up from these families."""
+    data, task = arguments.data, arguments.task
+    net = net.with_(
+        candidates={
+            name: tuple(each for each in candidates if family(each.label) in families)
+            for name, candidates in net.candidates.items()
+        }
+    )
+    hybrid = Pipeline(
+        [
+            DistillHybrids(data, task, arguments.hybrid_steps),
+            SearchReplacements(data, task, trials=arguments.trials, min_speedup=speedup),
+            ApplyReplacements(),
+            Heal(data, task, arguments.heal_steps),
+        ]
+    ).run(net, ctx)
+    tests = open_test_set(arguments.test, task, net.in_channels)
+    images = (
+        Windows(str(number), (pair,))
+        for number, pair in enumerate(tests.test_images(None, net.multiple))
+    )
+    with torch.no_grad():
+        quality = measure_quality(hybrid.hybrid(), net.module, images, "whole images")
+    labels = [label for label in hybrid.decisions.values() if label != KEEP]
+    cost, psnr = hybrid.metrics["search"]["chosen"]
+    return {
+        "speedup": hybrid.metrics["search"]["teacher"][0] / cost,
+        "before": hybrid.metrics["search"]["teacher"][1] - psnr,
+        "drop": quality.drop_db,
+        "worst": quality.worst_db,
+        "replaced": len(labels),
+        "scans": sum(family(label) == "mamba" for label in labels),
+        "skips": labels.count("skip"),
+        "labels": dict(hybrid.decisions),
+    }
+
+
+COLUMNS = {
+    "families": "families",
+    "speed-up asked": "asked:g",
+    "found": "speedup:.2f",
+    "lost before healing, dB": "before:.3f",
+    "test, lost dB": "drop:.3f",
+    "worst image": "worst:.3f",
+    "replaced": "replaced",
+    "with a scan": "scans",
+    "left out": "skips",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of clean images")
+    parser.add_argument("--test", type=Path, required=True, help="folder of other clean images")
+    parser.add_argument("--work-dir", type=Path, default=Path("results/surrogates"))
+    parser.add_argument("--labels", nargs="+", help="surrogates, instead of the usual ones")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--speedups", nargs="*", type=float, default=[2, 3])
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--hybrid-steps", type=int, default=400)
+    parser.add_argument("--trials", type=int, default=80)
+    parser.add_argument("--heal-steps", type=int, default=600)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    ctx = Context(WorkDir(arguments.work_dir))
+    net = train(arguments.checkpoint, arguments, ctx)
+    print(f"{of_blocks(net)}\n\n{at_equal_time(net)}\n", flush=True)
+    rows: list[dict[str, Any]] = []
+    for speedup in arguments.speedups:
+        for name in arguments.sets:
+            row: dict[str, Any] = {"families": name, "asked": speedup}
+            try:
+                row |= heal(net, SETS[name], speedup, arguments, ctx)
+            except QualityError as error:
+                row["families"] = f"{name}: {error}"
+            rows.append(row)
+            print(row, flush=True)
+    print(markdown(COLUMNS, rows))
+    if arguments.json:
+        write_json(arguments.json, rows)
+
+
+if __name__ == "__main__":
+    main()
