@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ LABELS = (
     *(
         f"{family}:{options}" if options else family
         for family in ("fixed", "mamba")
-        for options in ("values=50,width=50", "values=50,width=66", "values=50", "")
+        for options in ("values=50,width=50", "values=50,width=66", "values=50", "", "width=133")
     ),
 )
 SETS = {
@@ -80,21 +81,22 @@ def train(checkpoint: Path, arguments: argparse.Namespace, ctx: Context) -> Netw
 
 def of_blocks(net: Network) -> str:
     """Return the table of blocks: fidelity, milliseconds."""
-    rows = []
+    labels = [each.label for each in next(iter(net.candidates.values()))]
+    rows: list[dict[str, Any]] = []
     for name, candidates in net.candidates.items():
-        row: dict[str, Any] = {"block": name, "own": f"{net.block(name).latency_ms:.2f}"}
-        for each in candidates:
-            row[each.label] = f"{each.fidelity:.3f}, {each.latency_ms:.2f}"
+        row = {"block": name, "own": f"{net.block(name).latency_ms:.2f}"}
+        for number, each in enumerate(candidates):
+            row[str(number)] = f"{each.fidelity:.3f}, {each.latency_ms:.2f}"
         rows.append(row)
-    mean: dict[str, Any] = {"block": "mean"}
-    for number, first in enumerate(next(iter(net.candidates.values()))):
+    mean = {"block": "mean"}
+    for number in range(len(labels)):
         own = [candidates[number] for candidates in net.candidates.values()]
-        fidelity = sum(each.fidelity or 0 for each in own) / len(own)
-        latency = sum(each.latency_ms or 0 for each in own) / len(own)
-        mean[first.label] = f"{fidelity:.3f}, {latency:.2f}"
-    rows.append(mean)
+        fidelity = fmean(each.fidelity or 0 for each in own)
+        latency = fmean(each.latency_ms or 0 for each in own)
+        mean[str(number)] = f"{fidelity:.3f}, {latency:.2f}"
     columns = {"block": "block", "itself, ms": "own"}
-    return markdown(columns | {key: key for key in mean if key != "block"}, rows)
+    columns |= {label: str(number) for number, label in enumerate(labels)}
+    return markdown(columns, [*rows, mean])
 
 
 def at_equal_time(net: Network) -> str:
