@@ -177,7 +177,7 @@ def rescaled(pixels: Array, white: float, dtype: np.dtype[Any]) -> Array:
 def check_picture_size(
     width: int, height: int, where: str, pixel: int = 1, most: int = MOST_PIXELS
 ) -> None:
-    """Refuse what is too large to be held.
+    """Refuse what has no pixels, or more than can be held.
 
     Args:
         width: Its width, pixels.
@@ -189,6 +189,10 @@ def check_picture_size(
     Raises:
         DataError: It is.
     """
+    if width < 1 or height < 1:
+        raise DataError(
+            f"a picture of {width}x{height} pixels is empty", where=where, hint="write it again"
+        )
     if width * height > most or width * height * pixel > MOST_BYTES:
         raise DataError(
             f"a picture of {width}x{height} pixels is too large: {most} are possible, and "

@@ -104,6 +104,18 @@ def test_pictures_that_are_too_large(tmp_path: Path, read: Callable[[Path], obje
     assert before == Image.MAX_IMAGE_PIXELS is not None
 
 
+def test_a_picture_without_pixels_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.tif"
+    tifffile.imwrite(path, np.zeros((8, 8, 3), np.uint8), photometric="rgb")
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages.first.tags["ImageWidth"]
+    struct.pack_into("<H" if tag.dtype == 3 else "<I", data, tag.valueoffset, 0)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="0x8 pixels is empty"):
+        image_size(path)
+
+
 def test_a_large_tiff_is_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "large.tif"
     tifffile.imwrite(path, np.zeros((8, 8, 3), np.float32), photometric="rgb")
