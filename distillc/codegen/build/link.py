@@ -84,7 +84,7 @@ def link(
             folder = Path(name)
             script = folder / "exports.map"
             script.write_text(f"{{ global: {exports}; local: *; }};\n")
-            names = [*_to_linker(f"--version-script={script}"), *_to_linker("-soname", path.name)]
+            names = [*_to_linker("--version-script", script), *_to_linker("-soname", path.name)]
             shared = ["-shared", "-fPIC", *names]
             if form is Artifact.PROGRAM:
                 zig("-target", target.static, "-static", "-o", temporary, *sources)
@@ -100,9 +100,9 @@ def link(
     write_whole(path, write)
 
 
-def _to_linker(*words: str) -> list[str]:
+def _to_linker(*words: object) -> list[str]:
     """Return the compiler's words for words of the linker; `-Wl,` would cut them at commas."""
-    return [part for word in words for part in ("-Xlinker", word)]
+    return [part for word in words for part in ("-Xlinker", str(word))]
 
 
 def _android_parts(
