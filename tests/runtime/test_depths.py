@@ -136,6 +136,8 @@ def in_and_out(path: Path, sink: Path, what: str) -> None:
     try:
         found_mode, wanted = by_pillow(path)
     except Exception:  # Pillow only writes it
+        if what == "TIFF YCbCr":  # which tifffile reads; Pillow does from version 13 on
+            return
         with pytest.raises(DataError, match=r"cannot read in\.picture"):
             restore_file(Copy(), path, sink)
         return
