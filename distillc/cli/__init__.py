@@ -20,6 +20,7 @@ from distillc.cli.doctor import doctor
 from distillc.cli.explain_failure import explain_failure
 from distillc.cli.families import families
 from distillc.cli.inspect_checkpoint import inspect
+from distillc.cli.interrupts import INTERRUPTED, MESSAGE, survive_imports
 from distillc.cli.metrics import metrics
 from distillc.cli.passes import passes
 from distillc.cli.run import run
@@ -80,6 +81,7 @@ for command in (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error becomes a message and an exit code."""
+    survive_imports()
     with standard_streams():
         _run(sys.argv[1:] if arguments is None else arguments)
 
@@ -96,10 +98,8 @@ def _run(words: list[str]) -> NoReturn:
         click.echo(escaped(shown.getvalue()), err=True, nl=False)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        Terminal(stderr=True).print(
-            Text("interrupted", "yellow") + ": finished work is kept; the same command goes on"
-        )
-        sys.exit(130)
+        Terminal(stderr=True).print(Text(MESSAGE, "yellow"))
+        sys.exit(INTERRUPTED)
     except DistillcError as error:
         _show(error, as_json="--json" in words, debug="--debug" in words)
         sys.exit(error.exit_code)

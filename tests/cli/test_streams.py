@@ -78,6 +78,23 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     assert (code, "the current folder is gone" in error) == (2, True), error
 
 
+def test_ctrl_c_in_an_import_ends_the_process_at_once(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(7)\n"
+    )
+    script = "from distillc.cli.interrupts import survive_imports; survive_imports()"
+    words = [sys.executable, "-c", f"{script}; import interrupted"]
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert done.returncode == 130
+    assert done.stderr == "interrupted: finished work is kept; the same command goes on\n"
+
+
 @pytest.mark.parametrize("delay", [1.0])
 def test_ctrl_c(tmp_path: Path, tiny_checkpoint: Path, delay: float) -> None:
     words = ["convert", tiny_checkpoint, "--budget", "smoke", "--work-dir", tmp_path / "work"]
