@@ -16,7 +16,7 @@ class Budget:
 
     Attributes:
         name: The name that `--budget` takes.
-        families: Surrogates tried on every block, as labels (`conv`, `scan1@attention`).
+        families: Surrogates tried on every block, as labels (`conv`, `mamba@attention`).
         distill_steps: Training steps of every surrogate.
         distill_batch: Images a step.
         hybrid_steps: Training steps of all surrogates together, in random hybrids; 0 leaves it out.
@@ -52,7 +52,7 @@ class Budget:
 
 _SMOKE = Budget(
     "smoke",
-    families=("conv", "scan1"),
+    families=("conv", "mamba:values=50,width=66"),
     distill_steps=10,
     distill_batch=4,
     hybrid_steps=0,
@@ -69,7 +69,7 @@ _SMOKE = Budget(
 )
 _QUICK = Budget(
     "quick",
-    families=("conv", "scan1", "scan2"),
+    families=("conv", "fixed", "mamba"),
     distill_steps=250,
     distill_batch=8,
     hybrid_steps=200,
@@ -87,7 +87,7 @@ _QUICK = Budget(
 _FULL = replace(
     _QUICK,
     name="full",
-    families=("conv", "conv:width=50", "conv:width=200", "scan1", "scan2", "skip"),
+    families=("conv", "conv:width=50", "conv:width=200", "fixed", "mamba", "skip"),
     distill_steps=600,
     hybrid_steps=1500,
     trials=200,

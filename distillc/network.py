@@ -69,7 +69,7 @@ class Surrogate:
 
     Attributes:
         block: Name of the block it stands in for.
-        spec: Family and hyper-parameters in canonical form, say `"scan2:state=4"`.
+        spec: Family and hyper-parameters in canonical form, say `"mamba:state=4"`.
         scope: Whether it replaces the whole block or only the attention module.
         module: The surrogate itself.
         cost: Parameters and MACs at `Network.size`.

@@ -111,7 +111,7 @@ class ConversionOptions(BundleOptions):
 
     Attributes:
         data: Folder of clean images or of pairs; scikit-image's photographs by default.
-        families: Surrogate labels to try, say `"scan1@attention"`, instead of the budget's.
+        families: Surrogate labels to try, say `"mamba@attention"`, instead of the budget's.
         objective: The search's cost instead of the budget's.
         limits: What is asked of the hybrid.
         measure_on: Device that measures latency for search and limits: `"host"`, or a phone

@@ -5,8 +5,9 @@ Each kind has a group of entry points, which holds ours and those of every insta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from distillc.errors import DistillcError, UsageError, named_reason
@@ -22,6 +23,7 @@ class Registry(Generic[T]):
         kind: One of them, in words: `"target"`.
         accept: Makes a member of what an entry point names; raises `TypeError` where it is none.
         named: The name that a member has itself, which its entry point must have too.
+        gone: Members that older versions had, and what to take instead.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class Registry(Generic[T]):
         kind: str,
         accept: Callable[[Any], T],
         named: Callable[[T], str],
+        gone: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.group = group
         self.kind = kind
         self.plural = group.rpartition(".")[2]
         self._accept = accept
         self._named = named
+        self._gone = gone
         self._found: dict[str, T] = {}
 
     def names(self) -> list[str]:
@@ -60,6 +64,10 @@ class Registry(Generic[T]):
             UsageError: There is none of this name, or there are several.
         """
         found = [each for each in entry_points(group=self.group) if each.name == name]
+        if not found and name in self._gone:
+            raise UsageError(
+                f"the {self.kind} {name!r} was taken out", hint=f"use {self._gone[name]}"
+            )
         if not found:
             known = ", ".join(self.names())
             raise UsageError(

@@ -34,7 +34,7 @@ def main() -> None:
         [
             Trace(),
             FindAttention(),
-            SynthesizeSurrogates(("conv", "scan1")),
+            SynthesizeSurrogates(("conv", "mamba")),
             DistillBlocks(steps=arguments.steps),
         ]
     )

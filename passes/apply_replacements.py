@@ -18,8 +18,8 @@ class ApplyReplacements(Pass):
     2. A block without a decision is kept.
     3. Weights healed for other decisions are dropped.
 
-    Given:   decisions = {"refinement.0": "scan1"}
-    Result:  decisions = {"encoder_level1.0": "keep", ..., "refinement.0": "scan1"}
+    Given:   decisions = {"refinement.0": "mamba"}
+    Result:  decisions = {"encoder_level1.0": "keep", ..., "refinement.0": "mamba"}
 
     Args:
         decisions: Block name -> `"keep"` or a candidate's label.

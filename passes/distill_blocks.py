@@ -36,7 +36,7 @@ class DistillBlocks(Distillation):
     4. Fidelity is the relative error on held-out images: ||s(x) - t(x)|| / ||t(x) - x||; for an
        attention the denominator is ||t(x)||.
 
-    Given:   candidates {"latent.0": (conv, scan1)} with initial weights, fidelity None
+    Given:   candidates {"latent.0": (conv, mamba)} with initial weights, fidelity None
     Result:  the same candidates, trained, with fidelity
 
     Args: see `TrainingPass`.

@@ -42,7 +42,7 @@ class DistillHybrids(Distillation):
     3. Fidelity is measured anew, as `DistillBlocks` does. It gets worse where a surrogate makes
        up for others.
 
-    Given:   candidates {"latent.0": (conv, scan1)}, distilled block by block
+    Given:   candidates {"latent.0": (conv, mamba)}, distilled block by block
     Result:  the same candidates, which lose less together
 
     Args: see `TrainingPass`.

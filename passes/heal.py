@@ -53,7 +53,7 @@ class Heal(TrainingPass):
        as long as the one before (warm restarts: Loshchilov & Hutter, SGDR, 2017, section 3, T_mult
        of 2), as long as one gains more than `LITTLE`.
 
-    Given:   decisions {"latent.0": "scan1", "latent.1": "keep"}, healed None
+    Given:   decisions {"latent.0": "mamba", "latent.1": "keep"}, healed None
     Result:  healed {name: weight} for `Network.hybrid()`, metrics["heal"] with PSNR before/after
 
     Args: see `TrainingPass`, and

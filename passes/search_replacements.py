@@ -61,8 +61,8 @@ class SearchReplacements(Pass):
     4. The Pareto set is judged again, by `SURVIVORS` times as many images.
     5. It goes to `front.json` and `front.png`; limits or the knee choose from it.
 
-    Given:   candidates {"latent.0": (conv, scan1)}, distilled
-    Result:  front = (SearchPoint(psnr=30.2, cost=21.3), ...), decisions {"latent.0": "scan1"}
+    Given:   candidates {"latent.0": (conv, mamba)}, distilled
+    Result:  front = (SearchPoint(psnr=30.2, cost=21.3), ...), decisions {"latent.0": "mamba"}
 
     Args:
         data: Folder of images or pairs; scikit-image's photographs by default.

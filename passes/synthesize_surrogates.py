@@ -31,11 +31,11 @@ class SynthesizeSurrogates(Pass):
        it has one; every other surrogate starts idle.
 
     Given:   Block("refinement.0", shape=(1, 32, 256, 256))
-    Result:  candidates["refinement.0"] = (Surrogate("conv"), Surrogate("scan1"), ...)
+    Result:  candidates["refinement.0"] = (Surrogate("conv"), Surrogate("mamba"), ...)
 
     Args:
-        labels: Families with their hyper-parameters, say `"scan2:state=4"` for the whole block
-            (attention and feed-forward), `"scan2:state=4@attention"` for only the former.
+        labels: Families with their hyper-parameters, say `"mamba:state=4"` for the whole block
+            (attention and feed-forward), `"mamba:state=4@attention"` for only the former.
 
     Raises:
         UsageError: A label is unknown.
@@ -46,7 +46,7 @@ class SynthesizeSurrogates(Pass):
 
     def __init__(
         self,
-        labels: Sequence[str] = ("conv", "scan1", "scan2"),
+        labels: Sequence[str] = ("conv", "mamba"),
     ) -> None:
         self.choices = tuple(dict.fromkeys(parse_label(label) for label in labels))
 

@@ -26,9 +26,9 @@ def test_numbers_out_of_range(wrong: dict[str, float]) -> None:
 
 
 def test_labels_in_their_own_form() -> None:
-    limits = Limits(replace={"a": "scan1:state=1@block", "b": "scan1@attention"})
-    among = limits.among(["conv", "scan1", "scan1:state=1@attention"])
-    assert among.replace == {"a": "scan1", "b": "scan1@attention"}
+    limits = Limits(replace={"a": "mamba:state=1@block", "b": "mamba@attention"})
+    among = limits.among(["conv", "mamba", "mamba:state=1@attention"])
+    assert among.replace == {"a": "mamba", "b": "mamba@attention"}
     assert NONE.among(["conv"]) == NONE
-    with pytest.raises(UsageError, match="'scan1@attention' is not among the families tried"):
-        limits.among(["conv", "scan1"])
+    with pytest.raises(UsageError, match="'mamba@attention' is not among the families tried"):
+        limits.among(["conv", "mamba"])

@@ -37,7 +37,7 @@ OTHERS: dict[str, Any] = {
     "sandbox": False,
     "progress": None,
     "data": "d",
-    "families": ("conv", "scan2"),
+    "families": ("conv", "fixed"),
     "objective": "latency",
     "limits": Limits(max_drop=0.5),
     "measure_on": "adb",
@@ -132,12 +132,12 @@ def test_what_options_say_of_themselves(tmp_path: Path) -> None:
 def test_families_and_objective_replace_the_budgets() -> None:
     own = get_budget("smoke")
     assert ConversionOptions(budget="smoke").effort == own
-    limits = Limits(replace={"a": "scan1:state=1@block"})
+    limits = Limits(replace={"a": "mamba:state=1@block"})
     options = ConversionOptions(
-        budget=own, families=["scan1"], objective="transformers", limits=limits, dump_dir=Path("d")
+        budget=own, families=["mamba"], objective="transformers", limits=limits, dump_dir=Path("d")
     )
-    assert options.effort.families == ("scan1",)
+    assert options.effort.families == ("mamba",)
     assert options.effort.objective == "transformers"
     assert options.effort.trials == own.trials
-    assert options.tried_limits.replace == {"a": "scan1"}
+    assert options.tried_limits.replace == {"a": "mamba"}
     assert options.folders == (Path(".distillc-work"), Path("d"))

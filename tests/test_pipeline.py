@@ -158,7 +158,7 @@ def test_hybrid_replaces_what_is_decided_and_nothing_else() -> None:
 
 def test_hybrid_names_the_known_on_a_wrong_label() -> None:
     with pytest.raises(PassError, match="known surrogates: conv"):
-        toy_network().hybrid({"first": "scan1"})
+        toy_network().hybrid({"first": "mamba"})
     with pytest.raises(PassError, match="known blocks: first, second"):
         toy_network().hybrid({"third": "conv"})
 

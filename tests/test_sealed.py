@@ -207,7 +207,7 @@ def test_the_cache_is_keyed_and_checked(tmp_path: Path, monkeypatch: pytest.Monk
     assert b"built" in cached_file("tool.so", b"one", build).read_bytes()
 
 
-ENTRY = {"decisions": {"latent.0": "scan1"}, "psnr": 31.25}
+ENTRY = {"decisions": {"latent.0": "mamba"}, "psnr": 31.25}
 
 
 def test_lines_come_back_and_the_others_are_named(tmp_path: Path) -> None:

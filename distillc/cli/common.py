@@ -51,7 +51,7 @@ class Checked(click.ParamType):
 def _replacement(text: str) -> tuple[str, str]:
     block, equals, label = text.partition("=")
     if not (block and equals and label):
-        raise UsageError(f"{text!r} is not a replacement", hint="write latent.0=scan1")
+        raise UsageError(f"{text!r} is not a replacement", hint="write latent.0=mamba")
     return block, label
 
 

@@ -96,7 +96,7 @@ Examples:
     "families",
     multiple=True,
     metavar="SPEC",
-    help="Surrogate to try: scan2:state=4 for whole blocks, scan2@attention for only the "
+    help="Surrogate to try: mamba:state=4 for whole blocks, mamba@attention for only the "
     "attention; repeatable. Default: the budget's.",
 )
 @click.option(

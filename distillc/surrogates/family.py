@@ -47,5 +47,11 @@ def _accept(found: Any) -> Family:
     return found
 
 
-FAMILIES = Registry("distillc.families", "surrogate family", _accept, lambda family: family.name)
+FAMILIES = Registry(
+    "distillc.families",
+    "surrogate family",
+    _accept,
+    lambda family: family.name,
+    gone=dict.fromkeys(("scan1", "scan2", "ss2d", "ssd"), "mamba"),
+)
 """The families by name. An entry point names a `Family`."""

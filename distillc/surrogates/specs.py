@@ -1,6 +1,6 @@
 """Specs, which choose a family and its options: `family[:key=value,...]`.
 
-A label is a spec with a scope: `scan1` for a whole block, `scan1@attention` for only the attention.
+A label is a spec with a scope: `mamba` for a whole block, `mamba@attention` for only the attention.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from distillc.workdir import write_json
 from tests.benchmarks.arm_onnxruntime import ONNXRUNTIME, count_onnxruntime, prepare
 
 CHECKPOINT = Path(__file__).parents[2] / "examples/checkpoints/restormer_tiny_denoise_sigma25.pth"
-HYBRIDS = ("conv", "scan1")
+HYBRIDS = ("conv", "mamba")
 TARGET = "snapdragon8elite"
 LANES = 4
 ENGINE = f"ONNX Runtime {ONNXRUNTIME}"

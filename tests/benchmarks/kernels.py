@@ -39,7 +39,7 @@ KERNEL_COLUMNS = {"rule": "rule", "kernel": "name", "calls": "calls", **RATES, "
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--networks", nargs="*", default=[TEACHER, "scan1"])
+    parser.add_argument("--networks", nargs="*", default=[TEACHER, "mamba"])
     parser.add_argument(
         "--engines",
         nargs="*",

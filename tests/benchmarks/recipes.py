@@ -44,7 +44,7 @@ from distillc.surrogates.families import conv
 from distillc.workdir import digest, write_json
 from tests.benchmarks.report import markdown
 
-FAMILIES = ("conv", "scan2")
+FAMILIES = ("conv", "mamba")
 
 BlockLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(surrogate's output, teacher's output, input of both) -> loss."""

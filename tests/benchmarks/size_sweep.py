@@ -50,7 +50,7 @@ FIT_COLUMNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, nargs="+", default=[64, 128, 256, 512, 1024])
-    parser.add_argument("--networks", nargs="+", default=[TEACHER, "scan1"])
+    parser.add_argument("--networks", nargs="+", default=[TEACHER, "mamba"])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["distillc"])
     parser.add_argument("--plot", type=Path, help="where to draw it (PNG)")
     add_network_arguments(parser, dim=16, blocks=(1, 1, 1, 1, 1))

@@ -84,8 +84,8 @@ def kernels() -> dict[str, tuple[nn.Module, int]]:
         "pixel shuffle 48": (nn.PixelShuffle(2), 48),
         "attention 48": (Attention(48, 1, False), 48),
         "conv surrogate 48": (build_surrogate("conv", 48), 48),
-        "scan1 surrogate 48": (build_surrogate("scan1", 48), 48),
-        "scan2:state=4 surrogate 32": (build_surrogate("scan2:state=4", 32), 32),
+        "mamba surrogate 48": (build_surrogate("mamba", 48), 48),
+        "mamba:state=4 surrogate 32": (build_surrogate("mamba:state=4", 32), 32),
     }
 
 

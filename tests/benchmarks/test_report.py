@@ -46,7 +46,7 @@ def test_ratios_are_to_the_teacher_in_peers() -> None:
         {"network": "teacher", "engine": "distillc", "median_ms": 10.0},
         {"network": "teacher", "engine": "onnxruntime", "median_ms": 20.0},
         {"network": "teacher", "engine": "openvino", "median_ms": 15.0},
-        {"network": "scan1", "engine": "onnxruntime", "median_ms": 40.0},
+        {"network": "mamba", "engine": "onnxruntime", "median_ms": 40.0},
         {"network": "teacher", "engine": "ncnn", "remark": "does not convert"},
     ]
     add_ratios(rows)

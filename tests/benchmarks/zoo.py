@@ -173,7 +173,7 @@ class Stages:
         return said
 
     def surrogates(self) -> str:
-        self.net = SynthesizeSurrogates(("conv", "scan1"))(self.net)
+        self.net = SynthesizeSurrogates(("conv", "mamba"))(self.net)
         return f"{len(self.net.candidates)} of {len(self.net.blocks)} blocks"
 
     def distil(self) -> str:

@@ -129,7 +129,7 @@ def test_stop_after_writes_no_bundle(tiny_checkpoint: Path, run: Run, tmp_path: 
         (["--target", "snapdragon9"], 2, "snapdragon8elite"),
         (["--budget", "huge"], 2, "smoke, quick, full"),
         (["--family", "scan9"], 2, "known families: conv"),
-        (["--family", "scan1:state=99"], 2, "1 to 4"),
+        (["--family", "mamba:state=99"], 2, "1 to 16"),
         (["--task", "dehaze"], 2, "denoise"),
         (["--task", "sr:scale=2"], 2, "scale"),
         (["--precision", "fp64"], 2, "known precisions: fp32, fp16"),

@@ -34,9 +34,9 @@ def test_commands_list_all_that_load_and_fail_for_the_rest(
 
 def test_families_and_devices_say_how_they_are_written(run: Run) -> None:
     found = {each["name"]: each for each in json.loads(run("families", "--json")[1])}
-    assert found["scan1"]["options"]["state"] == {"default": 1, "largest": 4}
+    assert found["mamba"]["options"]["state"] == {"default": 1, "largest": 16}
     assert found["skip"]["options"] == {}
-    assert "state=1 (1 to 4)" in run("families")[1]
+    assert "width=100 (1 to 400)" in run("families")[1]
     found = {each["name"]: each for each in json.loads(run("devices", "--json")[1])}
     forms = {name: each["form"] for name, each in found.items()}
     assert forms["ssh"] == "ssh:user@host[:port]"

@@ -15,8 +15,8 @@ from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.stages import lower
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
-from distillc.surrogates.specs import build_surrogate
 from distillc.targets.base import get_target
+from tests.codegen.selective import SelectiveScan
 
 HOST = get_target("host")
 SHAPE = (1, 3, 8, 8)
@@ -27,8 +27,7 @@ def kernels(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
 
 
 def test_scan_arrives_scheduled_and_unfused() -> None:
-    module = build_surrogate("scan2:state=2", 8)
-    found = kernels(lower(export_program(module, (1, 8, 4, 8)), HOST))
+    found = kernels(lower(export_program(SelectiveScan(8, 2, 2), (1, 8, 4, 8)), HOST))
     scans = [name for name in found if name.startswith("selective_scan")]
     assert len(scans) == 2  # one for each way
     for name in scans:
@@ -38,7 +37,7 @@ def test_scan_arrives_scheduled_and_unfused() -> None:
 
 
 def test_equal_scans_share_a_kernel() -> None:
-    module = nn.Sequential(*(build_surrogate("scan1", 8, seed=seed) for seed in range(3)))
+    module = nn.Sequential(*(SelectiveScan(8) for _ in range(3)))
     found = kernels(lower(export_program(module, (1, 8, 4, 8)), HOST))
     assert sum(name.startswith("selective_scan") for name in found) == 1
 

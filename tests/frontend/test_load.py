@@ -184,7 +184,7 @@ def test_a_hybrid_in_a_process_of_its_own(tmp_path: Path) -> None:
     from distillc.surrogates.specs import build_surrogate
 
     image = torch.rand(1, 3, 8, 8)
-    module = nn.Sequential(nn.Conv2d(3, 8, 1), build_surrogate("scan1", 8), nn.Conv2d(8, 3, 1))
+    module = nn.Sequential(nn.Conv2d(3, 8, 1), build_surrogate("mamba", 8), nn.Conv2d(8, 3, 1))
     torch.export.save(torch.export.export(module.eval(), (image,)), tmp_path / "hybrid.pt2")
     code = f"import distillc; print(distillc.load({str(tmp_path / 'hybrid.pt2')!r}).size)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -19,9 +19,9 @@ from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.passes.trace import Trace
 from distillc.pipeline import Context, Pass, Pipeline
 from distillc.surrogates.families.conv import ConvSurrogate
-from distillc.surrogates.scan import ScanSurrogate
+from distillc.surrogates.families.mamba import MambaSurrogate
 
-LABELS = ("conv", "scan2:state=2", "conv@attention", "scan2:state=2@attention")
+LABELS = ("conv", "mamba:state=2", "conv@attention", "mamba:state=2@attention")
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def test_every_block_gets_every_candidate(found: Network) -> None:
 
 
 def test_candidates_do_not_depend_on_each_other(found: Network) -> None:
-    alone = SynthesizeSurrogates(("scan1",))(found, Context(seed=1))
-    among = SynthesizeSurrogates(("conv", "scan1"))(found, Context(seed=1))
-    other = SynthesizeSurrogates(("scan1",))(found, Context(seed=2))
+    alone = SynthesizeSurrogates(("mamba",))(found, Context(seed=1))
+    among = SynthesizeSurrogates(("conv", "mamba"))(found, Context(seed=1))
+    other = SynthesizeSurrogates(("mamba",))(found, Context(seed=2))
     name = "refinement.0"
-    pairs = list(zip(weights(alone, name, "scan1"), weights(among, name, "scan1"), strict=True))
+    pairs = list(zip(weights(alone, name, "mamba"), weights(among, name, "mamba"), strict=True))
     assert all(torch.equal(*pair) for pair in pairs)
-    pairs = list(zip(weights(alone, name, "scan1"), weights(other, name, "scan1"), strict=True))
+    pairs = list(zip(weights(alone, name, "mamba"), weights(other, name, "mamba"), strict=True))
     assert not all(torch.equal(*pair) for pair in pairs)
 
 
@@ -94,14 +94,14 @@ class Layouts(nn.Module):
 
 def test_blocks_on_tokens_and_with_channels_last_are_replaced() -> None:
     torch.manual_seed(0)
-    passes: list[Pass] = [Trace(), FindAttention(), SynthesizeSurrogates(("conv", "scan1"))]
+    passes: list[Pass] = [Trace(), FindAttention(), SynthesizeSurrogates(("conv", "mamba"))]
     passes.append(DistillBlocks(steps=2, batch=2, patch=12))  # square, and the image is not
     net = Pipeline(passes).run(trace(Layouts(), torch.rand(1, 3, 16, 32)))
     assert [(each.name, each.layout) for each in net.blocks] == [
         ("tokens", "tokens"),
         ("last", "channels_last"),
     ]
-    net = ApplyReplacements({"tokens": "scan1", "last": "conv"})(net)
+    net = ApplyReplacements({"tokens": "mamba", "last": "conv"})(net)
     image = torch.rand(1, 3, 24, 16)
     assert net.hybrid()(image).shape == image.shape
     export_program(net.hybrid(), net.input_shape)
@@ -135,7 +135,7 @@ class Guided(nn.Module):
 
 def test_a_block_with_two_inputs_is_replaced_as_a_whole() -> None:
     torch.manual_seed(0)
-    labels = ("conv", "scan1@attention")
+    labels = ("conv", "mamba@attention")
     passes = [Trace(), FindAttention(), SynthesizeSurrogates(labels)]
     net = Pipeline(passes).run(trace(Guided(), torch.rand(1, 3, 16, 8)))
     (block,) = net.blocks
@@ -219,14 +219,14 @@ def test_it_needs_blocks(found: Network) -> None:
 
 @pytest.fixture
 def synthesized(found: Network) -> Network:
-    return SynthesizeSurrogates(("conv", "scan1", "conv@attention"))(found)
+    return SynthesizeSurrogates(("conv", "mamba", "conv@attention"))(found)
 
 
 def test_decisions_become_the_hybrid(synthesized: Network) -> None:
-    decisions = {"latent.0": "scan1", "refinement.0": "conv@attention"}
+    decisions = {"latent.0": "mamba", "refinement.0": "conv@attention"}
     net = ApplyReplacements(decisions)(synthesized)
     hybrid = net.hybrid()
-    assert isinstance(hybrid.get_submodule("latent.0"), ScanSurrogate)
+    assert isinstance(hybrid.get_submodule("latent.0"), MambaSurrogate)
     assert isinstance(hybrid.get_submodule("refinement.0.attn"), ConvSurrogate)
     assert net.decisions == {block.name: KEEP for block in net.blocks} | decisions
     assert not any(name.startswith("latent.0.attn") for name in hybrid.state_dict())
@@ -247,12 +247,12 @@ def test_weights_healed_for_other_decisions_are_dropped(synthesized: Network) ->
     net = net.with_(healed=net.hybrid().state_dict())
     assert ApplyReplacements()(net).healed is not None
     assert ApplyReplacements()(net).log[-1].modified is False
-    assert ApplyReplacements({"latent.0": "scan1"})(net).healed is None
+    assert ApplyReplacements({"latent.0": "mamba"})(net).healed is None
 
 
 def test_wrong_decisions_list_the_known(synthesized: Network) -> None:
-    with pytest.raises(PassError, match="known surrogates: conv, scan1"):
-        ApplyReplacements({"latent.0": "ssd"})(synthesized)
+    with pytest.raises(PassError, match="known surrogates: conv, mamba"):
+        ApplyReplacements({"latent.0": "fixed"})(synthesized)
     with pytest.raises(PassError, match="known blocks"):
         ApplyReplacements({"latent.9": "conv"})(synthesized)
 

@@ -21,7 +21,7 @@ FULL: dict[str, Any] = {
     **LEAST,
     "task": "denoise:sigma=25",
     "seed": 3,
-    "budget": {"name": "quick", "families": ["conv", "scan1"], "trials": 60},
+    "budget": {"name": "quick", "families": ["conv", "mamba"], "trials": 60},
     "source": {"path": "restormer.pth", "sha256": "ab" * 32},
     "versions": {"torch": "2.9"},
     "blocks": [
@@ -34,12 +34,12 @@ FULL: dict[str, Any] = {
             "latency_ms": latency,
             "candidates": [
                 {"label": "conv", "latency_ms": 0.25},
-                {"label": "scan2:state=2", "latency_ms": 0.75},
+                {"label": "mamba:state=2", "latency_ms": 0.75},
             ],
         }
         for index, latency in enumerate((1.25, 1.5))
     ],
-    "decisions": {"latent.0": "scan2:state=2", "latent.1": "keep"},
+    "decisions": {"latent.0": "mamba:state=2", "latent.1": "keep"},
     "log": [{"name": "trace", "seconds": 2.1, "modified": True, "notes": ["955 nodes"]}],
     "metrics": {
         "search": {
@@ -143,12 +143,12 @@ def test_everything_is_in_one_file(tmp_path: Path) -> None:
         "windows of 64x96 of each",
     ):
         assert words in text
-    assert "scan2:state=2" in text
-    assert re.search(r"scan2:state=2</td><td class=\"n\">0\.75</td>", text)
+    assert "mamba:state=2" in text
+    assert re.search(r"mamba:state=2</td><td class=\"n\">0\.75</td>", text)
     assert re.search(r"keep</td><td class=\"n\"></td>", text)
     assert "2 hybrids evaluated" in text
     assert "lost 0.500 dB there, at 0.50 of" in text
-    assert "families=conv,scan1" in text
+    assert "families=conv,mamba" in text
     assert "verified</span> on the emulator" in text
     assert "slower than its teacher" not in text
 

@@ -146,7 +146,7 @@ def test_summary() -> None:
         "2.00 times as fast",
         "1.10 M",
         "64.0 k",
-        "scan2:state=2",
+        "mamba:state=2",
         "keep",
         "verified on emulator: largest difference from torch 3.0e-07 over 2 images",
     ):

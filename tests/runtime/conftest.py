@@ -21,11 +21,11 @@ def toy_hybrid(seed: int = 0) -> Network:
     """A toy network whose second block a scan stands in for."""
     net = toy_network()
     (first, *_) = net.candidates["blocks.1"]
-    scan = build_surrogate("scan2:state=2", 6)
+    scan = build_surrogate("mamba:state=2", 6)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
         scan.project_out.weight.copy_(torch.randn(6, 6, 1, 1, generator=generator))
-    surrogate = type(first)("blocks.1", "scan2:state=2", "block", scan, first.cost)
+    surrogate = type(first)("blocks.1", "mamba:state=2", "block", scan, first.cost)
     return net.with_(
         candidates={**net.candidates, "blocks.1": (surrogate,)},
         decisions={"blocks.0": KEEP, "blocks.1": surrogate.label},

@@ -15,8 +15,8 @@ points = st.lists(st.builds(SearchPoint, st.just({}), values, values), min_size=
 TEACHER = SearchPoint({}, 32.0, 100.0)
 FRONT = (
     SearchPoint({"a": "conv"}, 30.0, 20.0),
-    SearchPoint({"a": "scan1"}, 31.5, 40.0),
-    SearchPoint({"a": "scan2"}, 31.8, 80.0),
+    SearchPoint({"a": "mamba"}, 31.5, 40.0),
+    SearchPoint({"a": "fixed"}, 31.8, 80.0),
     TEACHER,
 )
 

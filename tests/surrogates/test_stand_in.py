@@ -38,7 +38,7 @@ def test_a_parent_that_reads_its_parts_runs() -> None:
     assert not any("self_attn" in name for name in hybrid.state_dict())
 
 
-@pytest.mark.parametrize("family", ["conv", "scan1", "skip"])
+@pytest.mark.parametrize("family", ["conv", "mamba", "skip"])
 def test_what_it_has_itself_comes_first(family: str) -> None:
     surrogate, block = build_surrogate(family, 4), nn.Conv2d(4, 4, 3)
     names = set(surrogate.state_dict())

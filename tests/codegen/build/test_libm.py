@@ -26,7 +26,7 @@ def libm_symbols(library: Path) -> set[str]:
 
 
 def test_a_hybrid_of_attention_and_scans(tmp_path: Path) -> None:
-    label = "scan2:state=2"
+    label = "mamba:state=2"
     passes = [Trace(), FindAttention(), SynthesizeSurrogates((label,))]
     net = distillc.Pipeline(passes).run(distillc.load(TEACHER).at((16, 16)))
     module = net.hybrid({block.name: label for block in net.blocks[::2]})

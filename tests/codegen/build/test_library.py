@@ -23,6 +23,7 @@ from distillc.runtime.devices.local import missing_parts
 from distillc.surrogates.family import FAMILIES
 from distillc.surrogates.specs import build_surrogate
 from distillc.targets.base import get_target
+from tests.codegen.selective import SelectiveScan
 
 MACHINE = slice(18, 20)  # e_machine of an ELF header
 AARCH64 = 183
@@ -61,19 +62,25 @@ def test_every_family_on_this_machine(family: str, scope: str, tmp_path: Path) -
     check(awake(family, 8, scope), (1, 8, 6, 10), tmp_path / "model.so", "host")
 
 
-@pytest.mark.parametrize("spec", ["scan1:state=4", "scan2:expansion=2,state=2", "ssd:directions=4"])
+@pytest.mark.parametrize("spec", ["mamba:state=4", "mamba:values=50,width=66", "fixed:width=150"])
 def test_odd_channel_counts(spec: str, tmp_path: Path) -> None:
     check(awake(spec, 7), (1, 7, 5, 9), tmp_path / "model.so", "host")
 
 
+@pytest.mark.parametrize("equal", [False, True])
+def test_selective_scans(equal: bool, tmp_path: Path) -> None:
+    scanning = SelectiveScan(7, 4, 2, equal).eval()
+    check(scanning, (1, 7, 5, 9), tmp_path / "model.so", "host")
+
+
 class Hybrid(nn.Module):
-    """A network with a scan of each direction in it."""
+    """A network with both scans in each of their directions."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.head = nn.Conv2d(3, 8, 3, padding=1)
-        self.body = nn.Sequential(awake("scan2", 8), awake("ss2d:state=2,expansion=1", 8))
+        self.body = nn.Sequential(awake("mamba:state=2", 8), SelectiveScan(8, 2, 2))
         self.tail = nn.Conv2d(8, 3, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -93,7 +100,7 @@ def test_arm_library_under_the_emulator(
 @pytest.mark.parametrize("name", ["snapdragon8elite", "snapdragon8gen3", "generic-aarch64"])
 def test_every_arm_target_builds_an_arm_library(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.so"
-    build_library(export_program(awake("scan1", 8), (1, 8, 8, 8)), get_target(name), path)
+    build_library(export_program(awake("mamba", 8), (1, 8, 8, 8)), get_target(name), path)
     header = path.read_bytes()[:64]
     assert header[:4] == b"\x7fELF"
     assert int.from_bytes(header[MACHINE], "little") == AARCH64
@@ -102,7 +109,7 @@ def test_every_arm_target_builds_an_arm_library(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["host", "snapdragon8elite"])
 def test_a_library_needs_the_c_library_alone(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.so"
-    build_library(export_program(awake("scan1", 8), (1, 8, 8, 8)), get_target(name), path)
+    build_library(export_program(awake("mamba", 8), (1, 8, 8, 8)), get_target(name), path)
     shown = subprocess.run(["readelf", "-dW", path], capture_output=True, text=True, check=True)
     needed = re.findall(r"NEEDED.*\[(.*)\]", shown.stdout)
     assert all(each.startswith(("libc.so", "libpthread.so", "ld-linux")) for each in needed)

@@ -22,6 +22,7 @@ from distillc.frontend.trace import export_program
 from distillc.surrogates.axial_scan import axial_scan
 from distillc.surrogates.selective_scan import selective_scan
 from tests.codegen.build.test_library import Hybrid, awake
+from tests.codegen.selective import SelectiveScan
 
 
 def check(module: nn.Module, shape: tuple[int, ...], path: Path) -> onnx.ModelProto:
@@ -48,15 +49,19 @@ def nodes(graph: onnx.GraphProto) -> int:
     "spec",
     [
         "conv",
-        "scan1",
-        "scan1:state=4",
-        "scan2:state=2,expansion=2",
-        "ss2d:state=4,expansion=1",
-        "ssd:directions=2",
+        "fixed",
+        "mamba",
+        "mamba:state=4,values=50",
     ],
 )
 def test_every_family(spec: str, tmp_path: Path) -> None:
     check(awake(spec, 6), (1, 6, 6, 10), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("options", [(1, 1, False), (4, 2, False), (3, 1, True)])
+def test_selective_scans(options: tuple[int, int, bool], tmp_path: Path) -> None:
+    scanning = SelectiveScan(6, *options).eval()
+    check(scanning, (1, 6, 6, 10), tmp_path / "model.onnx")
 
 
 def test_restormer(tiny_restormer: nn.Module, tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_the_scan_is_not_unrolled(tmp_path: Path) -> None:
         counts.add(nodes(model.graph))
         scans.add(sum(node.op_type == "Scan" for node in model.graph.node))
     assert len(counts) == 1
-    assert scans == {3 * (2 + 4)}  # three a direction
+    assert scans == {4 + 3 * 2}  # one for each direction along the axes, three of the others
 
 
 class Scan(nn.Module):

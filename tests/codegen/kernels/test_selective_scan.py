@@ -24,9 +24,9 @@ from distillc.codegen.kernels.selective_scan import (
 from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.stages import lower
 from distillc.frontend.trace import export_program
-from distillc.surrogates.scan import ScanDirection
 from distillc.surrogates.selective_scan import selective_scan
 from distillc.targets.base import get_target
+from tests.codegen.selective import SelectiveScan
 
 HOST = get_target("host")
 
@@ -166,11 +166,10 @@ def test_optional_operands_through_the_whole_lowering(skip: bool, gate: bool, bi
     np.testing.assert_allclose(y, module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("head", "rates"), [(None, Rates.MULTIPLES), (4, Rates.EQUAL)])
-def test_the_rates_of_surrogates_are_recognised(head: int | None, rates: Rates) -> None:
-    direction = ScanDirection(8, state=4, reverse=False, columns=False, head=head).eval()
-    nn.init.uniform_(direction.log_rates)
-    mod = lower(export_program(direction, (1, 8, 4, 8)), HOST)
+@pytest.mark.parametrize(("equal", "rates"), [(False, Rates.MULTIPLES), (True, Rates.EQUAL)])
+def test_the_rates_of_a_network_are_recognised(equal: bool, rates: Rates) -> None:
+    scanning = SelectiveScan(8, state=4, equal=equal).eval()
+    mod = lower(export_program(scanning, (1, 8, 4, 8)), HOST)
     (scan,) = [func for func in mod.functions.values() if built_from(func)]
     built = built_from(scan)
     assert built is not None
