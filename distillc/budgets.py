@@ -69,7 +69,7 @@ _SMOKE = Budget(
 )
 _QUICK = Budget(
     "quick",
-    families=("conv", "fixed", "mamba"),
+    families=("conv", "fixed:values=50,width=66", "mamba:values=50"),
     distill_steps=250,
     distill_batch=8,
     hybrid_steps=200,
@@ -87,7 +87,15 @@ _QUICK = Budget(
 _FULL = replace(
     _QUICK,
     name="full",
-    families=("conv", "conv:width=50", "conv:width=200", "fixed", "mamba", "skip"),
+    families=(
+        "conv",
+        "conv:width=50",
+        "conv:width=200",
+        "fixed:values=50,width=66",
+        "mamba:values=50",
+        "mamba",
+        "skip",
+    ),
     distill_steps=600,
     hybrid_steps=1500,
     trials=200,
