@@ -27,8 +27,7 @@ class SynthesizeSurrogates(Pass):
        returns several values, and a note.
     3. `@attention` needs a module of its own, beside the residual, on images; a block without one
        gets the other labels, and a note.
-    4. A convolution that replaces a block starts from the block's own gated feed-forward, where
-       it has one; every other surrogate starts idle.
+    4. A surrogate starts from weights of its block where its family can use them, else idle.
 
     Given:   Block("refinement.0", shape=(1, 32, 256, 256))
     Result:  candidates["refinement.0"] = (Surrogate("conv"), Surrogate("mamba"), ...)
