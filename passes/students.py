@@ -155,8 +155,8 @@ class Students:
 
     @property
     def form(self) -> Tensors:
-        """The form of such a result."""
-        result = self.result()
+        """The form of such a result, of weights as they are now."""
+        result = copy.deepcopy(self.result())
         return Tensors({**result, _FIDELITY: torch.zeros_like(result[_FIDELITY])})
 
     def take(self, result: Mapping[str, torch.Tensor]) -> None:
@@ -181,15 +181,17 @@ class Distillation(TrainingPass):
     def run(self, net: Network, ctx: Context) -> PassResult:
         data = open_data(self.data, self.task, net.in_channels)
         students = Students.of(net)
+        parts = self.parts(students)
+        forms = {name: part.form for name, part in parts.items()}  # of finite weights, untrained
         with ctx.stage(self.stage, self.key(net, data, ctx)) as stage:
-            missing = {}
-            for name, part in self.parts(students).items():
-                if (result := stage.kept(name, part.form)) is None:
-                    missing[name] = part
-                else:
-                    part.take(result)
-            if missing:
-                self._learn(net, data, missing, stage, ctx)
+            for name, form in forms.items():
+                if (result := stage.kept(name, form)) is not None:
+                    parts.pop(name).take(result)
+            if parts:
+                self._learn(net, data, parts, stage, ctx)
+                for name, part in parts.items():
+                    stage.keep(name, forms[name], part.result())
+                self._state(stage, parts).clear()
         candidates = students.trained()
         return PassResult(net.with_(candidates=candidates), True, _summary(candidates))
 
@@ -201,15 +203,14 @@ class Distillation(TrainingPass):
         stage: Stage,
         ctx: Context,
     ) -> None:
-        """Train all students of some parts, and keep each part."""
+        """Train and judge all students of some parts."""
         students = Students(each for part in parts.values() for each in part)
         teacher = copy.deepcopy(net.module).to(ctx.train_on)
-        state = RunState(stage, digest(sorted(parts)))
-        self.train(teacher, students, data, state, ctx)
+        self.train(teacher, students, data, self._state(stage, parts), ctx)
         students.judge(teacher, data, judging_edge(net, self.patch), ctx.train_on)
-        for name, part in parts.items():
-            stage.keep(name, part.form, part.result())
-        state.clear()
+
+    def _state(self, stage: Stage, parts: Iterable[str]) -> RunState:
+        return RunState(stage, digest(sorted(parts)))
 
     @abstractmethod
     def parts(self, students: Students) -> dict[str, Students]:

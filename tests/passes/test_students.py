@@ -9,11 +9,11 @@ from unittest import mock
 import pytest
 import torch
 
-from distillc.errors import DataError, PreconditionError, StorageError, UsageError
+from distillc.errors import DataError, PassError, PreconditionError, StorageError, UsageError
 from distillc.passes import training
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
-from distillc.passes.students import Distillation
+from distillc.passes.students import Distillation, Students
 from distillc.pipeline import Context
 from distillc.stages import WorkDir
 
@@ -86,6 +86,20 @@ def test_a_full_disk_is_a_storage_error(
     ):
         distill(toy_network(), Context(WorkDir(tmp_path)))
     assert not list(tmp_path.rglob("*.pt*"))
+
+
+def test_what_learnt_nonsense_is_not_kept(distill: Distillation, tmp_path: Path) -> None:
+    def spoil(self: Distillation, teacher: object, students: Students, *_: object) -> None:
+        torch.nn.init.constant_(next(students.modules.parameters()), torch.nan)
+
+    with (
+        mock.patch.object(type(distill), "train", spoil),
+        pytest.raises(PassError, match="not finite"),
+    ):
+        distill(toy_network(), Context(WorkDir(tmp_path)))
+    again = Recorder(WorkDir(tmp_path))
+    assert same_candidates(distill(toy_network(), again), distill(toy_network()))
+    assert again.lines
 
 
 def test_what_it_requires(distill: Distillation) -> None:
