@@ -236,7 +236,7 @@ def test_lines_come_back_and_the_others_are_named(tmp_path: Path) -> None:
 
 def test_a_line_without_a_checksum_may_be_believed(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_text(json.dumps(ENTRY) + "\n" + seal_line("x", ENTRY).replace("scan", "conv"))
+    path.write_text(json.dumps(ENTRY) + "\n" + seal_line("x", ENTRY).replace("mamba", "conv"))
     assert read_lines(path, "x", dict, checked=False) == ([ENTRY], [2])
 
 
