@@ -98,7 +98,9 @@ def _run(words: list[str]) -> NoReturn:
         click.echo(escaped(shown.getvalue()), err=True, nl=False)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        Terminal(stderr=True).print(Text(MESSAGE, "yellow"))
+        message = Text(MESSAGE)
+        message.highlight_words(["interrupted"], "yellow")
+        Terminal(stderr=True).print(message)
         sys.exit(INTERRUPTED)
     except DistillcError as error:
         _show(error, as_json="--json" in words, debug="--debug" in words)

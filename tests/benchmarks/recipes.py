@@ -37,10 +37,10 @@ from distillc.passes import (
     distill_hybrids,
 )
 from distillc.passes.distill_hybrids import Hybrid
-from distillc.passes.students import Student
+from distillc.passes.students import Student, Students
 from distillc.pipeline import Context, Pipeline
 from distillc.stages import WorkDir
-from distillc.surrogates.families import conv
+from distillc.surrogates.families import conv, fixed
 from distillc.workdir import digest, write_json
 from tests.benchmarks.report import markdown
 
@@ -100,7 +100,11 @@ def block_loss(loss: BlockLoss) -> Iterator[None]:
 @contextmanager
 def cold() -> Iterator[None]:
     """Let no surrogate start from the weights of its block."""
-    with mock.patch.object(conv, "find_branches", return_value=None):
+    with (
+        mock.patch.object(conv, "find_branches", return_value=None),
+        mock.patch.object(fixed, "find_branches", return_value=None),
+        mock.patch.object(Students, "calibrate"),
+    ):
         yield
 
 
