@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from distillc.checks import check_size
 from distillc.codegen.build.library import build_library
 from distillc.codegen.build.onnx_export import export_onnx
+from distillc.codegen.build.onnx_scans import check_scans
 from distillc.codegen.build.self_check import self_check
 from distillc.codegen.dumps import Dumps
 from distillc.errors import StorageError, UsageError
@@ -47,6 +48,7 @@ def compile(
     manifest: Mapping[str, Any] | None = None,
     records: Path | None = None,
     weights_beside: bool = False,
+    onnx_scans: str = "fused",
     dumps: Dumps | Path | None = None,
 ) -> Bundle:
     """Compile a network, with its decisions applied, to a bundle.
@@ -64,6 +66,8 @@ def compile(
             model is created. Input, output and the bundle's other forms stay float32.
         weights_beside: Put the weights of the libraries into a file of their own, `model.weights`,
             which all processes that run the network share.
+        onnx_scans: How scans leave in `model.onnx`: `"fused"`, as the operator `LinearAttention` of
+            ONNX Runtime, or `"standard"`, as loops that any runtime knows.
         directory: Where the files go, empty or not there yet; a temporary folder by default.
         reference: The input whose output is stored for checks, (1, C, H, W) float32; by default
             random numbers in [0, 1).
@@ -74,8 +78,8 @@ def compile(
 
     Raises:
         Stopped: `dumps` says so.
-        UsageError: Unknown target or precision, a size out of range, or entries that the manifest
-            has already.
+        UsageError: Unknown target, precision or ONNX scans, a size out of range, or entries that
+            the manifest has already.
         StorageError: The directory is not empty, or cannot be written.
         TraceError: The network cannot take this size, or cannot be exported.
         LoweringError: An operator cannot be compiled, or linking fails.
@@ -84,6 +88,7 @@ def compile(
     further = _check_entries(manifest)
     chosen = get_target(target)
     numbers = get_precision(precision)
+    check_scans(onnx_scans)
     if numbers.arithmetic == "fp16" and not chosen.half:
         log.warning("%s has no float16 arithmetic: fp16 is right there, but slow", chosen.name)
     net = as_network(network, size)
@@ -115,7 +120,7 @@ def compile(
         shutil.copy(path, folder)
     torch.export.save(program, folder / "hybrid.pt2")
     write_tensors(folder / "weights.safetensors", module.state_dict())
-    export_onnx(program, folder / "model.onnx")
+    export_onnx(program, folder / "model.onnx", onnx_scans)
     if reference is None:
         reference = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), StableSorts():

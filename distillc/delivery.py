@@ -60,6 +60,7 @@ def deliver(
             options.size,
             precision=options.precision,
             weights_beside=options.weights_beside,
+            onnx_scans=options.onnx_scans,
             directory=scratch / "bundle",
             reference=pairs[0][0],
             manifest={"task": str(options.chosen_task)},

@@ -18,6 +18,7 @@ from distillc.checks import (
     check_training_device,
     check_whole,
 )
+from distillc.codegen.build.onnx_scans import check_scans
 from distillc.codegen.dumps import Dumps
 from distillc.data.tasks import Task, parse_task
 from distillc.errors import UsageError
@@ -40,6 +41,7 @@ class BundleOptions:
             verified, and how long is trained and searched.
         precision: What the bundle computes in; see `distillc.compile`.
         weights_beside: Whether its weights are in a file of their own.
+        onnx_scans: How scans leave in `model.onnx`; see `distillc.compile`.
         overwrite: Whether `out` is replaced if it exists.
         work_dir: Where finished stages and tuning records are kept, and the bundle is made.
         tune_minutes: Minutes to search the schedules of the kernels for before they are compiled;
@@ -50,7 +52,8 @@ class BundleOptions:
         progress: Rich display with a `detail` field; None shows nothing.
 
     Raises:
-        UsageError: An unknown target, task, budget or precision, or a number out of range.
+        UsageError: An unknown target, task, budget, precision or ONNX scans, or a number out of
+            range.
     """
 
     target: str | Target = "snapdragon8elite"
@@ -60,6 +63,7 @@ class BundleOptions:
     budget: str | Budget = "quick"
     precision: str = "fp32"
     weights_beside: bool = False
+    onnx_scans: str = "fused"
     overwrite: bool = False
     work_dir: str | Path = ".distillc-work"
     tune_minutes: float = 0
@@ -74,6 +78,7 @@ class BundleOptions:
         parse_task(self.task)
         get_budget(self.budget)
         get_precision(self.precision)
+        check_scans(self.onnx_scans)
 
     @property
     def chosen_target(self) -> Target:

@@ -31,6 +31,7 @@ OTHERS: dict[str, Any] = {
     "budget": "smoke",
     "precision": "fp16",
     "weights_beside": True,
+    "onnx_scans": "standard",
     "overwrite": True,
     "work_dir": "w",
     "tune_minutes": 3.0,

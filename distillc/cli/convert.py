@@ -70,6 +70,14 @@ Examples:
     "--weights-beside", is_flag=True, help="Put the weights into a file beside the library."
 )
 @click.option(
+    "--onnx-scans",
+    type=click.Choice(["fused", "standard"]),
+    default="fused",
+    show_default=True,
+    help="How scans leave in model.onnx: as ONNX Runtime's LinearAttention, or as loops that any "
+    "runtime knows.",
+)
+@click.option(
     "--task",
     type=TASK,
     default="denoise:sigma=25",

@@ -1,14 +1,20 @@
-"""The axial scan as ONNX `Scan` nodes: one a direction, all lines of the image side by side."""
+"""The axial scan in ONNX: one node a direction, all lines of the image side by side."""
 
 from __future__ import annotations
 
+import math
 
-def axial_scan_body(*sizes: int) -> str:
+from distillc.codegen.build.onnx_linear_attention import linear_attention
+
+
+def axial_scan_body(*sizes: int, fused: bool) -> str:
     """Return the body of an ONNX function (u, delta, A, B, C, D, bias) -> y in ONNX's text form.
 
     Args:
         sizes: Batch, channels, height, width, heads, groups of B and C, states; then the directions
             as `distillc.codegen.kernels.axial_scan.Sizes` has them.
+        fused: Whether ONNX Runtime's `LinearAttention` scans, with its rule "gated", instead of
+            `Scan`, which is standard.
     """
     b, d, height, width, g, m, n, *ways = sizes
     share, own = d // g, g // len(ways)
@@ -27,7 +33,6 @@ def axial_scan_body(*sizes: int) -> str:
   dt = Softplus(biased)
   rates = Reshape(A, column)
   exponent = Mul(dt, rates)
-  decay = Exp(exponent)
   dt_row = Unsqueeze(dt, second)
   b_heads = Gather <axis = 1> (B, groups)
   into = Mul(dt_row, b_heads)
@@ -35,15 +40,37 @@ def axial_scan_body(*sizes: int) -> str:
   x = Reshape(u, heads)
 """
     for number, code in enumerate(ways):
-        axis, lines = (4, height) if code % 2 else (3, width)
-        back = int(code >= 2)
         text += f"""
   from{number} = Constant <value_ints = [{number * own}]> ()
   to{number} = Constant <value_ints = [{(number + 1) * own}]> ()
-  decay{number} = Slice(decay, from{number}, to{number}, one)
+  exponent{number} = Slice(exponent, from{number}, to{number}, one)
   into{number} = Slice(into, from{number}, to{number}, one)
   c{number} = Slice(c_heads, from{number}, to{number}, one)
   x{number} = Slice(x, from{number}, to{number}, one)
+"""
+        scan = _linear_attention if fused else _scan
+        text += scan(str(number), code, b, own, share, n, height, width)
+    scans = ", ".join(f"y{number}" for number in range(len(ways)))
+    return (
+        text
+        + f"""
+  scanned = Concat <axis = 1> ({scans})
+  flat = Reshape(scanned, whole)
+  skip = Reshape(D, deep)
+  skipped = Mul(u, skip)
+  y = Add(flat, skipped)
+"""
+    )
+
+
+def _scan(
+    number: str, code: int, b: int, own: int, share: int, n: int, height: int, width: int
+) -> str:
+    """Return y of a direction from its x, exponents, into and c, all (b, own, ..., h, w)."""
+    axis, lines = (4, height) if code % 2 else (3, width)
+    back = int(code >= 2)
+    return f"""
+  decay{number} = Exp(exponent{number})
   shape{number} = Constant <value_ints = [{b}, {own}, {share}, {n}, {lines}]> ()
   zero{number} = ConstantOfShape <value = float[1] {{0}}> (shape{number})
   last{number}, y{number} = Scan <num_scan_inputs = 4,
@@ -66,14 +93,30 @@ def axial_scan_body(*sizes: int) -> str:
       y1 = ReduceSum <keepdims = 0> (weighted, third)
     }}> (zero{number}, decay{number}, into{number}, x{number}, c{number})
 """
-    scans = ", ".join(f"y{number}" for number in range(len(ways)))
+
+
+def _linear_attention(
+    number: str, code: int, b: int, own: int, share: int, n: int, height: int, width: int
+) -> str:
+    """Return the same by one operator on all lines."""
+    lines, steps = (height, width) if code % 2 else (width, height)
+    text = ""
+    for name, held in (("c", [n]), ("into", [n]), ("x", [share]), ("exponent", [])):
+        rank = 4 + len(held)
+        order = [0, rank - 2, rank - 1] if code % 2 else [0, rank - 1, rank - 2]
+        order += range(1, rank - 2)
+        text += f"""
+  {name}_size{number} = Constant <value_ints = [{b * lines}, {steps}, {own * math.prod(held)}]> ()
+  {name}_last{number} = Transpose <perm = {order}> ({name}{number})
+  {name}_steps{number} = Reshape({name}_last{number}, {name}_size{number})
+"""
+    order = [0, 3, 4, 1, 2] if code % 2 else [0, 3, 4, 2, 1]
     return (
         text
+        + linear_attention(number, own, steps, code >= 2)
         + f"""
-  scanned = Concat <axis = 1> ({scans})
-  flat = Reshape(scanned, whole)
-  skip = Reshape(D, deep)
-  skipped = Mul(u, skip)
-  y = Add(flat, skipped)
+  y_size{number} = Constant <value_ints = [{b}, {lines}, {steps}, {own}, {share}]> ()
+  y_last{number} = Reshape(y_steps{number}, y_size{number})
+  y{number} = Transpose <perm = {order}> (y_last{number})
 """
     )

@@ -13,7 +13,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from onnxscript import optimizer
 from torch.export import ExportedProgram
 
-from distillc.codegen.build.onnx_scans import OPSET, define_scans
+from distillc.codegen.build.onnx_scans import OPSET, check_scans, define_scans
 from distillc.codegen.operators.forms import TRANSLATIONS
 from distillc.codegen.operators.prepare import decompose, prepare
 from distillc.data.metrics import TOLERANCE, largest_error
@@ -24,8 +24,14 @@ from distillc.quiet import quiet_libraries
 from distillc.workdir import write_whole
 
 
-def export_onnx(program: ExportedProgram, path: Path) -> None:
+def export_onnx(program: ExportedProgram, path: Path, scans: str = "fused") -> None:
     """Export a program of `distillc.frontend.trace.export_program`, and check it against torch.
+
+    Args:
+        program: The network.
+        path: The file.
+        scans: One of `SCANS`. Where the installed ONNX Runtime lacks the operator, `"fused"` is
+            `"standard"`, with a warning.
 
     What ONNX Runtime cannot take as it is (complex numbers, layers without channels) goes the way
     that the compiler's import goes.
@@ -33,17 +39,19 @@ def export_onnx(program: ExportedProgram, path: Path) -> None:
     Raises:
         LoweringError: An operator has no ONNX form, or ONNX Runtime's output differs from torch's
             by more than 1e-4, of its largest value where that is above 1.
+        UsageError: `scans` is unknown.
     """
+    fused = check_scans(scans) == "fused"
     try:
-        _export(program, path)
+        _export(program, path, fused)
     except LoweringError:
-        _export(prepare(decompose(program)), path)
+        _export(prepare(decompose(program)), path, fused)
 
 
-def _export(program: ExportedProgram, path: Path) -> None:
+def _export(program: ExportedProgram, path: Path, fused: bool) -> None:
     x = torch.rand(image_shapes(program)[0], generator=torch.Generator().manual_seed(0))
     try:
-        model = _convert(program)
+        model = _convert(program, fused)
         write_whole(path, lambda temporary: onnx.save(model, str(temporary)))
         y = OnnxRuntime(path)(x)
     except StorageError:
@@ -64,7 +72,7 @@ def _export(program: ExportedProgram, path: Path) -> None:
         raise LoweringError(f"the ONNX file differs from torch by {error_size:.2e}")
 
 
-def _convert(program: ExportedProgram) -> onnx.ModelProto:
+def _convert(program: ExportedProgram, fused: bool) -> onnx.ModelProto:
     with quiet_libraries(), G_LOGGER.suppress(), torch.no_grad():
         exported = torch.onnx.export(
             program,
@@ -83,7 +91,7 @@ def _convert(program: ExportedProgram) -> onnx.ModelProto:
         optimizer.fold_constants(exported.model)
         # GraphSurgeon reads floats that are listed in a node as double.
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(exported.model)
-        model = inliner.inline_local_functions(define_scans(exported.model_proto))
+        model = inliner.inline_local_functions(define_scans(exported.model_proto, fused))
         graph = gs.import_onnx(model)
         graph.cleanup().toposort()
         graph.fold_constants().cleanup()

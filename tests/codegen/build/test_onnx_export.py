@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from distillc.codegen.build import onnx_export
+from distillc.codegen.build import onnx_export, onnx_linear_attention
 from distillc.codegen.build.onnx_export import export_onnx
+from distillc.codegen.build.onnx_scans import SCANS
 from distillc.codegen.build.onnx_selective_scan import chunk_length
-from distillc.errors import LoweringError
+from distillc.errors import LoweringError, UsageError
 from distillc.frontend.trace import export_program
 from distillc.surrogates.axial_scan import axial_scan
 from distillc.surrogates.selective_scan import selective_scan
@@ -25,11 +26,14 @@ from tests.codegen.build.test_library import Hybrid, awake
 from tests.codegen.selective import SelectiveScan
 
 
-def check(module: nn.Module, shape: tuple[int, ...], path: Path) -> onnx.ModelProto:
+def check(
+    module: nn.Module, shape: tuple[int, ...], path: Path, scans: str = "standard"
+) -> onnx.ModelProto:
     """Export, then compare on other numbers than the export did."""
-    export_onnx(export_program(module, shape), path)
+    export_onnx(export_program(module, shape), path, scans)
     model = onnx.load(path)
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    others = {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")}
+    assert others <= (set() if scans == "standard" else {"LinearAttention"})
     assert len(model.functions) == 0
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     x = torch.randn(shape, generator=torch.Generator().manual_seed(3))
@@ -45,23 +49,52 @@ def nodes(graph: onnx.GraphProto) -> int:
     return len(graph.node) + inner
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        "conv",
-        "fixed",
-        "mamba",
-        "mamba:state=4,values=50",
-    ],
-)
-def test_every_family(spec: str, tmp_path: Path) -> None:
-    check(awake(spec, 6), (1, 6, 6, 10), tmp_path / "model.onnx")
+@pytest.mark.parametrize("scans", SCANS)
+@pytest.mark.parametrize("spec", ["conv", "fixed", "mamba", "mamba:state=4,values=50"])
+def test_every_family(spec: str, scans: str, tmp_path: Path) -> None:
+    check(awake(spec, 6), (1, 6, 6, 10), tmp_path / "model.onnx", scans)
 
 
+@pytest.mark.parametrize("scans", SCANS)
 @pytest.mark.parametrize("options", [(1, 1, False), (4, 2, False), (3, 1, True)])
-def test_selective_scans(options: tuple[int, int, bool], tmp_path: Path) -> None:
+def test_selective_scans(options: tuple[int, int, bool], scans: str, tmp_path: Path) -> None:
     scanning = SelectiveScan(6, *options).eval()
-    check(scanning, (1, 6, 6, 10), tmp_path / "model.onnx")
+    check(scanning, (1, 6, 6, 10), tmp_path / "model.onnx", scans)
+
+
+@pytest.mark.parametrize("channels", [4, 8, 20])
+def test_a_scan_is_one_node_a_direction(channels: int, tmp_path: Path) -> None:
+    model = check(
+        awake("mamba:state=2", channels), (1, channels, 6, 10), tmp_path / "model.onnx", "fused"
+    )
+    assert sum(node.op_type == "LinearAttention" for node in model.graph.node) == 4
+    assert not any(node.op_type == "Scan" for node in model.graph.node)
+
+
+def test_a_runtime_without_the_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(onnx_linear_attention, "_TRIAL", _of_another_name())
+    onnx_linear_attention.runs_here.cache_clear()
+    try:
+        export_onnx(
+            export_program(awake("mamba", 4), (1, 4, 6, 10)), tmp_path / "model.onnx", "fused"
+        )
+    finally:
+        onnx_linear_attention.runs_here.cache_clear()
+    assert "scans leave as loops" in caplog.text
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    assert {node.domain for node in nodes} == {""}
+
+
+def _of_another_name() -> str:
+    """Return a trial that no ONNX Runtime knows."""
+    return onnx_linear_attention._TRIAL.replace("LinearAttention", "LinearAttention0")
+
+
+def test_an_unknown_form(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="fused, standard"):
+        export_onnx(export_program(awake("conv", 4), (1, 4, 6, 10)), tmp_path / "m.onnx", "both")
 
 
 def test_restormer(tiny_restormer: nn.Module, tmp_path: Path) -> None:
