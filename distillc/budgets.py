@@ -52,7 +52,7 @@ class Budget:
 
 _SMOKE = Budget(
     "smoke",
-    families=("conv", "mamba:values=50,width=66"),
+    families=("conv", "mamba:values=50,width=50"),
     distill_steps=10,
     distill_batch=4,
     hybrid_steps=0,
@@ -69,7 +69,7 @@ _SMOKE = Budget(
 )
 _QUICK = Budget(
     "quick",
-    families=("conv", "fixed:values=50,width=66", "mamba:values=50"),
+    families=("conv", "ssd:values=50,width=50", "mamba:values=50"),
     distill_steps=250,
     distill_batch=8,
     hybrid_steps=200,
@@ -91,9 +91,10 @@ _FULL = replace(
         "conv",
         "conv:width=50",
         "conv:width=200",
-        "fixed:values=50,width=66",
+        "ssd:values=25,width=50",
+        "ssd:values=50,width=50",
+        "ssd:values=50",
         "mamba:values=50",
-        "mamba",
         "skip",
     ),
     distill_steps=600,

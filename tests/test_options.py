@@ -38,7 +38,7 @@ OTHERS: dict[str, Any] = {
     "sandbox": False,
     "progress": None,
     "data": "d",
-    "families": ("conv", "fixed"),
+    "families": ("conv", "ssd"),
     "objective": "latency",
     "limits": Limits(max_drop=0.5),
     "measure_on": "adb",

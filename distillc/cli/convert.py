@@ -71,11 +71,10 @@ Examples:
 )
 @click.option(
     "--onnx-scans",
-    type=click.Choice(["fused", "standard"]),
     default="fused",
     show_default=True,
-    help="How scans leave in model.onnx: as ONNX Runtime's LinearAttention, or as loops that any "
-    "runtime knows.",
+    help="How scans leave in model.onnx: fused, as ONNX Runtime's LinearAttention, or standard, as "
+    "loops that any runtime knows.",
 )
 @click.option(
     "--task",

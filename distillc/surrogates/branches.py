@@ -22,29 +22,34 @@ class Branches:
         project_in: (n K, C, 1, 1), the rows of the first part first.
         dwconv: (n K, 1, k, k).
         project_out: (C, K, 1, 1).
+        heads: Of the K channels, in each part.
     """
 
     norm: Tensor | None
     project_in: Tensor
     dwconv: Tensor
     project_out: Tensor
+    heads: int = 1
 
-    def narrow(self, hidden: int, first: int = 0) -> Branches:
+    def narrow(self, hidden: int, first: int = 0, heads: int = 1) -> Branches:
         """Keep the channels whose weights are largest, at most so many, in their order.
 
         Args:
             hidden: K afterwards, at most.
-            first: Parts before this one are left out and do not count.
+            first: Parts before this one do not count.
+            heads: A divisor of K before and after: equally many are kept in each of so many runs.
         """
         size = self.project_out.shape[1]
-        project_in, dwconv = (each[first * size :] for each in (self.project_in, self.dwconv))
-        gains = (project_in.flatten(1).norm(dim=1) * dwconv.flatten(1).norm(dim=1)).reshape(
-            -1, size
-        )
-        importance = gains.prod(0) * self.project_out.flatten(2).norm(dim=(0, 2))
-        best = importance.topk(min(hidden, size)).indices.sort().values
+        gains = self.project_in.flatten(1).norm(dim=1) * self.dwconv.flatten(1).norm(dim=1)
+        gains = gains.reshape(-1, size)
+        importance = gains[first:].prod(0) * self.project_out.flatten(2).norm(dim=(0, 2))
+        runs = importance.reshape(heads, -1)
+        best = runs.topk(min(hidden, size) // heads).indices.sort().values
+        best = (best + torch.arange(heads)[:, None] * runs.shape[1]).flatten()
         rows = torch.cat([best + part * size for part in range(len(gains))])
-        return Branches(self.norm, project_in[rows], dwconv[rows], self.project_out[:, best])
+        return Branches(
+            self.norm, self.project_in[rows], self.dwconv[rows], self.project_out[:, best], heads
+        )
 
 
 def find_branches(block: nn.Module, channels: int, parts: int) -> Branches | None:
@@ -79,8 +84,17 @@ def find_branches(block: nn.Module, channels: int, parts: int) -> Branches | Non
             and first.groups == last.groups == 1
         )
         if fits:
-            found = Branches(before, first.weight, depthwise.weight, last.weight)
+            heads = _find_heads(block, last.in_channels) if parts == ATTENTION else 1
+            found = Branches(before, first.weight, depthwise.weight, last.weight, heads)
     return found
+
+
+def _find_heads(block: nn.Module, size: int) -> int:
+    """Return how many heads an attention has: as many as temperatures, (heads, 1, 1)."""
+    for weight in block.parameters():
+        if weight.dim() == 3 and weight.shape[1:] == (1, 1) and size % len(weight) == 0:
+            return len(weight)
+    return 1
 
 
 def _norm_weight(module: nn.Module, channels: int) -> Tensor | None:

@@ -52,6 +52,6 @@ FAMILIES = Registry(
     "surrogate family",
     _accept,
     lambda family: family.name,
-    gone=dict.fromkeys(("scan1", "scan2", "ss2d", "ssd"), "mamba"),
+    gone={**dict.fromkeys(("scan1", "scan2", "ss2d"), "mamba"), "fixed": "ssd"},
 )
 """The families by name. An entry point names a `Family`."""

@@ -40,7 +40,7 @@ COLUMNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, nargs="+", default=[128, 256])
-    parser.add_argument("--networks", nargs="+", default=[TEACHER, "conv", "fixed", "mamba"])
+    parser.add_argument("--networks", nargs="+", default=[TEACHER, "conv", "ssd", "mamba"])
     parser.add_argument(
         "--engines",
         nargs="+",

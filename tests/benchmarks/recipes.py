@@ -40,7 +40,7 @@ from distillc.passes.distill_hybrids import Hybrid
 from distillc.passes.students import Student, Students
 from distillc.pipeline import Context, Pipeline
 from distillc.stages import WorkDir
-from distillc.surrogates.families import conv, fixed
+from distillc.surrogates.families import conv, ssd
 from distillc.workdir import digest, write_json
 from tests.benchmarks.report import markdown
 
@@ -102,7 +102,7 @@ def cold() -> Iterator[None]:
     """Let no surrogate start from the weights of its block."""
     with (
         mock.patch.object(conv, "find_branches", return_value=None),
-        mock.patch.object(fixed, "find_branches", return_value=None),
+        mock.patch.object(ssd, "find_branches", return_value=None),
         mock.patch.object(Students, "calibrate"),
     ):
         yield

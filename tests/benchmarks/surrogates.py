@@ -5,10 +5,12 @@
 
 First table: every surrogate's fidelity (relative error, lower is better) and latency in every
 block, all trained for equally many steps on the same images. Second table: for every `conv`, in
-how many blocks some `fixed` or some `mamba` that takes at most `SLACK` of its time is at least as
+how many blocks some `ssd` or some `mamba` that takes at most `SLACK` of its time is at least as
 faithful. Third table: hybrids of equal speed from other sets of families, everything else equal:
-trained together, searched, healed; what they lose on test images that none of it saw. Finished
-parts are kept in the work directory.
+trained together, searched, healed; what they lose on test images that none of it saw. With
+`--crops`, fidelities on crops of other sizes than the one trained on; with `--plot`, receptive
+fields of the teacher and of the hybrids of the first speed-up. Finished parts are kept in the work
+directory.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from torch import nn
 
 import distillc
-from distillc.data.images import open_test_set
+from distillc.data.images import open_data, open_test_set
 from distillc.data.windows import Windows
 from distillc.errors import QualityError
 from distillc.network import KEEP, Network
@@ -37,30 +40,37 @@ from distillc.passes import (
     SynthesizeSurrogates,
     Trace,
 )
+from distillc.passes.students import Students
 from distillc.pipeline import Context, Pipeline
 from distillc.runtime.quality import measure_quality
 from distillc.stages import WorkDir
 from distillc.workdir import write_json
+from tests.benchmarks.receptive_field import plot_fields, receptive_field
 from tests.benchmarks.report import markdown
 
+STATES = ("ssd", "mamba")
+"""Families with a state."""
 WIDTHS = ("50", "100", "133", "166", "200")
 LABELS = (
     *(f"conv:width={width}" if width != "100" else "conv" for width in WIDTHS),
     "skip",
     *(
         f"{family}:{options}" if options else family
-        for family in ("fixed", "mamba")
-        for options in ("values=50,width=50", "values=50,width=66", "values=50", "", "width=133")
+        for family in STATES
+        for options in ("values=25,width=50", "values=50,width=50", "values=50", "")
     ),
 )
 SETS = {
     "conv": ("conv", "skip"),
-    "conv, fixed": ("conv", "skip", "fixed"),
-    "conv, mamba": ("conv", "skip", "mamba"),
+    "conv, ssd": ("conv", "skip", "ssd"),
+    "conv, ssd, mamba": ("conv", "skip", *STATES),
 }
 """Families that a hybrid may hold."""
 
 SLACK = 1.05
+
+_FIELD_IMAGES = 8
+_FIELD_EDGE = 256
 
 
 def family(label: str) -> str:
@@ -105,12 +115,12 @@ def at_equal_time(net: Network) -> str:
     labels = [each.label for each in next(iter(net.candidates.values()))]
     for rival in (label for label in labels if family(label) == "conv"):
         row: dict[str, Any] = {"rival": rival, "blocks": len(net.candidates)}
-        for name in ("fixed", "mamba"):
+        for name in STATES:
             row[name] = sum(
                 _wins(candidates, rival, name) for candidates in net.candidates.values()
             )
         rows.append(row)
-    return markdown({each: each for each in ("rival", "blocks", "fixed", "mamba")}, rows)
+    return markdown({each: each for each in ("rival", "blocks", *STATES)}, rows)
 
 
 def _wins(candidates: Sequence[Any], rival: str, name: str) -> bool:
@@ -124,14 +134,30 @@ def _wins(candidates: Sequence[Any], rival: str, name: str) -> bool:
     )
 
 
+def of_crops(net: Network, crops: Sequence[int], arguments: argparse.Namespace) -> str:
+    """Return the table of mean fidelities on crops of some sizes."""
+    data = open_data(arguments.data, arguments.task, net.in_channels)
+    rows = []
+    for crop in crops:
+        students = Students.of(net)
+        students.judge(net.module, data, crop, "cpu")
+        found: dict[str, list[float]] = {}
+        for each in students:
+            found.setdefault(each.surrogate.label, []).append(each.fidelity)
+        row = {str(number): f"{fmean(own):.3f}" for number, own in enumerate(found.values())}
+        rows.append({"crop": f"{crop}x{crop}", **row})
+    columns = {"crop": "crop"} | {label: str(number) for number, label in enumerate(found)}
+    return markdown(columns, rows)
+
+
 def heal(
     net: Network,
     families: Sequence[str],
     speedup: float,
     arguments: argparse.Namespace,
     ctx: Context,
-) -> dict[str, Any]:
-    """Return the figures of the hybrid of at least this speed-up from these families."""
+) -> tuple[dict[str, Any], nn.Module]:
+    """Return figures of the hybrid of at least this speed-up from these families, and itself."""
     data, task = arguments.data, arguments.task
     net = net.with_(
         candidates={
@@ -156,16 +182,18 @@ def heal(
         quality = measure_quality(hybrid.hybrid(), net.module, images, "whole images")
     labels = [label for label in hybrid.decisions.values() if label != KEEP]
     cost, psnr = hybrid.metrics["search"]["chosen"]
-    return {
+    figures = {
         "speedup": hybrid.metrics["search"]["teacher"][0] / cost,
         "before": hybrid.metrics["search"]["teacher"][1] - psnr,
         "drop": quality.drop_db,
         "worst": quality.worst_db,
         "replaced": len(labels),
+        "states": sum(family(label) in STATES for label in labels),
         "scans": sum(family(label) == "mamba" for label in labels),
         "skips": labels.count("skip"),
         "labels": dict(hybrid.decisions),
     }
+    return figures, hybrid.hybrid()
 
 
 COLUMNS = {
@@ -176,7 +204,8 @@ COLUMNS = {
     "test, lost dB": "drop:.3f",
     "worst image": "worst:.3f",
     "replaced": "replaced",
-    "with a scan": "scans",
+    "with a state": "states",
+    "with axial scans": "scans",
     "left out": "skips",
 }
 
@@ -195,22 +224,35 @@ def main() -> None:
     parser.add_argument("--hybrid-steps", type=int, default=400)
     parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--heal-steps", type=int, default=600)
+    parser.add_argument("--crops", nargs="+", type=int, help="edges, say 64 320")
+    parser.add_argument("--plot", type=Path, help="a picture of receptive fields")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     ctx = Context(WorkDir(arguments.work_dir))
     net = train(arguments.checkpoint, arguments, ctx)
     print(f"{of_blocks(net)}\n\n{at_equal_time(net)}\n", flush=True)
+    if arguments.crops:
+        print(of_crops(net, arguments.crops, arguments), flush=True)
     rows: list[dict[str, Any]] = []
+    hybrids = {"teacher": net.module}
     for speedup in arguments.speedups:
         for name in arguments.sets:
             row: dict[str, Any] = {"families": name, "asked": speedup}
             try:
-                row |= heal(net, SETS[name], speedup, arguments, ctx)
+                figures, hybrid = heal(net, SETS[name], speedup, arguments, ctx)
+                row |= figures
+                hybrids.setdefault(name, hybrid)
             except QualityError as error:
                 row["families"] = f"{name}: {error}"
             rows.append(row)
             print(row, flush=True)
     print(markdown(COLUMNS, rows))
+    if arguments.plot:
+        data = open_data(arguments.data, arguments.task, net.in_channels)
+        images = [pair[0] for pair in data.held_out(_FIELD_IMAGES, _FIELD_EDGE)]
+        plot_fields(
+            arguments.plot, {name: receptive_field(each, images) for name, each in hybrids.items()}
+        )
     if arguments.json:
         write_json(arguments.json, rows)
 

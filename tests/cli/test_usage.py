@@ -31,6 +31,7 @@ BY_OPTION = {
     "--train-on": TRAINING,
     "--device of convert": (*TRAINING, "cpu"),
     "--precision": ("fp64", "", "\0"),
+    "--onnx-scans": ("both", "", "\0"),
     "--task": ("dehaze", "", "denoise:sigma=nan", "denoise:sigma=²", "sr:scale=0", "sr:scale=1e9"),
     "--budget": ("huge", ""),
     "--family": ("scan1", "", "conv:width=²", "conv:width=0", "conv@x", "conv:width=" + "9" * 99),
@@ -113,7 +114,7 @@ def test_the_old_name_of_train_on_answers_with_the_new_one(value: str, run: Run)
     ("words", "said"),
     [
         (["--keep", "latent.7"], "no block named 'latent.7'"),
-        (["--replace", "latent.0=fixed"], "not among the families tried"),
+        (["--replace", "latent.0=ssd"], "not among the families tried"),
         (["--replace", "latent.0=mambo"], "unknown surrogate family"),
         (["--arch", "torch.nn:Nothing"], "Nothing"),
         (["--max-latency-ms", "5"], "no latency is measured"),

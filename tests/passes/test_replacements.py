@@ -252,7 +252,7 @@ def test_weights_healed_for_other_decisions_are_dropped(synthesized: Network) ->
 
 def test_wrong_decisions_list_the_known(synthesized: Network) -> None:
     with pytest.raises(PassError, match="known surrogates: conv, mamba"):
-        ApplyReplacements({"latent.0": "fixed"})(synthesized)
+        ApplyReplacements({"latent.0": "ssd"})(synthesized)
     with pytest.raises(PassError, match="known blocks"):
         ApplyReplacements({"latent.9": "conv"})(synthesized)
 

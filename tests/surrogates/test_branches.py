@@ -62,8 +62,20 @@ def test_values_alone_decide_which_values_stay() -> None:
     assert found is not None
     kept = [16, 18, 19, 21, 22, 23]
     own = found.narrow(6, ATTENTION - 1)
-    assert torch.equal(own.project_in, source.attn.qkv.weight[kept])
-    assert torch.equal(own.dwconv, source.attn.qkv_dwconv.weight[kept])
+    assert torch.equal(own.project_in[12:], source.attn.qkv.weight[kept])
+    assert torch.equal(own.dwconv[12:], source.attn.qkv_dwconv.weight[kept])
+    assert torch.equal(own.project_in[:6], source.attn.qkv.weight[[each - 16 for each in kept]])
+
+
+def test_heads_keep_equally_many() -> None:
+    source = TransformerBlock(8, 2, 1, False, True).eval()
+    with torch.no_grad():
+        source.attn.project_out.weight[:, :4] *= 1e-4  # all of the first head
+    found = find_branches(source, 8, ATTENTION)
+    assert found is not None
+    assert found.heads == 2
+    kept = found.narrow(4, ATTENTION - 1, 2).project_out
+    assert sum(1 for column in kept.flatten(1).T if column.abs().max() < 1e-3) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from distillc.frontend.cost import count_cost
 from distillc.frontend.restormer import TransformerBlock
 from distillc.surrogates.families.conv import ConvSurrogate
-from distillc.surrogates.families.fixed import FixedSurrogate
 from distillc.surrogates.families.mamba import MambaSurrogate
+from distillc.surrogates.families.ssd import SsdSurrogate
 from distillc.surrogates.specs import build_surrogate
 from tests.surrogates.test_every_family import image, shaken
 
-OURS = {"conv", "fixed", "mamba", "skip"}
-SEQUENTIAL = {"fixed", "mamba"}
+OURS = {"conv", "mamba", "skip", "ssd"}
+SEQUENTIAL = {"mamba", "ssd"}
 
 
 def reached(module: nn.Module, channels: int, row: int, column: int) -> Tensor:
@@ -54,7 +56,7 @@ def test_a_block_is_its_attention_then_a_convolution(name: str) -> None:
     attention = build_surrogate(name, 8, "attention")
     own = block.state_dict()
     attention.load_state_dict({key: own[key] for key in attention.state_dict()})
-    assert isinstance(block, FixedSurrogate)
+    assert isinstance(block, SsdSurrogate)
     assert block.norm is not None
     assert block.feed_forward is not None
     x = image(8)
@@ -66,9 +68,9 @@ def test_a_block_is_its_attention_then_a_convolution(name: str) -> None:
 class ConstantAttention(nn.Module):
     """A block like Restormer's, whose attention matrix is the same for every image."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, heads: int = 1) -> None:
         super().__init__()
-        source = TransformerBlock(channels, 1, 1, False, True).requires_grad_(False)
+        source = TransformerBlock(channels, heads, 1, False, True).requires_grad_(False)
         self.norm1, self.attn = source.norm1, source.attn
         self.norm2, self.ffn = source.norm2, source.ffn
         self.matrix = nn.Parameter(torch.randn(channels, channels), requires_grad=False)
@@ -87,7 +89,7 @@ class ConstantAttention(nn.Module):
 @pytest.mark.parametrize("name", sorted(SEQUENTIAL))
 def test_a_constant_attention_is_learnt_from_one_batch(name: str) -> None:
     torch.manual_seed(0)
-    block, x = ConstantAttention(8), torch.randn(4, 8, 16, 16)
+    block, x = ConstantAttention(8), torch.randn(16, 8, 16, 16)
     surrogate = build_surrogate(name, 8, block=block)
     attention = build_surrogate(name, 8, "attention", block=block)
     unseen = torch.randn(1, 8, 16, 16)
@@ -127,6 +129,52 @@ def test_heads_of_a_mamba_surrogate_scan_along_the_axes() -> None:
     assert not hit[0, 0]
 
 
+def test_every_pixel_reads_the_state() -> None:
+    module = shaken(build_surrogate("ssd", 16, "attention"))
+    assert reached(module, 16, 4, 3).all()
+    assert reached(module, 16, 2, 3).sum() == 9  # this row does not write: its window alone
+
+
+class LinearAttention(ConstantAttention):
+    """The same, but its matrix is that of queries and keys, without a softmax."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__(channels, heads)
+        centre = torch.zeros(3, 3)
+        centre[1, 1] = 1
+        self.attn.qkv_dwconv.weight *= centre  # what writes to a state sees one pixel
+
+    def mixed(self, x: Tensor) -> Tensor:
+        heads = len(self.attn.temperature)
+        parts = self.attn.qkv_dwconv(self.attn.qkv(self.norm1(x))).chunk(3, 1)
+        q, k, v = (each.flatten(2).unflatten(1, (heads, -1)) for each in parts)
+        matrix = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2)
+        mixed: Tensor = self.attn.project_out((matrix @ v).reshape(x.shape))
+        return mixed
+
+
+@pytest.mark.parametrize("name", sorted(SEQUENTIAL))
+def test_an_attention_that_adapts_is_learnt_from_one_batch(name: str) -> None:
+    """Where what a few rows write is what all would write: every row is like the others."""
+    torch.manual_seed(0)
+    block = LinearAttention(8, heads=2)
+    surrogate = build_surrogate(name, 8, block=block)
+    x, unseen = (torch.randn(n, 8, 1, 16).expand(-1, -1, 16, -1) for n in (6, 1))
+    with torch.no_grad():
+        surrogate.calibrate(x, block.mixed(x))
+        torch.testing.assert_close(surrogate(unseen), block(unseen), rtol=0, atol=2e-3)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(1, 4), st.integers(1, 3))
+def test_a_state_means_the_same_at_every_size(tall: int, wide: int) -> None:
+    module = shaken(build_surrogate("ssd", 16))
+    assert isinstance(module, SsdSurrogate)
+    x = image(16, 8, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(module.state(x.repeat(1, 1, tall, wide)), module.state(x))
+
+
 @pytest.mark.parametrize(("width", "inner"), [(100, 6), (50, 3), (266, 15), (1, 1)])
 def test_a_convolution_counted_by_hand(width: int, inner: int) -> None:
     channels, pixels = 6, 7 * 9
@@ -142,15 +190,17 @@ def test_a_mamba_surrogate_counted_by_hand(width: int, values: int, state: int) 
     inner, hidden = channels * values // 100, channels * width // 100
     heads = 4  # one a direction
     products = channels * (inner + heads + 2 * state) + 9 * inner + inner * channels
+    written, groups = channels * 2 * inner, 1  # two of seven rows write to the state
+    state_macs = 2 * 9 * (written + inner * inner // groups) + inner * inner * channels // groups
     gated = channels * 2 * hidden + 9 * 2 * hidden + hidden * channels
     vectors = heads + 2 * state + heads + inner + 2 * 2 * channels  # biases, rates, skip, norms
     module = build_surrogate(f"mamba:width={width},values={values},state={state}", channels)
     cost = count_cost(module, (1, channels, 7, 9))
-    assert cost.params == products + gated + vectors
-    assert cost.macs == (products + gated + 3 * inner * state) * pixels
+    assert cost.params == products + gated + vectors + written + inner * channels
+    assert cost.macs == (products + gated + 3 * inner * state) * pixels + state_macs
 
 
-@pytest.mark.parametrize(("name", "count"), [("conv", 0), ("fixed", 0), ("mamba", 1), ("skip", 0)])
+@pytest.mark.parametrize(("name", "count"), [("conv", 0), ("ssd", 0), ("mamba", 1), ("skip", 0)])
 def test_all_directions_are_one_scan_of_the_program(name: str, count: int) -> None:
     program = torch.export.export(build_surrogate(name, 4), (torch.rand(2, 4, 6, 6),))
     scans = [node for node in program.graph.nodes if "axial_scan" in str(node.target)]

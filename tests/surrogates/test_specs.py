@@ -16,7 +16,7 @@ def test_defaults_and_order_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("mambo", "conv, fixed, mamba, skip"),
+        ("mambo", "conv, mamba, skip, ssd"),
         ("mamba:expansion=2", "values"),
         ("conv:state=1", "it has: width"),
         ("mamba:state=17", "1 to 16"),

@@ -1,4 +1,4 @@
-"""Attention as a Mamba-2 scan of its values along the axes, then a feed-forward."""
+"""Attention as Mamba-2 scans of its values along the axes and one state, then a feed-forward."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillc.surrogates.axial_scan import DIRECTIONS, axial_scan
-from distillc.surrogates.families.fixed import FixedSurrogate
+from distillc.surrogates.families.ssd import SsdSurrogate
 from distillc.surrogates.family import Family
 
 _HEAD = 16  # most channels of a head: the kernels are fastest with so many
 
 
-class MambaSurrogate(FixedSurrogate):
-    """y = x + M scan(values),  y + feed-forward(y),  values = dw3x3(V norm(x)).
+class MambaSurrogate(SsdSurrogate):
+    """y = x + (M + R H) scan(values),  y + feed-forward(y),  values = dw3x3(V norm(x)).
 
-    Mamba-2's recurrence (arXiv 2405.21060, section 7), each quarter of the heads in a direction of
-    its own, with step sizes, B and C from the normalised input. C starts at zero and the scan's
-    skip at one, so that it starts as `fixed`.
+    H is the state of `ssd`. The scan is Mamba-2's recurrence (arXiv 2405.21060, section 7), each
+    quarter of its heads in a direction of its own, with step sizes, B and C from the normalised
+    input. C starts at zero and the scan's skip at one, so that it starts as `ssd`.
 
     Args:
         channels: C of the input and output, (B, C, H, W) float32.
@@ -52,8 +52,8 @@ class MambaSurrogate(FixedSurrogate):
         self.log_rates = nn.Parameter(torch.zeros(heads))
         self.skip = nn.Parameter(torch.ones(inner))
 
-    def values(self, features: Tensor) -> Tensor:
-        values, delta, into, out = self._project(features)
+    def values(self, x: Tensor) -> Tensor:
+        values, delta, into, out = self._project(self.features(x))
         bias, into_bias, out_bias = self.scan_bias.split(self.sizes)
         # The state must not lose precision under autocast.
         scanned: Tensor = axial_scan(
@@ -85,7 +85,7 @@ def _build(channels: int, whole_block: bool, options: Mapping[str, int]) -> Mamb
 
 MAMBA = Family(
     name="mamba",
-    does="attention as a scan of its values along the axes, then a feed-forward",
+    does="`ssd` with scans of its values along the axes",
     build=_build,
     defaults={"width": 100, "values": 100, "state": 1},
     limits={"width": 400, "values": 100, "state": 16},

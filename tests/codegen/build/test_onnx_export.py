@@ -50,7 +50,7 @@ def nodes(graph: onnx.GraphProto) -> int:
 
 
 @pytest.mark.parametrize("scans", SCANS)
-@pytest.mark.parametrize("spec", ["conv", "fixed", "mamba", "mamba:state=4,values=50"])
+@pytest.mark.parametrize("spec", ["conv", "ssd", "mamba", "mamba:state=4,values=50"])
 def test_every_family(spec: str, scans: str, tmp_path: Path) -> None:
     check(awake(spec, 6), (1, 6, 6, 10), tmp_path / "model.onnx", scans)
 
