@@ -37,7 +37,11 @@ class _Leaf:
 
 
 class _CannotMergeError(Exception):
-    """An access that does not run along the merged axis."""
+    """Accesses that do not run along the merged axis, and the buffers that they are to."""
+
+    def __init__(self, buffers: list[tirx.Var]) -> None:
+        super().__init__()
+        self.buffers = buffers
 
 
 def int64(value: int) -> tirx.IntImm:
@@ -59,10 +63,10 @@ def merge_axes(func: tirx.PrimFunc) -> Merged:
     leaves = _leaves(func)
     while leaves is not None:
         for height, width in _pairs(func):
-            try:
-                func, replaced = _Merger(func, leaves, height, width).result()
-            except _CannotMergeError:
+            merged = _merge(func, leaves, height, width)
+            if merged is None:
                 continue
+            func, replaced = merged
             originals = {
                 **{k: v for k, v in originals.items() if k not in replaced},
                 **{new: originals.get(old, old) for old, new in replaced.items()},
@@ -73,6 +77,24 @@ def merge_axes(func: tirx.PrimFunc) -> Merged:
             break
     kept = {param: originals[param] for param in func.params if param in originals}
     return Merged(func, kept)
+
+
+def _merge(
+    func: tirx.PrimFunc, leaves: list[_Leaf], height: int, width: int
+) -> tuple[tirx.PrimFunc, Buffers] | None:
+    """Merge two axes of all buffers that have them; None where that is not possible.
+
+    A matrix may be as high and wide as the image by chance: what is not read along the merged
+    axis stays as it is.
+    """
+    kept: list[tirx.Var] = []
+    while True:
+        try:
+            return _Merger(func, leaves, height, width, kept).result()
+        except _CannotMergeError as error:
+            if not error.buffers:
+                return None
+            kept += error.buffers
 
 
 def restore(func: tirx.PrimFunc, originals: Buffers) -> tirx.PrimFunc:
@@ -159,19 +181,28 @@ def substitute(expr: tirx.Expr, values: dict[tirx.Var, tirx.Expr]) -> tirx.Expr:
 class _Merger:
     """Rewrites one function so that trailing dimensions (height, width) become one."""
 
-    def __init__(self, func: tirx.PrimFunc, leaves: list[_Leaf], height: int, width: int) -> None:
+    def __init__(
+        self,
+        func: tirx.PrimFunc,
+        leaves: list[_Leaf],
+        height: int,
+        width: int,
+        kept: list[tirx.Var],
+    ) -> None:
         self.func, self.leaves = func, leaves
         self.height, self.width = height, width
+        self.kept = kept
         self.buffers: Buffers = {}
         # An exception does not pass unchanged through the callbacks of a structural walk.
         self.failed = False
+        self.askew: list[tirx.Var] = []
 
     def result(self) -> tuple[tirx.PrimFunc, Buffers]:
         """Return the rewritten function and which buffer replaced which."""
         root = self.func.body.block
         body = tirx.stmt_seq(*[self.nest(leaf) for leaf in self.leaves])
-        if not self.buffers or self.failed:
-            raise _CannotMergeError
+        if not self.buffers or self.failed or self.askew:
+            raise _CannotMergeError(self.askew)
         allocated = [self.replacement(buffer) for buffer in root.alloc_buffers]
         params = [self.replacement(param) for param in self.func.params]
         block = s_tir.SBlock([], [], [], root.name_hint, body, None, allocated, [], {})
@@ -183,6 +214,8 @@ class _Merger:
         """Return the buffer that replaces `old`, None when `old` stays."""
         shape = static_shape(old) if is_buffer_var(old) else None
         if shape is None or shape[-2:] != (self.height, self.width):
+            return None
+        if any(old.same_as(each) for each in self.kept):
             return None
         if old not in self.buffers:
             dims = [int64(dim) for dim in (*shape[:-2], self.height * self.width)]
@@ -207,7 +240,7 @@ class _Merger:
             extents = {iv.var: int(iv.dom.extent) for iv in block.iter_vars}
             rows, columns = store.indices[-2:]
             if (extents.get(rows), extents.get(columns)) != (self.height, self.width):
-                raise _CannotMergeError
+                raise _CannotMergeError([store.buffer])
             analyzer.bind(pixel, Range(int64(0), count))
             values = {
                 rows: tirx.floordiv(pixel, int64(self.width)),
@@ -219,8 +252,8 @@ class _Merger:
             if self.merged(buffer) is not None:
                 new = [*new[:-2], new[-2] * int64(self.width) + new[-1]]
             new = [analyzer.simplify(index) for index in new]
-            if self.merged(buffer) is not None:
-                self.failed |= not isinstance(new[-1], tirx.Var)
+            if self.merged(buffer) is not None and not isinstance(new[-1], tirx.Var):
+                self.askew.append(buffer)
             return new
 
         def load(node: TensorLoad) -> TensorLoad:

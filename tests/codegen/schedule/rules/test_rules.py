@@ -113,6 +113,12 @@ def test_channel_attention(pixels) -> None:
     check(Function(attention), *(random(1, 2, 16, pixels + i * 0) + i for i in range(3)))
 
 
+@pytest.mark.parametrize("size", [(16, 16), (16, 24), (16, 8)])
+def test_a_matrix_as_large_as_the_image_is_not_taken_for_one(size: tuple[int, int]) -> None:
+    product = Function(lambda matrix, image: matrix @ image.flatten(2))
+    check(product, random(1, 16, 16), random(1, 16, *size), rule="schedule_contraction")
+
+
 def test_long_sum_is_divided_among_threads() -> None:
     product = Function(torch.matmul)
     inputs = random(1, 16, 4096), random(1, 4096, 16)
