@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_EPSILON = 1e-5
+
 
 class Body(nn.Module):
     """A module under the name `body`, as the public checkpoints have it."""
@@ -48,10 +50,14 @@ class LayerNormWeights(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels)) if with_bias else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.bias is not None:  # the same, in a fifth of the time
+            pixels = x.movedim(1, -1)
+            normed = F.layer_norm(pixels, self.weight.shape, self.weight, self.bias, _EPSILON)
+            return normed.movedim(-1, 1)
         mean = x.mean(1, keepdim=True)
         centred = x - mean
         variance = (centred * centred).mean(1, keepdim=True)
-        scale = torch.rsqrt(variance + 1e-5)
+        scale = torch.rsqrt(variance + _EPSILON)
         if self.bias is None:
             return x * scale * self.weight[:, None, None]
         return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]

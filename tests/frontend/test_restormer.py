@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from distillc.frontend.restormer import Restormer, infer_config
+from distillc.frontend.restormer import LayerNorm, Restormer, infer_config
 
 SMALL: dict[str, Any] = {
     "num_blocks": (1, 1, 1, 1),
@@ -135,3 +135,18 @@ def test_images_of_a_batch_stay_apart(tiny_restormer: nn.Module) -> None:
         together = tiny_restormer(images)
         alone = torch.cat([tiny_restormer(image[None]) for image in images])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_norm_trains_what_it_runs(with_bias: bool) -> None:
+    torch.manual_seed(0)
+    norm = LayerNorm(6, with_bias)
+    for weight in norm.parameters():
+        nn.init.normal_(weight)
+    x = torch.randn(2, 6, 5, 4, requires_grad=True)
+    gradients = []
+    for module in (norm.train(), norm.eval()):
+        y = module(x)
+        (gradient,) = torch.autograd.grad(y.square().sum(), x)
+        gradients.append((y, gradient))
+    torch.testing.assert_close(*gradients)
