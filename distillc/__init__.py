@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distillc.as_is import convert_as_is as convert_as_is
+    from distillc.as_is import convert_onnx as convert_onnx
     from distillc.budgets import Budget as Budget
     from distillc.compilation import compile as compile
     from distillc.conversion import Result as Result
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from distillc.network import Block as Block
     from distillc.network import Network as Network
     from distillc.network import Surrogate as Surrogate
-    from distillc.onnx_conversion import convert_onnx as convert_onnx
     from distillc.pipeline import Context as Context
     from distillc.pipeline import Pass as Pass
     from distillc.pipeline import PassResult as PassResult
@@ -47,7 +48,8 @@ _HOME = {
     "WorkDir": "stages",
     "compile": "compilation",
     "convert": "conversion",
-    "convert_onnx": "onnx_conversion",
+    "convert_as_is": "as_is",
+    "convert_onnx": "as_is",
     "load": "frontend.load",
     "trace": "frontend.trace",
     "tune": "tuning",

@@ -10,6 +10,7 @@ from typing import Any
 from rich.progress import Progress
 from torch import nn
 
+from distillc.as_is import ONNX_NOTICE
 from distillc.budgets import Budget
 from distillc.codegen.dumps import Stopped
 from distillc.codegen.stages import NAMES
@@ -19,13 +20,11 @@ from distillc.delivery import deliver
 from distillc.errors import UsageError
 from distillc.final_figures import check_quality, hybrid_latency, hybrid_quality
 from distillc.frontend.formats import is_onnx
-from distillc.frontend.load import load
 from distillc.limits import NONE, Limits
 from distillc.network import Network
-from distillc.onnx_conversion import NOTICE
 from distillc.options import ConversionOptions
 from distillc.pipeline import Context, Pipeline, dump_data
-from distillc.preflight import accept, find_meter, fit, tune_apart
+from distillc.preflight import accept, find_meter, fit, read, tune_apart
 from distillc.report.pictures import side_by_side
 from distillc.runtime.bundle import Bundle
 from distillc.stages import WorkDir
@@ -128,7 +127,7 @@ def convert(
 def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result:
     """Convert a checkpoint to a verified bundle; see `convert`."""
     if is_onnx(checkpoint):
-        raise UsageError(f"{NOTICE}: use distillc.convert_onnx", where=str(checkpoint))
+        raise UsageError(f"{ONNX_NOTICE}: use distillc.convert_as_is", where=str(checkpoint))
     place = accept(checkpoint, options)
     meter = find_meter(options)
     effort, limits = options.effort, options.tried_limits
@@ -145,14 +144,7 @@ def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result
         print_after=print_after,
         stop_after=stop_after,
     )
-    net = load(
-        checkpoint,
-        arch=options.arch,
-        arch_args=options.arch_args,
-        trust_pickle=options.trust_pickle,
-        sandbox=options.sandbox,
-    )
-    net, images = fit(net, options, folder)
+    net, images = fit(read(checkpoint, options), options, folder)
 
     teacher = net
     net = pipeline.run(net, ctx)

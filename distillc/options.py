@@ -46,6 +46,9 @@ class BundleOptions:
         work_dir: Where finished stages and tuning records are kept, and the bundle is made.
         tune_minutes: Minutes to search the schedules of the kernels for before they are compiled;
             the records stay in the work directory.
+        arch: `package.module:Class` of the user's own network.
+        arch_args: Its keyword arguments.
+        trust_pickle: Whether a pickled module, which can run any code, is loaded.
         sandbox: Whether the checkpoint is read in a process of its own.
         dump_dir: Where the state after each pass and each stage of code generation is written,
             with every kernel and the plan.
@@ -67,6 +70,9 @@ class BundleOptions:
     overwrite: bool = False
     work_dir: str | Path = ".distillc-work"
     tune_minutes: float = 0
+    arch: str | None = None
+    arch_args: Mapping[str, Any] | None = None
+    trust_pickle: bool = False
     sandbox: bool = True
     dump_dir: Path | None = None
     progress: Progress | None = None
@@ -127,9 +133,6 @@ class ConversionOptions(BundleOptions):
             is printed.
         stop_after: Name of the last one to run; no bundle is written.
         verify_each: Whether the numbers around every pass are compared.
-        arch: `package.module:Class` of the user's own network.
-        arch_args: Its keyword arguments.
-        trust_pickle: Whether a pickled module, which can run any code, is loaded.
 
     Raises:
         UsageError: As for every bundle, an unknown family or torch device, a block to replace by
@@ -147,9 +150,6 @@ class ConversionOptions(BundleOptions):
     print_after: str | None = None
     stop_after: str | None = None
     verify_each: bool = False
-    arch: str | None = None
-    arch_args: Mapping[str, Any] | None = None
-    trust_pickle: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

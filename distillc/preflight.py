@@ -1,4 +1,4 @@
-"""What every conversion checks before it begins, and how it tunes."""
+"""What every conversion reads and checks before it begins, and how it tunes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from distillc.data.figures import further_metrics
 from distillc.data.images import RestorationData, open_data
 from distillc.data.tasks import check_scale
 from distillc.errors import CheckpointError, UsageError
+from distillc.frontend.load import load
 from distillc.network import Network
 from distillc.options import BundleOptions, ConversionOptions
 from distillc.pipeline import Context
@@ -62,6 +63,17 @@ def find_meter(options: ConversionOptions) -> Meter:
     chosen = get_device(options.measure_on)
     chosen.ready()
     return Meter(options.measure_on, options.chosen_target if chosen.programs else "host")
+
+
+def read(source: str | Path, options: BundleOptions) -> Network:
+    """Load what is converted, as the options say; see `distillc.load`."""
+    return load(
+        source,
+        arch=options.arch,
+        arch_args=options.arch_args,
+        trust_pickle=options.trust_pickle,
+        sandbox=options.sandbox,
+    )
 
 
 def fit(

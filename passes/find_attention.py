@@ -17,6 +17,8 @@ from distillc.network import Block, Layout, Network
 from distillc.passes.trace import Trace
 from distillc.pipeline import Context, Pass, PassResult, require
 
+AS_IS = "compile the network as it is: `distillc convert --no-distill`"
+
 
 class FindAttention(Pass):
     """Find the residual blocks that hold attention, from nothing but the graph.
@@ -84,7 +86,7 @@ class FindAttention(Pass):
                 "equal shape: "
                 + "; ".join(f"{path} {reason}" for path, reason in homeless.items()),
                 where=net.name,
-                hint="wrap attention and its residual in a module of their own",
+                hint=f"wrap attention and its residual in a module of their own, or {AS_IS}",
             )
         costs = count_costs(net.module, net.input_shape)
         blocks = []
@@ -130,7 +132,7 @@ def _no_attention(net: Network, refused: list[tuple[Node, str]]) -> PassError:
         "the network holds no attention: looked for softmax(q k) v of activations and for fused "
         f"attention, saw {len(refused)} softmaxes{seen}",
         where=net.name,
-        hint="there is nothing to replace; `distillc.compile` compiles it as it is",
+        hint=f"there is nothing to replace; {AS_IS}",
     )
 
 

@@ -11,7 +11,7 @@ from distillc.errors import PassError
 from distillc.frontend.calls import Call, record_calls
 from distillc.frontend.cost import count_cost, on_meta
 from distillc.network import Block, Network, Scope, Surrogate
-from distillc.passes.find_attention import FindAttention
+from distillc.passes.find_attention import AS_IS, FindAttention
 from distillc.pipeline import Context, Pass, PassResult, require
 from distillc.surrogates.layouts import OnLayout, find_grid
 from distillc.surrogates.specs import build_surrogate, parse_label
@@ -82,7 +82,7 @@ class SynthesizeSurrogates(Pass):
                 where=net.name,
                 hint="labels without @attention replace a whole block"
                 if parts_only
-                else "there is nothing to replace; `distillc.compile` compiles it as it is",
+                else f"there is nothing to replace; {AS_IS}",
             )
         count = sum(map(len, candidates.values()))
         notes.append(f"{count} candidates for {len(candidates)} blocks")

@@ -50,7 +50,7 @@ LAYERS = (
     "standard_passes",
     "final_figures",
     "delivery",
-    "onnx_conversion",
+    "as_is",
     "conversion",
     "cli",
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distillc import conversion, onnx_conversion
+from distillc import as_is, conversion
 from distillc.budgets import get_budget
 from distillc.cli.convert import convert as command
 from distillc.data.tasks import parse_task
@@ -21,7 +21,7 @@ from distillc.targets.base import get_target
 
 PUBLIC = [
     (conversion.convert, "distillc.conversion.run_conversion", ConversionOptions),
-    (onnx_conversion.convert_onnx, "distillc.onnx_conversion.run_onnx_conversion", BundleOptions),
+    (as_is.convert_as_is, "distillc.as_is.run_as_is", BundleOptions),
 ]
 OTHERS: dict[str, Any] = {
     "target": "host",
@@ -92,7 +92,7 @@ def test_the_command_has_an_option_for_every_field() -> None:
     ours["no_sandbox"] = not ours.pop("sandbox")
     ours |= {"keep": (), "replace": (), "families": (), "work_dir": Path(ours["work_dir"])}
     ours |= {each.name: None for each in fields(Limits) if each.name not in ours}
-    assert given == {**ours, "checkpoint": Path("x.pth"), "as_json": False}
+    assert given == {**ours, "no_distill": False, "checkpoint": Path("x.pth"), "as_json": False}
 
 
 @pytest.mark.parametrize(

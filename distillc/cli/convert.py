@@ -48,6 +48,7 @@ Examples:
   distillc convert restormer.pth --target host --tune 30
   distillc convert restormer.pth --min-speedup 2 --keep refinement.0 --overwrite
   distillc convert restormer.pth --budget smoke --out ci.distillc --json
+  distillc convert nafnet.pth --no-distill
   distillc convert restormer.onnx --target snapdragon8elite --size 256"""
 )
 @click.argument("checkpoint", type=PATH)
@@ -97,6 +98,11 @@ Examples:
     default="quick",
     show_default=True,
     help=f"How much work: {', '.join(BUDGETS)}.",
+)
+@click.option(
+    "--no-distill",
+    is_flag=True,
+    help="Replace nothing: compile any network as it is, with attention or without.",
 )
 @click.option(
     "--family",
@@ -184,19 +190,25 @@ Examples:
 @json_option
 @click.pass_context
 def convert(
-    context: click.Context, checkpoint: Path, loading: dict[str, Any], as_json: bool, **given: Any
+    context: click.Context,
+    checkpoint: Path,
+    no_distill: bool,
+    loading: dict[str, Any],
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """Convert CHECKPOINT to a bundle that runs fast on a phone's CPU.
 
     Attention blocks are replaced by small state-space surrogates where that pays, the hybrid is
-    compiled, run on real images, compared with torch, and only then gets its name. An ONNX file is
-    compiled as it is, and compared with ONNX Runtime.
+    compiled, run on real images, compared with torch, and only then gets its name. With
+    --no-distill any network is compiled as it is. So is an ONNX file, which is compared with ONNX
+    Runtime.
     """
     from distillc.frontend.formats import is_onnx
 
-    if is_onnx(checkpoint):
-        _refuse_options(context)
-        _convert_onnx(checkpoint, as_json, {**given, **loading})
+    if is_onnx(checkpoint) or no_distill:
+        _refuse_options(context, is_onnx(checkpoint))
+        _convert_as_is(checkpoint, as_json, {**given, **loading})
         return
     from distillc.conversion import run_conversion
     from distillc.limits import Limits
@@ -220,11 +232,14 @@ def convert(
     Terminal().print(summary(result.bundle.manifest, result.bundle.path))
 
 
-def _refuse_options(context: click.Context) -> None:
-    """Refuse what is about distillation or other checkpoints, all of it at once."""
+def _refuse_options(context: click.Context, onnx: bool) -> None:
+    """Refuse what means nothing where nothing is distilled, all of it at once."""
+    from distillc.as_is import OF_CHECKPOINTS, ONNX_NOTICE
     from distillc.options import BundleOptions
 
-    known = {each.name for each in fields(BundleOptions)} | {"no_sandbox", "as_json"}
+    known = {each.name for each in fields(BundleOptions)} | {"no_sandbox", "no_distill", "as_json"}
+    if onnx:
+        known -= set(OF_CHECKPOINTS)
     given = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -232,29 +247,34 @@ def _refuse_options(context: click.Context) -> None:
         and parameter.name not in known
         and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
     ]
-    if given:
-        from distillc.onnx_conversion import NOTICE
-
+    if given and onnx:
         raise UsageError(
-            NOTICE,
+            ONNX_NOTICE,
             where=", ".join(given),
             hint="leave these options out, or convert the checkpoint that the file was exported "
             "from",
         )
+    if given:
+        raise UsageError(
+            "with --no-distill the network is compiled as it is, nothing is distilled",
+            where=", ".join(given),
+            hint="leave these options out, or leave out --no-distill",
+        )
 
 
-def _convert_onnx(path: Path, as_json: bool, given: Mapping[str, Any]) -> None:
-    from distillc.onnx_conversion import NOTICE, run_onnx_conversion
+def _convert_as_is(path: Path, as_json: bool, given: Mapping[str, Any]) -> None:
+    from distillc.as_is import ONNX_NOTICE, run_as_is
+    from distillc.frontend.formats import is_onnx
     from distillc.options import BundleOptions
     from distillc.report.tables import verification_table
     from distillc.runtime.verify import Verification
 
-    if not as_json:
-        Terminal(stderr=True).print(NOTICE, style="yellow", soft_wrap=True)
+    if is_onnx(path) and not as_json:
+        Terminal(stderr=True).print(ONNX_NOTICE, style="yellow", soft_wrap=True)
     known = {each.name for each in fields(BundleOptions)} - {"progress"}
     with progress_display(quiet=as_json) as progress:
         options = BundleOptions(**{name: given[name] for name in known}, progress=progress)
-        bundle = run_onnx_conversion(path, options)
+        bundle = run_as_is(path, options)
     if as_json:
         echo_json({"bundle": str(bundle.path), **bundle.manifest})
         return

@@ -1,29 +1,37 @@
-"""From an ONNX file to a verified bundle: nothing is distilled."""
+"""From a network to a verified bundle as it is: nothing is distilled."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
 
 from distillc.budgets import Budget
 from distillc.delivery import deliver
-from distillc.frontend.load import load
+from distillc.errors import UsageError
+from distillc.frontend.formats import is_onnx
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.padding import Padded
 from distillc.options import BundleOptions
 from distillc.pipeline import Context
-from distillc.preflight import accept, fit, tune_apart
+from distillc.preflight import accept, fit, read, tune_apart
 from distillc.runtime.bundle import Bundle
 from distillc.stages import WorkDir
 from distillc.targets.base import Target
 from distillc.workdir import full_disk
 
-NOTICE = "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
+ONNX_NOTICE = (
+    "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
+)
+
+OF_CHECKPOINTS = ("arch", "arch_args", "trust_pickle")
+"""Options that mean nothing for an ONNX file."""
 
 
-def convert_onnx(
-    path: str | Path,
+def convert_as_is(
+    source: str | Path,
     target: str | Target = "snapdragon8elite",
     size: tuple[int, int] = (256, 256),
     task: str = "denoise:sigma=25",
@@ -36,14 +44,20 @@ def convert_onnx(
     overwrite: bool = False,
     work_dir: str | Path = ".distillc-work",
     tune_minutes: float = 0,
+    arch: str | None = None,
+    arch_args: Mapping[str, Any] | None = None,
+    trust_pickle: bool = False,
     sandbox: bool = True,
     dump_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Compile an ONNX file to a bundle, verified against ONNX Runtime on photographs.
+    """Compile a checkpoint or an ONNX file, with or without attention, to a verified bundle.
+
+    It is verified on photographs: against torch, or for an ONNX file against ONNX Runtime.
 
     Args:
-        path: The file: one float32 image (1, C, H, W) in, one out, H and W fixed or free.
+        source: The file; see `distillc.load` for what it may be. An ONNX file takes one float32
+            image (1, C, H, W) and returns one, H and W fixed or free.
 
     The other arguments are the fields of `distillc.options.BundleOptions`, which says
     what each means.
@@ -63,19 +77,33 @@ def convert_onnx(
         overwrite=overwrite,
         work_dir=work_dir,
         tune_minutes=tune_minutes,
+        arch=arch,
+        arch_args=arch_args,
+        trust_pickle=trust_pickle,
         sandbox=sandbox,
         dump_dir=dump_dir,
         progress=progress,
     )
-    return run_onnx_conversion(path, options)
+    return run_as_is(source, options)
+
+
+convert_onnx = convert_as_is
+"""Its name from when only ONNX files were compiled as they are."""
 
 
 @full_disk()
-def run_onnx_conversion(path: str | Path, options: BundleOptions) -> Bundle:
-    """Compile an ONNX file to a verified bundle; see `convert_onnx`."""
-    place = accept(path, options)
-    net, photographs = fit(load(path, sandbox=options.sandbox), options)
-    original = Padded(OnnxRuntime(Path(path)), net.size, net.scale)
+def run_as_is(source: str | Path, options: BundleOptions) -> Bundle:
+    """Compile a network as it is to a verified bundle; see `convert_as_is`."""
+    onnx = is_onnx(source)
+    if onnx and (given := [name for name in OF_CHECKPOINTS if getattr(options, name)]):
+        raise UsageError(
+            f"{source} is an ONNX file, which holds its network",
+            where=", ".join(given),
+            hint="leave these options out",
+        )
+    place = accept(source, options)
+    net, photographs = fit(read(source, options), options)
+    original = Padded(OnnxRuntime(Path(source)), net.size, net.scale) if onnx else None
 
     ctx = Context(WorkDir(options.work_dir), progress=options.progress)
     records = None
