@@ -332,7 +332,7 @@ def _accept(task: Task | str, channels: int) -> Task:
     if channels not in (1, 3):
         raise UsageError(
             f"the network takes {channels} channels, images have 1 or 3",
-            hint="only gray and colour networks can be distilled from image folders",
+            hint="images are needed to distil and verify; `distillc.compile` in Python needs none",
         )
     return parse_task(task)
 

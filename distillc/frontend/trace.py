@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from distillc.errors import TraceError, reason
 from distillc.frontend.exportable import exportable
 from distillc.frontend.finite import check_finite
+from distillc.frontend.outputs import described, take_image, tensors, whole_scale
 from distillc.frontend.static_form import static_form
 from distillc.network import Network
 from distillc.quiet import quiet_libraries
@@ -28,28 +29,38 @@ MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @quiet_libraries()
-def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Network:
+def trace(
+    module: nn.Module,
+    example: Tensor,
+    name: str | None = None,
+    *,
+    output: str | int | None = None,
+) -> Network:
     """Make a `Network` of any module that maps an image to an image.
 
     Scale and size multiple are found by running it; where it runs on no size but the example's, its
     size is fixed. The graph itself is made by the pass `Trace`.
 
     Args:
-        module: (1, C, H, W) float32 -> (1, C', H * scale, W * scale) float32.
+        module: (1, C, H, W) float32 -> (1, C', H * scale, W * scale) float32, or a tuple, list,
+            dict or object that holds this image.
         example: An input of the size to work at.
         name: A short name; the class name by default.
+        output: Name or index of the image in what is returned, with dots for what is deeper;
+            needed where there are several.
 
     Raises:
-        TraceError: It does not run on the example, or gives no image.
+        TraceError: It does not run on the example, gives no image, or several.
+        UsageError: It returns nothing of the name `output`.
         CheckpointError: Weights are NaN or infinite.
     """
     module = module.eval()
     if not isinstance(example, Tensor) or example.dim() != 4:
-        raise TraceError(f"the example must be an image (1, C, H, W), not {_what(example)}")
+        raise TraceError(f"the example must be an image (1, C, H, W), not {described(example)}")
     check_finite(module)
-    output = _run(module, example)
+    module, image = take_image(module, example, _run(module, example), output)
     height, width = example.shape[2:]
-    scale = scale_of(example.shape, output)
+    scale = scale_of(example.shape, image)
     multiple = _find_multiple(module, example)
     return Network(
         module,
@@ -62,15 +73,19 @@ def trace(module: nn.Module, example: Tensor, name: str | None = None) -> Networ
     )
 
 
-def trace_module(module: nn.Module, *sizes: tuple[int, int]) -> Network:
+def trace_module(
+    module: nn.Module, *sizes: tuple[int, int], output: str | int | None = None
+) -> Network:
     """Make a `Network` of a module whose channels are not known, by trying.
 
     Args:
         module: As of `trace`.
         sizes: (H, W) in pixels to try, in order.
+        output: As of `trace`.
 
     Raises:
-        TraceError: It runs on no image that was tried, or gives no image.
+        TraceError: It runs on no image that was tried, gives no image, or several.
+        UsageError: It returns nothing of the name `output`.
         CheckpointError: Weights are NaN or infinite.
     """
     layers = (nn.Conv2d, nn.ConvTranspose2d)
@@ -80,7 +95,7 @@ def trace_module(module: nn.Module, *sizes: tuple[int, int]) -> Network:
         # The first convolution may see pixels rearranged, or the image and what was made of it.
         for channels in dict.fromkeys((first.in_channels if first else 3, 3, 1)):
             try:
-                return trace(module, torch.zeros(1, channels, *size))
+                return trace(module, torch.zeros(1, channels, *size), output=output)
             except TraceError as error:
                 errors.append(error)
     raise errors[0]
@@ -114,23 +129,14 @@ def scale_of(given: Sequence[int], output: object) -> int:
     Raises:
         TraceError: It is not one float32 image, larger by a whole number in both directions.
     """
-    if isinstance(output, Tensor) and output.dim() == 4 and output.dtype == torch.float32:
-        scale = max(1, output.shape[2] // given[2])
-        wanted = (1, scale * given[2], scale * given[3])
-        if output.shape[1] and (output.shape[0], *output.shape[2:]) == wanted:
-            return scale
+    scale = whole_scale(given, output)
+    if scale is not None:
+        return scale
     raise TraceError(
         f"the network must return an image (1, C, H * scale, W * scale), float32 and with a whole "
-        f"scale, not {_what(output)} for {tuple(given)}",
-        hint="wrap it in a module that returns the restored image",
+        f"scale, not {described(output)} for {tuple(given)}",
+        hint="wrap it in a module that returns the restored image, or inherit from its class",
     )
-
-
-def _what(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    kind = "" if value.dtype == torch.float32 else f"{value.dtype} ".removeprefix("torch.")
-    return kind + str(tuple(value.shape))
 
 
 def _run(module: nn.Module, example: Tensor) -> object:
@@ -182,7 +188,7 @@ def _find_multiple(module: nn.Module, example: Tensor) -> int | None:
                 output = module(image)
         except Exception:
             continue
-        if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] % edges[0] == 0:
+        if any(y.dim() == 4 and y.shape[2] % edges[0] == 0 for _, y in tensors(output)):
             return multiple
     return None
 

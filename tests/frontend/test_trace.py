@@ -81,11 +81,16 @@ def test_a_network_without_a_signature() -> None:
 
 
 def test_a_wrong_size_of_a_network_that_returns_no_image() -> None:
+    with pytest.raises(TraceError, match="does not run"):
+        distillc.trace(nn.PixelUnshuffle(2), torch.rand(1, 3, 7, 8))
+
+
+def test_a_wrong_size_of_a_network_that_returns_more_than_an_image() -> None:
     class Pair(nn.Module):
         def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
             return nn.functional.pixel_unshuffle(image, 2), image
 
-    with pytest.raises(TraceError, match="does not run"):
+    with pytest.raises(TraceError, match="multiples of 2"):
         distillc.trace(Pair(), torch.rand(1, 3, 7, 8))
 
 
