@@ -26,7 +26,7 @@ ONNX_NOTICE = (
     "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
 )
 
-OF_CHECKPOINTS = ("arch", "arch_args", "trust_pickle")
+OF_CHECKPOINTS = ("arch", "arch_args", "output", "trust_pickle")
 """Options that mean nothing for an ONNX file."""
 
 
@@ -46,6 +46,7 @@ def convert_as_is(
     tune_minutes: float = 0,
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
+    output: str | int | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
     dump_dir: Path | None = None,
@@ -79,6 +80,7 @@ def convert_as_is(
         tune_minutes=tune_minutes,
         arch=arch,
         arch_args=arch_args,
+        output=output,
         trust_pickle=trust_pickle,
         sandbox=sandbox,
         dump_dir=dump_dir,
@@ -95,7 +97,9 @@ convert_onnx = convert_as_is
 def run_as_is(source: str | Path, options: BundleOptions) -> Bundle:
     """Compile a network as it is to a verified bundle; see `convert_as_is`."""
     onnx = is_onnx(source)
-    if onnx and (given := [name for name in OF_CHECKPOINTS if getattr(options, name)]):
+    if onnx and (
+        given := [name for name in OF_CHECKPOINTS if getattr(options, name) not in (None, False)]
+    ):
         raise UsageError(
             f"{source} is an ONNX file, which holds its network",
             where=", ".join(given),

@@ -48,6 +48,7 @@ class BundleOptions:
             the records stay in the work directory.
         arch: `package.module:Class` of the user's own network.
         arch_args: Its keyword arguments.
+        output: Name or index of the image in what it returns; see `distillc.trace`.
         trust_pickle: Whether a pickled module, which can run any code, is loaded.
         sandbox: Whether the checkpoint is read in a process of its own.
         dump_dir: Where the state after each pass and each stage of code generation is written,
@@ -72,6 +73,7 @@ class BundleOptions:
     tune_minutes: float = 0
     arch: str | None = None
     arch_args: Mapping[str, Any] | None = None
+    output: str | int | None = None
     trust_pickle: bool = False
     sandbox: bool = True
     dump_dir: Path | None = None

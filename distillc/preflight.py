@@ -71,6 +71,7 @@ def read(source: str | Path, options: BundleOptions) -> Network:
         source,
         arch=options.arch,
         arch_args=options.arch_args,
+        output=options.output,
         trust_pickle=options.trust_pickle,
         sandbox=options.sandbox,
     )

@@ -50,6 +50,7 @@ OTHERS: dict[str, Any] = {
     "verify_each": True,
     "arch": "a:B",
     "arch_args": {"c": 1},
+    "output": "stages.0",
     "trust_pickle": True,
 }
 

@@ -135,12 +135,18 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_loading(
-        arch: str | None, arch_args: str | None, trust_pickle: bool, no_sandbox: bool, **rest: Any
+        arch: str | None,
+        arch_args: str | None,
+        output: str | None,
+        trust_pickle: bool,
+        no_sandbox: bool,
+        **rest: Any,
     ) -> Any:
         arguments = None if arch_args is None else _parse_arch_args(arch_args)
         loading = {
             "arch": arch,
             "arch_args": arguments,
+            "output": output,
             "trust_pickle": trust_pickle,
             "sandbox": not no_sandbox,
         }
@@ -154,6 +160,11 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "installed, or file.py:Class.",
         ),
         click.option("--arch-args", metavar="JSON", help="Its keyword arguments, as JSON."),
+        click.option(
+            "--output",
+            metavar="NAME|INDEX",
+            help="The image in what it returns, where that is several: 0, image, stages.2.",
+        ),
         click.option(
             "--trust-pickle",
             is_flag=True,

@@ -36,6 +36,7 @@ def load(
     *,
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
+    output: str | int | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
 ) -> Network:
@@ -52,6 +53,8 @@ def load(
         path: `.pth`, `.pt`, `.safetensors`, `.pt2` or `.onnx`.
         arch: `package.module:Class`, found in the current folder or installed, or `file.py:Class`.
         arch_args: Keyword arguments of that class.
+        output: Name or index of the image in what that class or a pickled module returns; see
+            `distillc.trace`.
         trust_pickle: Accept a pickled module, and a `.pt2` file that holds more than a graph and
             tensors. Loading one can run any code, in this process.
         sandbox: Read the file in a process without network, in bounded memory and time, first or
@@ -59,11 +62,14 @@ def load(
 
     Raises:
         CheckpointError: Unreadable, unsafe, weights are not finite, or no architecture fits.
-        UsageError: `arch` cannot be imported or built; the system has no such process.
+        UsageError: `arch` cannot be imported or built; nothing returned has the name `output`, or
+            there is nothing to choose from; the system has no such process.
         LoweringError: An ONNX file has operators that are not supported.
         TraceError: An ONNX file runs at no size that was tried.
     """
     path = Path(path)
+    if output is not None and (is_onnx(path) or path.suffix == ".pt2"):
+        raise _nothing_to_choose(path)
     if is_onnx(path):
         # Here, for ONNX and its runtime take most of a second to import.
         from distillc.frontend.onnx_graph.load import load_onnx
@@ -76,9 +82,12 @@ def load(
         with importing_from(Path()) if trust_pickle else nullcontext():
             content = read_checkpoint(path, trust_pickle, sandbox)
         if isinstance(content, nn.Module):  # rule 4
-            net, name = trace_module(content, SIZE), type(content).__name__
+            net, name = trace_module(content, SIZE, output=output), type(content).__name__
         elif arch:  # rule 1
-            net, name = trace_module(_load_own(arch, arch_args or {}, content, path), SIZE), arch
+            own = _load_own(arch, arch_args or {}, content, path)
+            net, name = trace_module(own, SIZE, output=output), arch
+        elif output is not None:
+            raise _nothing_to_choose(path)
         elif _is_restormer(content):  # rule 5
             net, name = _load_restormer(content, path), "Restormer"
         else:  # rule 6
@@ -93,6 +102,8 @@ def load(
     }
     if arch:
         source["arch_args"] = dict(arch_args or {})
+    if output is not None:
+        source["output"] = str(output)
     return replace(net, name=path.stem, source=source)
 
 
@@ -116,6 +127,14 @@ def _load_program(path: Path, trust: bool, sandbox: bool) -> Network:
         scale = tried["scale"]
     _, channels, height, width = shape
     return Network(module, (height, width), channels, scale=scale, program=program, fixed_size=True)
+
+
+def _nothing_to_choose(path: Path) -> UsageError:
+    return UsageError(
+        f"{path.name} is not of a class of yours: what it returns is the image",
+        where="--output",
+        hint="name your class with --arch, or leave --output out",
+    )
 
 
 def _load_own(

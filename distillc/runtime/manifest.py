@@ -126,11 +126,13 @@ class Source(_Checked):
         path: Its file's name.
         sha256: Of the file.
         arch_args: Arguments of the user's own class; None where the class is not the user's.
+        output: The image in what the class returns, where the user said which it is.
     """
 
     path: Annotated[str, StringConstraints(max_length=1000)] = ""
     sha256: Sha256 | None = None
     arch_args: dict[str, Any] | None = None
+    output: Annotated[str, StringConstraints(max_length=1000)] | None = None
 
 
 class Manifest(_Checked):

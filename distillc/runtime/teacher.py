@@ -30,7 +30,7 @@ def load_teacher(bundle: Bundle, given: Path | None, loading: Mapping[str, Any])
     Args:
         bundle: An open bundle.
         given: The checkpoint, where the user says which it is.
-        loading: Arguments of `distillc.load`: `arch`, `arch_args`, `trust_pickle`.
+        loading: Arguments of `distillc.load`: `arch`, `arch_args`, `output`, `trust_pickle`.
 
     Returns:
         The teacher for images of the bundle's size, (1, C, H, W) -> (1, C', H * scale, W * scale).
@@ -77,10 +77,10 @@ def _is_file_of(path: Path, sha256: str) -> bool:
 
 
 def _load(bundle: Bundle, path: Path, loading: Mapping[str, Any]) -> nn.Module:
-    arguments = loading["arch_args"]
-    if arguments is None:
-        arguments = bundle.facts.source.arch_args
-    net = load(path, **{**loading, "arch_args": arguments})
+    source = bundle.facts.source
+    recorded = {"arch_args": source.arch_args, "output": source.output}
+    given = {name: value for name, value in loading.items() if value is not None}
+    net = load(path, **{**recorded, **given})
     size = bundle.facts.size
     fitting = net.fitting(size)
     return net.module if fitting == size else Padded(net.module, fitting, net.scale)

@@ -40,7 +40,7 @@ BY_OPTION = {
     "--stop-after": ("nothing",),
     "--arch-args": ("x", "[1]", "1", "", "{"),
 }
-LATE = {"--keep", "--arch"}
+LATE = {"--keep", "--arch", "--output"}
 """What only the network can tell; below."""
 
 
@@ -117,6 +117,7 @@ def test_the_old_name_of_train_on_answers_with_the_new_one(value: str, run: Run)
         (["--replace", "latent.0=ssd"], "not among the families tried"),
         (["--replace", "latent.0=mambo"], "unknown surrogate family"),
         (["--arch", "torch.nn:Nothing"], "Nothing"),
+        (["--output", "1"], "leave --output out"),
         (["--max-latency-ms", "5"], "no latency is measured"),
     ],
 )

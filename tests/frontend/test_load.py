@@ -143,6 +143,30 @@ def test_a_users_own_class(tmp_path: Path) -> None:
     assert net.multiple == 1
 
 
+class Staged(Own):
+    """Two images: the result is the second."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return {"stages": [x, super().forward(x)]}
+
+
+def test_an_output_of_a_users_own_class(tmp_path: Path) -> None:
+    own, x = Own(6).eval(), torch.rand(1, 3, 8, 8)
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    words: dict[str, Any] = {"arch": f"{__name__}:Staged", "arch_args": {"width": 6}}
+    with pytest.raises(TraceError, match=r"--output stages\.0"):
+        load(tmp_path / "own.pth", **words)
+    net = load(tmp_path / "own.pth", **words, output="stages.1")
+    assert torch.equal(net.module(x), own(x))
+    assert net.source["output"] == "stages.1"
+
+
+@pytest.mark.parametrize("name", ["tiny.pth", "x.onnx", "x.pt2"])
+def test_an_output_of_what_returns_one(name: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="what it returns is the image"):
+        load(tmp_path / name, output="0")
+
+
 @pytest.mark.parametrize(
     ("arch", "arguments", "error", "said"),
     [

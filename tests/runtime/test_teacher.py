@@ -14,7 +14,7 @@ from distillc.frontend.load import load
 from distillc.runtime.bundle import Bundle
 from distillc.runtime.teacher import NoTeacher, load_teacher
 
-PLAIN: Mapping[str, Any] = {"arch": None, "arch_args": None, "trust_pickle": False}
+PLAIN: Mapping[str, Any] = {"arch": None, "arch_args": None, "output": None, "trust_pickle": False}
 
 OWN = """
 import pathlib, torch
