@@ -97,9 +97,8 @@ convert_onnx = convert_as_is
 def run_as_is(source: str | Path, options: BundleOptions) -> Bundle:
     """Compile a network as it is to a verified bundle; see `convert_as_is`."""
     onnx = is_onnx(source)
-    if onnx and (
-        given := [name for name in OF_CHECKPOINTS if getattr(options, name) not in (None, False)]
-    ):
+    given = [name for name in OF_CHECKPOINTS if getattr(options, name) not in (None, False)]
+    if onnx and given:
         raise UsageError(
             f"{source} is an ONNX file, which holds its network",
             where=", ".join(given),

@@ -18,7 +18,7 @@ DEEPEST = 4
 
 
 def whole_scale(given: Sequence[int], output: object) -> int | None:
-    """Return how much larger than its input (1, C, H, W) an output is; None if it is no image.
+    """Return how much larger than its input (1, C, H, W) an output is; None for anything else.
 
     An image is float32, (1, C', H * scale, W * scale) with a whole scale.
     """

@@ -105,6 +105,18 @@ def test_code_runs_when_the_user_names_it(made: Bundle, tmp_path: Path) -> None:
     assert y.shape == (1, 3, 16, 16)
 
 
+def test_the_output_that_was_chosen_is_chosen_again(made: Bundle, tmp_path: Path) -> None:
+    code = "from torch import nn\nclass Net(nn.Conv2d):\n    def forward(self, x):\n"
+    (tmp_path / "two.py").write_text(f"{code}        return x, super().forward(x)\n")
+    module, path, arch = torch.nn.Conv2d(3, 3, 1), tmp_path / "two.pth", f"{tmp_path}/two.py:Net"
+    torch.save(module.state_dict(), path)
+    words = {"in_channels": 3, "out_channels": 3, "kernel_size": 1}
+    net = load(path, arch=arch, arch_args=words, output=1)
+    made.manifest["source"] = dict(net.source)
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.equal(load_teacher(made, None, {**PLAIN, "arch": arch})(x), module(x))
+
+
 def test_a_pickled_module_needs_trust_again(made: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "whole.pth"
     torch.save(torch.nn.Conv2d(3, 3, 3, padding=1), path)
