@@ -20,7 +20,7 @@ from distillc.frontend.program_trial import input_shape, program_limits
 from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
 from distillc.frontend.trace import SIZE, scale_of, trace_module
-from distillc.frontend.user_code import import_class, importing_from
+from distillc.frontend.user_code import advice, import_class, importing_from, user_line
 from distillc.network import Network
 from distillc.quiet import quiet_libraries
 from distillc.sandbox import outcome
@@ -145,7 +145,9 @@ def _load_own(
     except Exception as error:  # the user's code may raise anything
         raise UsageError(
             f"--arch {arch} cannot be built: {named_reason(error)}",
-            hint="write package.module:Class or file.py:Class, and its keyword arguments as "
+            where=user_line(error),
+            hint=advice(error, arch)
+            or "write package.module:Class or file.py:Class, and its keyword arguments as "
             "--arch-args JSON",
         ) from error
     _fill(module, state, path, arch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -18,6 +17,7 @@ from distillc.frontend.exportable import exportable
 from distillc.frontend.finite import check_finite
 from distillc.frontend.outputs import described, take_image, tensors, whole_scale
 from distillc.frontend.static_form import static_form
+from distillc.frontend.user_code import advice, user_line
 from distillc.network import Network
 from distillc.quiet import quiet_libraries
 
@@ -160,8 +160,9 @@ def _run(module: nn.Module, example: Tensor) -> object:
             ) from error
         raise TraceError(
             f"the network does not run on {tuple(example.shape)}: {error}",
-            where=_user_line(error),
-            hint="check the number of channels, the size, and that it is float32 and on the CPU: "
+            where=user_line(error),
+            hint=advice(error)
+            or "check the number of channels, the size, and that it is float32 and on the CPU: "
             "module.float().cpu()",
         ) from error
 
@@ -207,7 +208,7 @@ def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.Ex
     except Exception as error:
         raise TraceError(
             f"the network cannot be exported: {reason(error, longest=300)}",
-            where=_user_line(error),
+            where=user_line(error),
             hint="avoid Python that depends on tensor values (if x.sum() > 0, .item(), lists of "
             "sizes); `torch.export.export(module, (image,))` shows the whole error",
         ) from error
@@ -248,15 +249,3 @@ def image_scale(program: torch.export.ExportedProgram) -> int:
     outputs = [values.get(name) for name in signature.user_outputs]
     given = values[signature.user_inputs[0]]
     return scale_of(given.shape, outputs[0] if len(outputs) == 1 else tuple(outputs))
-
-
-def _user_line(error: Exception) -> str | None:
-    """Return `file:line in function` of the deepest frame that is not torch's own."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(error))
-    traceback = error.__traceback__
-    while traceback:
-        code = traceback.tb_frame.f_code
-        frames.append((code.co_filename, str(traceback.tb_lineno), code.co_name))
-        traceback = traceback.tb_next
-    own = [frame for frame in frames if "/torch/" not in frame[0] and "distillc" not in frame[0]]
-    return "{}:{} in {}".format(*own[-1]) if own else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,63 @@ def import_class(arch: str) -> Any:
         sys.modules[path.stem] = module  # dataclasses and pickles look their module up
         spec.loader.exec_module(module)
     return getattr(module, name)
+
+
+def advice(error: Exception, arch: str = "") -> str | None:
+    """Say what to do about an error in the user's code; None where nobody knows.
+
+    Args:
+        error: What an import, a constructor or a forward raised.
+        arch: What was imported, `package.module:Class`; that it is not found is about its name.
+    """
+    if isinstance(error, ImportError) and error.name:
+        package = error.name.partition(".")[0]
+        if package == arch.partition(":")[0].partition(".")[0]:
+            return None
+        owners = metadata.packages_distributions().get(package)
+        if not owners and "site-packages" in (user_line(error) or ""):
+            return (
+                f"an installed package wants {package}: install it if it is another package; if it "
+                "is CUDA code that was not built here, change the network to do without it"
+            )
+        if not owners:
+            return (
+                f"`pip install {_PROJECTS.get(package, package.replace('_', '-'))}`, or put the "
+                "code beside the network's if it is your own; where it needs CUDA, change the "
+                "network to do without it"
+            )
+        return (
+            f"the installed {owners[0]} {metadata.version(owners[0])} does not have it: change the "
+            "import, or install the version that the network was written for"
+        )
+    said = str(error)
+    if re.search("No available kernel|backend for scaled_dot_product_attention", said):
+        return "add SDPBackend.MATH, which runs on CPUs, to the sdpa_kernel(...) around that line"
+    if re.search("cuda|nvidia", said, re.IGNORECASE):
+        return (
+            "that line wants CUDA: leave out .cuda() and device='cuda', or take the device of a "
+            "tensor at hand, device=x.device"
+        )
+    return None
+
+
+_PROJECTS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+"""Packages whose project has another name."""
+
+
+def user_line(error: Exception) -> str | None:
+    """Return `file:line in function` of the deepest frame that is not torch's own."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(error))
+    traceback = error.__traceback__
+    while traceback:
+        code = traceback.tb_frame.f_code
+        frames.append((code.co_filename, str(traceback.tb_lineno), code.co_name))
+        traceback = traceback.tb_next
+    own = [frame for frame in frames if "/torch/" not in frame[0] and "distillc" not in frame[0]]
+    return "{}:{} in {}".format(*own[-1]) if own else None

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
+import distillc
+from distillc.errors import TraceError, UsageError
 from distillc.frontend.load import load
-from distillc.frontend.user_code import import_class, importing_from
+from distillc.frontend.user_code import advice, import_class, importing_from
 
 NETWORK = """
 import torch
@@ -76,3 +81,76 @@ def test_later_imports_find_the_folder_last(folder: Path) -> None:
 def test_half_a_name(arch: str) -> None:
     with pytest.raises(ValueError, match="both sides of a colon"):
         import_class(arch)
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "said"),
+    [
+        ("from mamba_ssm_of_others.ops import scan", 1, "`pip install mamba-ssm-of-others`"),
+        ("import torch\nimport cv2_of_others.cuda", 2, "`pip install cv2-of-others`"),
+        ("import torchvision.of_yesterday", 1, "the installed torchvision [0-9.]+"),
+        ("from torchvision import of_yesterday", 1, "the installed torchvision [0-9.]+"),
+    ],
+)
+def test_a_package_that_is_missing(code: str, line: int, said: str, folder: Path) -> None:
+    (folder / "own_network.py").write_text(code)
+    torch.save({"weight": torch.zeros(1)}, folder / "own.pth")
+    with pytest.raises(UsageError) as caught:
+        load(folder / "own.pth", arch=f"{folder}/own_network.py:Net")
+    assert re.search(said, str(caught.value))
+    assert f"own_network.py:{line}" in str(caught.value)
+    assert "--arch-args" not in str(caught.value)
+
+
+def test_a_part_of_an_installed_package_that_is_missing(folder: Path) -> None:
+    inside = folder / "site-packages" / "scans.py"
+    inside.parent.mkdir()
+    inside.write_text("import scans_of_cuda")
+    with pytest.raises(ModuleNotFoundError) as caught:
+        import_class(f"{inside}:Net")
+    assert "CUDA code that was not built" in str(advice(caught.value))
+    assert "pip install" not in str(advice(caught.value))
+
+
+def test_projects_with_other_names() -> None:
+    missing = ModuleNotFoundError("No module named 'yaml_'", name="yaml")
+    with mock.patch.object(metadata, "packages_distributions", dict):
+        assert "`pip install pyyaml`" in str(advice(missing))
+
+
+@pytest.mark.parametrize("arch", ["nowhere:Net", "nowhere.models:Net"])
+def test_a_wrong_name_is_about_the_name(arch: str, folder: Path) -> None:
+    torch.save({"weight": torch.zeros(1)}, folder / "own.pth")
+    with pytest.raises(UsageError, match=r"write package\.module:Class"):
+        load(folder / "own.pth", arch=arch)
+
+
+FORWARDS = {
+    "torch.nn.functional.scaled_dot_product_attention(x, x, x)": "SDPBackend.MATH",
+    "__import__('timm_of_others')": "`pip install timm-of-others`",
+    "x.cuda()": "device=x.device",
+    "torch.ones(1, device='cuda') * x": "device=x.device",
+}
+
+
+@pytest.mark.parametrize(("code", "said"), FORWARDS.items())
+def test_a_forward_that_wants_what_is_not_here(code: str, said: str, folder: Path) -> None:
+    if "cuda" in code and torch.cuda.is_available():
+        pytest.skip("CUDA is here")
+    (folder / "own_network.py").write_text(f"""
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+class Net(torch.nn.Module):
+    def forward(self, x):
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            return {code}
+""")
+    net = import_class(f"{folder}/own_network.py:Net")()
+    with pytest.raises(TraceError) as caught:
+        distillc.trace(net, torch.rand(1, 3, 8, 8))
+    assert said in str(caught.value)
+    assert "own_network.py:7 in forward" in str(caught.value)
+
+
+def test_other_errors_get_no_advice() -> None:
+    assert advice(ValueError("3 is odd")) is None
