@@ -26,7 +26,7 @@ ONNX_NOTICE = (
     "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
 )
 
-OF_CHECKPOINTS = ("arch", "arch_args", "output", "trust_pickle")
+OF_CHECKPOINTS = ("arch", "arch_args", "output", "weights_key", "trust_pickle")
 """Options that mean nothing for an ONNX file."""
 
 
@@ -47,6 +47,7 @@ def convert_as_is(
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     output: str | int | None = None,
+    weights_key: str | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
     dump_dir: Path | None = None,
@@ -81,6 +82,7 @@ def convert_as_is(
         arch=arch,
         arch_args=arch_args,
         output=output,
+        weights_key=weights_key,
         trust_pickle=trust_pickle,
         sandbox=sandbox,
         dump_dir=dump_dir,

@@ -49,6 +49,7 @@ class BundleOptions:
         arch: `package.module:Class` of the user's own network.
         arch_args: Its keyword arguments.
         output: Name or index of the image in what it returns; see `distillc.trace`.
+        weights_key: Which weights to take from a file that holds several; see `distillc.load`.
         trust_pickle: Whether a pickled module, which can run any code, is loaded.
         sandbox: Whether the checkpoint is read in a process of its own.
         dump_dir: Where the state after each pass and each stage of code generation is written,
@@ -74,6 +75,7 @@ class BundleOptions:
     arch: str | None = None
     arch_args: Mapping[str, Any] | None = None
     output: str | int | None = None
+    weights_key: str | None = None
     trust_pickle: bool = False
     sandbox: bool = True
     dump_dir: Path | None = None

@@ -51,6 +51,7 @@ OTHERS: dict[str, Any] = {
     "arch": "a:B",
     "arch_args": {"c": 1},
     "output": "stages.0",
+    "weights_key": "ema",
     "trust_pickle": True,
 }
 

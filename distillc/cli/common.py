@@ -138,6 +138,7 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         arch: str | None,
         arch_args: str | None,
         output: str | None,
+        weights_key: str | None,
         trust_pickle: bool,
         no_sandbox: bool,
         **rest: Any,
@@ -147,6 +148,7 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "arch": arch,
             "arch_args": arguments,
             "output": output,
+            "weights_key": weights_key,
             "trust_pickle": trust_pickle,
             "sandbox": not no_sandbox,
         }
@@ -164,6 +166,12 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--output",
             metavar="NAME|INDEX",
             help="The image in what it returns, where that is several: 0, image, stages.2.",
+        ),
+        click.option(
+            "--weights-key",
+            metavar="NAME",
+            help="Which weights to take from a file that holds several: keys and a prefix of the "
+            "names, with dots between. A wrong one lists what there is.",
         ),
         click.option(
             "--trust-pickle",

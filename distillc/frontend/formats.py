@@ -1,36 +1,30 @@
-"""Reading checkpoint files: what is in them, without running anything that they carry."""
+"""Reading checkpoint files: what kind each is, by its content, and the weights in it."""
 
 from __future__ import annotations
 
-import io
-import pickle
-import pickletools
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from distillc.errors import CheckpointError, reason
+from distillc.errors import CheckpointError
+from distillc.frontend.changes import tell
+from distillc.frontend.kinds import kind_of
+from distillc.frontend.normalise import normalise
 from distillc.frontend.state import check_state
+from distillc.frontend.torch_file import AGAIN, read_torch
+from distillc.frontend.torchscript import read_torchscript
+from distillc.frontend.weights import find_state
 from distillc.sandbox import ProcessLimits, outcome
 
-WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model")
-"""Keys under which public checkpoints keep their state dict, the preferred first."""
-
-LARGEST_PICKLE = 2**26
-"""Bytes of `data.pkl`, which names tensors and holds none of them."""
-
-AGAIN = "copy or download it again"
+CODE = "this is a TorchScript archive: its weights are taken, its code is not"
 
 
 def read_checkpoint(
-    path: Path, trust_pickle: bool = False, sandbox: bool = True
+    path: Path, trust_pickle: bool = False, sandbox: bool = True, key: str | None = None
 ) -> dict[str, Tensor] | nn.Module:
-    """Return the state dict in a file, float32, without wrappers and `module.` prefixes.
+    """Return the state dict in a file, float32, by the network's own names; log what was changed.
 
     A module is returned only for a pickle that the user trusts, which is read in this process.
 
@@ -38,23 +32,26 @@ def read_checkpoint(
         path: The file.
         trust_pickle: Unpickle whatever it holds.
         sandbox: Read it in a process of its own.
+        key: Where in the file the weights are; see `weights.find_state`.
 
     Raises:
-        CheckpointError: The file is missing, empty, damaged, hostile, no checkpoint, or a pickle
-            that carries code.
-        UsageError: The system has no such process.
+        CheckpointError: The file is missing, empty, damaged, hostile, no checkpoint, a pickle
+            that carries code, or holds several state dicts.
+        UsageError: The system has no such process, or there are no weights under `key`.
     """
     require_file(path)
-    if trust_pickle and path.suffix != ".safetensors":
-        content = _read_torch(path, trust_pickle)
+    if trust_pickle and kind_of(path) == "torch":
+        content = read_torch(path, trust_pickle)
         if isinstance(content, nn.Module):
             return content.eval()
-        state = _state_dict(content, path)
-        check_state(state, path)
+        state, notes = _state(content, path, key)
+        tell(path, notes)
         return state
     limits = checkpoint_limits(path) if sandbox else None
-    with outcome("distillc.frontend.formats:extract", path, limits=limits) as (names, made):
+    with outcome("distillc.frontend.formats:extract", path, key, limits=limits) as (found, made):
+        names, notes = found
         state = load_file(made)
+        tell(path, notes)
         return {name: state[name] for name in names}
 
 
@@ -64,19 +61,33 @@ def checkpoint_limits(path: Path) -> ProcessLimits:
     return ProcessLimits(3 + size / 2e7, 2**30 + 6 * size)
 
 
-def extract(path: str, out: str) -> list[str]:
-    """Write the state dict in a file as safetensors, and return its names in order.
+def extract(path: str, key: str | None, out: str) -> tuple[list[str], list[str]]:
+    """Write the state dict in a file as safetensors; return its names in order, and the changes.
 
     Raises:
         CheckpointError: As `read_checkpoint` does.
     """
     place = Path(path)
-    content = _read_safetensors(place) if place.suffix == ".safetensors" else _read_torch(place)
-    state = _state_dict(content, place)
-    check_state(state, place)
+    kind = kind_of(place)
+    state, notes = _state(READERS[kind](place), place, key)
+    if kind == "torchscript":
+        notes.insert(0, CODE)
     # Tied weights are two names of one memory, which the format does not know.
     Path(out).write_bytes(save({name: value.clone().contiguous() for name, value in state.items()}))
-    return list(state)
+    return list(state), notes
+
+
+def _state(content: Any, path: Path, key: str | None) -> tuple[dict[str, Tensor], list[str]]:
+    state, left = find_state(content, path, key)
+    check_state(state, path)
+    state, changed = normalise(state)
+    if not state:
+        raise CheckpointError(
+            f"there are no weights in the file: {changed[-1]}",
+            where=str(path),
+            hint="save the network's weights: torch.save(model.state_dict(), path)",
+        )
+    return state, left + changed
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -109,114 +120,8 @@ def _read_safetensors(path: Path) -> Any:
         ) from error
 
 
-def _read_torch(path: Path, trust_pickle: bool = False) -> Any:
-    with path.open("rb") as stream:
-        head = stream.read(16)
-    zipped = head.startswith(b"PK\x03\x04")
-    if zipped:
-        require_stored(path)
-    elif not head.startswith(b"\x80"):
-        raise CheckpointError(
-            "this is not a checkpoint: neither a torch file, nor safetensors, nor a .pt2 program",
-            where=str(path),
-            hint="a state dict saved by torch.save is what public checkpoints are",
-        )
-    try:
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-    except pickle.UnpicklingError as error:
-        names_code = "Unsupported" in str(error) or "GLOBAL" in str(error)
-        if trust_pickle or not names_code or not _is_whole(path, zipped):
-            raise CheckpointError(
-                f"the checkpoint is damaged: {reason(error)}", where=str(path), hint=AGAIN
-            ) from error
-        raise CheckpointError(
-            "the checkpoint is a pickle that names Python code, and loading it can run any code: "
-            + _named_code(error),
-            where=str(path),
-            hint="save the state dict (torch.save(model.state_dict(), ...)), or, if you made the "
-            "file yourself, add --trust-pickle",
-        ) from error
-    except Exception as error:
-        raise CheckpointError(
-            f"the checkpoint cannot be read, it may be truncated: {reason(error)}",
-            where=str(path),
-            hint=AGAIN,
-        ) from error
-
-
-def require_stored(path: Path) -> None:
-    """Refuse a torch archive that is cut, or that would grow as it is read.
-
-    Torch stores members as they are. A compressed one may be a thousand times as large.
-
-    Raises:
-        CheckpointError: It is not whole, a member is compressed, or all claim more than there is.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except Exception as error:  # whatever a damaged directory causes
-        raise CheckpointError(
-            f"the checkpoint is truncated: {reason(error)}", where=str(path), hint=AGAIN
-        ) from error
-    size = path.stat().st_size
-    claimed = sum(each.file_size for each in members)
-    packed = any(each.compress_type != zipfile.ZIP_STORED for each in members)
-    tables = [each for each in members if each.filename.endswith("data.pkl")]
-    if packed or claimed > size or any(each.file_size > LARGEST_PICKLE for each in tables):
-        raise CheckpointError(
-            f"the archive's members take {claimed:.3g} bytes of a file of {size:.3g}, or are "
-            "compressed: torch.save writes no such file",
-            where=str(path),
-            hint="save it again with torch.save",
-        )
-
-
-def _is_whole(path: Path, zipped: bool) -> bool:
-    """Whether what a file pickles is whole: damage can look like the name of some code."""
-    pickles = 1 if zipped else 4  # the older layout: magic number, version, system, content
-    try:
-        with path.open("rb") as file:
-            stream: IO[bytes] = file
-            if zipped:
-                with zipfile.ZipFile(file) as archive:
-                    (name,) = (each for each in archive.namelist() if each.endswith("/data.pkl"))
-                    stream = io.BytesIO(archive.read(name))  # compares its checksum
-            for _ in range(pickles):
-                for _ in pickletools.genops(stream):
-                    pass
-    except Exception:
-        return False
-    return True
-
-
-def _named_code(error: Exception) -> str:
-    """Return the part of torch's message that names the code."""
-    for line in str(error).splitlines():
-        if "GLOBAL" in line:
-            return line.strip()[:200]
-    return reason(error)
-
-
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        for key in WRAPPERS:
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
-    tensors = (
-        {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
-    if not tensors:
-        raise CheckpointError(
-            f"there is no state dict in the file (it holds a {type(content).__name__})",
-            where=str(path),
-            hint=f"expected tensors by name, bare or under one of: {', '.join(WRAPPERS)}",
-        )
-    if all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    return {
-        key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
-    }
+READERS = {
+    "safetensors": _read_safetensors,
+    "torchscript": read_torchscript,
+    "torch": read_torch,
+}

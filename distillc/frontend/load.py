@@ -14,8 +14,11 @@ from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, UsageError, named_reason
+from distillc.frontend.changes import tell
+from distillc.frontend.fill import fill
 from distillc.frontend.finite import check_finite
 from distillc.frontend.formats import is_onnx, read_checkpoint, require_file
+from distillc.frontend.normalise import about_prefix, views
 from distillc.frontend.program_trial import input_shape, program_limits
 from distillc.frontend.programs import read_program
 from distillc.frontend.restormer import Restormer, infer_config
@@ -37,10 +40,11 @@ def load(
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     output: str | int | None = None,
+    weights_key: str | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
 ) -> Network:
-    """Load a checkpoint.
+    """Load a checkpoint, and log what was left out of it or renamed.
 
     1. With `arch`, the user's class is built and takes the weights.
     2. A `.pt2` file is an exported program; its size is fixed.
@@ -55,21 +59,27 @@ def load(
         arch_args: Keyword arguments of that class.
         output: Name or index of the image in what that class or a pickled module returns; see
             `distillc.trace`.
+        weights_key: Where the weights are in a file that holds several state dicts: keys of dicts
+            and a prefix of the names, with dots between; `"."` is the outermost dict.
         trust_pickle: Accept a pickled module, and a `.pt2` file that holds more than a graph and
             tensors. Loading one can run any code, in this process.
         sandbox: Read the file in a process without network, in bounded memory and time, first or
             only.
 
     Raises:
-        CheckpointError: Unreadable, unsafe, weights are not finite, or no architecture fits.
+        CheckpointError: Unreadable, unsafe, several state dicts, weights are not finite, or no
+            architecture fits.
         UsageError: `arch` cannot be imported or built; nothing returned has the name `output`, or
-            there is nothing to choose from; the system has no such process.
+            there is nothing to choose from; no weights are under `weights_key`; the system has no
+            such process.
         LoweringError: An ONNX file has operators that are not supported.
         TraceError: An ONNX file runs at no size that was tried.
     """
     path = Path(path)
     if output is not None and (is_onnx(path) or path.suffix == ".pt2"):
         raise _nothing_to_choose(path)
+    if weights_key is not None and (is_onnx(path) or path.suffix == ".pt2"):
+        raise _no_state_dict("graph")
     if is_onnx(path):
         # Here, for ONNX and its runtime take most of a second to import.
         from distillc.frontend.onnx_graph.load import load_onnx
@@ -80,18 +90,18 @@ def load(
     else:
         # A pickled module names its class.
         with importing_from(Path()) if trust_pickle else nullcontext():
-            content = read_checkpoint(path, trust_pickle, sandbox)
+            content = read_checkpoint(path, trust_pickle, sandbox, weights_key)
         if isinstance(content, nn.Module):  # rule 4
+            if weights_key is not None:
+                raise _no_state_dict("module")
             net, name = trace_module(content, SIZE, output=output), type(content).__name__
         elif arch:  # rule 1
             own = _load_own(arch, arch_args or {}, content, path)
             net, name = trace_module(own, SIZE, output=output), arch
         elif output is not None:
             raise _nothing_to_choose(path)
-        elif _is_restormer(content):  # rule 5
-            net, name = _load_restormer(content, path), "Restormer"
-        else:  # rule 6
-            net, name = _load_spandrel(content, path)
+        else:  # rules 5 and 6
+            net, name = _recognise(content, path)
     if not is_onnx(path):  # whose constants were checked
         check_finite(net.module, str(path))
     source: dict[str, Any] = {
@@ -104,6 +114,8 @@ def load(
         source["arch_args"] = dict(arch_args or {})
     if output is not None:
         source["output"] = str(output)
+    if weights_key is not None:
+        source["weights_key"] = weights_key
     return replace(net, name=path.stem, source=source)
 
 
@@ -137,6 +149,14 @@ def _nothing_to_choose(path: Path) -> UsageError:
     )
 
 
+def _no_state_dict(what: str) -> UsageError:
+    return UsageError(
+        f"the file holds a {what}: there is no state dict to choose",
+        where="--weights-key",
+        hint="leave --weights-key out",
+    )
+
+
 def _load_own(
     arch: str, arguments: Mapping[str, Any], state: dict[str, Tensor], path: Path
 ) -> nn.Module:
@@ -150,36 +170,22 @@ def _load_own(
             or "write package.module:Class or file.py:Class, and its keyword arguments as "
             "--arch-args JSON",
         ) from error
-    _fill(module, state, path, arch)
+    fill(module, state, path, arch, lambda: import_class(arch)(**arguments))
     return module.eval()
 
 
-def _fill(module: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
-    """Load weights strictly, or say what does not fit."""
-    wanted = module.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    unexpected = sorted(state.keys() - wanted.keys())
-    wrong = [
-        f"{key} is {tuple(state[key].shape)}, {name} has {tuple(wanted[key].shape)}"
-        for key in wanted.keys() & state.keys()
-        if wanted[key].shape != state[key].shape
-    ]
-    if missing or unexpected or wrong:
-        problems = [
-            f"{label}: {', '.join(keys[:4])}{' ...' if len(keys) > 4 else ''} ({len(keys)})"
-            for label, keys in (
-                ("missing", missing),
-                ("unexpected", unexpected),
-                ("wrong shape", sorted(wrong)),
-            )
-            if keys
-        ]
-        raise CheckpointError(
-            f"the weights do not fit {name}; " + "; ".join(problems),
-            where=str(path),
-            hint="check the architecture's arguments against the ones it was trained with",
-        )
-    module.load_state_dict(state)
+def _recognise(state: Mapping[str, Tensor], path: Path) -> tuple[Network, str]:
+    """Build what the names are of, as they are or under a prefix."""
+    found: tuple[Network, str] | None
+    for prefix, inner in views(state):
+        if _is_restormer(inner):
+            found = _load_restormer(inner, path), "Restormer"
+        else:
+            found = _load_spandrel(inner, path)
+        if found:
+            tell(path, about_prefix(state, prefix))
+            return found
+    raise _nothing_fits(state, path)
 
 
 def _is_restormer(state: Mapping[str, Tensor]) -> bool:
@@ -189,18 +195,18 @@ def _is_restormer(state: Mapping[str, Tensor]) -> bool:
         return False
 
 
-def _load_restormer(state: dict[str, Tensor], path: Path) -> Network:
+def _load_restormer(state: Mapping[str, Tensor], path: Path) -> Network:
     config = infer_config(state)
     module = Restormer(**config)
-    _fill(module, state, path, "Restormer")
+    fill(module, state, path, "Restormer", lambda: Restormer(**config))
     return Network(module.eval(), SIZE, config["inp_channels"], multiple=8)
 
 
-def _load_spandrel(state: dict[str, Tensor], path: Path) -> tuple[Network, str]:
+def _load_spandrel(state: Mapping[str, Tensor], path: Path) -> tuple[Network, str] | None:
     try:
         found = ModelLoader(device="cpu").load_from_state_dict(dict(state))
-    except UnsupportedModelError as error:
-        raise _nothing_fits(state, path) from error
+    except UnsupportedModelError:
+        return None
     except Exception as error:
         raise CheckpointError(
             f"spandrel recognises the network but cannot load it: {error}", where=str(path)

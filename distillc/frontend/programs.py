@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from distillc.errors import CheckpointError, reason
-from distillc.frontend.formats import require_stored
 from distillc.frontend.inference_operators import is_allowed
+from distillc.frontend.torch_file import require_stored
 
 MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|\.format_version|\.storage_alignment"

@@ -28,7 +28,8 @@ def check_state(state: Mapping[str, Tensor], path: Path) -> None:
 
     1. Names are short, and count no farther than there are tensors: architectures are recognised
        by the largest number in them, and as many layers are built.
-    2. Tensors are plain, and as large as the file: a view of one number can have any shape.
+    2. Tensors are plain, and in float32 as large as the file: a view of one number can have any
+       shape.
     3. A tensor without elements has no extent that would be believed.
 
     Raises:
@@ -42,14 +43,29 @@ def check_state(state: Mapping[str, Tensor], path: Path) -> None:
         for part in name.split("."):
             if part.isdecimal() and int(part[:20]) > farthest:
                 raise _refused(f"{name} counts to {part}, in a file of {len(state)} tensors", path)
-        if value.layout is not strided or value.is_quantized or value.is_meta:  # rule 2
-            kind = "quantised" if value.is_quantized else str(value.layout)
-            raise _refused(f"{name} is not a plain tensor ({kind})", path)
-        room -= math.prod(value.shape) * value.element_size()
+        _require_plain(name, value, path)  # rule 2
+        size = 4 if value.is_floating_point() else value.element_size()
+        room -= math.prod(value.shape) * size
         if room < 0:
             raise _refused(f"up to {name} the tensors take more than the file holds", path)
         if not value.numel() and max(value.shape) > EMPTY:  # rule 3
             raise _refused(f"{name} has no elements, and the shape {tuple(value.shape)}", path)
+
+
+def _require_plain(name: str, value: Tensor, path: Path) -> None:
+    for odd, kind, instead in (
+        (value.is_meta, "on the meta device: the file has its shape and no numbers", META),
+        (value.is_quantized, "quantised", "bring the weights from before the quantisation"),
+        (value.is_nested, "nested", "save its parts as tensors of their own"),
+        (value.layout is not strided, f"sparse ({value.layout})", "save value.to_dense() of it"),
+    ):
+        if odd:
+            raise CheckpointError(
+                f"{name} is not a plain tensor, it is {kind}", where=str(path), hint=instead
+            )
+
+
+META = "load the weights before saving: torch.save(model.state_dict(), path)"
 
 
 def _refused(what: str, path: Path) -> CheckpointError:

@@ -30,7 +30,8 @@ def load_teacher(bundle: Bundle, given: Path | None, loading: Mapping[str, Any])
     Args:
         bundle: An open bundle.
         given: The checkpoint, where the user says which it is.
-        loading: Arguments of `distillc.load`: `arch`, `arch_args`, `output`, `trust_pickle`.
+        loading: Arguments of `distillc.load`: `arch`, `arch_args`, `output`, `weights_key`,
+            `trust_pickle`.
 
     Returns:
         The teacher for images of the bundle's size, (1, C, H, W) -> (1, C', H * scale, W * scale).
@@ -78,7 +79,11 @@ def _is_file_of(path: Path, sha256: str) -> bool:
 
 def _load(bundle: Bundle, path: Path, loading: Mapping[str, Any]) -> nn.Module:
     source = bundle.facts.source
-    recorded = {"arch_args": source.arch_args, "output": source.output}
+    recorded = {
+        "arch_args": source.arch_args,
+        "output": source.output,
+        "weights_key": source.weights_key,
+    }
     given = {name: value for name, value in loading.items() if value is not None}
     net = load(path, **{**recorded, **given})
     size = bundle.facts.size

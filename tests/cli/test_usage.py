@@ -40,7 +40,7 @@ BY_OPTION = {
     "--stop-after": ("nothing",),
     "--arch-args": ("x", "[1]", "1", "", "{"),
 }
-LATE = {"--keep", "--arch", "--output"}
+LATE = {"--keep", "--arch", "--output", "--weights-key"}
 """What only the network can tell; below."""
 
 
@@ -118,6 +118,8 @@ def test_the_old_name_of_train_on_answers_with_the_new_one(value: str, run: Run)
         (["--replace", "latent.0=mambo"], "unknown surrogate family"),
         (["--arch", "torch.nn:Nothing"], "Nothing"),
         (["--output", "1"], "leave --output out"),
+        (["--weights-key", "ghost"], "no weights under 'ghost'"),
+        (["--weights-key", ""], "no weights under ''"),
         (["--max-latency-ms", "5"], "no latency is measured"),
     ],
 )

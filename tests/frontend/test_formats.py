@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from distillc.errors import CheckpointError
-from distillc.frontend.formats import WRAPPERS, read_checkpoint
+from distillc.frontend.formats import read_checkpoint
+from distillc.frontend.weights import WRAPPERS
 
 STATE = {"body.0.weight": torch.arange(6.0).reshape(2, 3), "body.0.bias": torch.ones(2)}
 
