@@ -24,7 +24,7 @@ COUNTERS = (
     "decay",
     "initted",
 )
-"""What training loops and averages of weights (torch's `AveragedModel`, others) count in."""
+"""What training loops and averages of weights count in."""
 
 AROUND = (
     "_orig_mod",  # torch.compile
@@ -101,9 +101,9 @@ def normalise(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
 def views(
     state: Mapping[str, Tensor], prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-    """Yield a state dict as it is, then what is in it under prefixes that are no network's own.
+    """Yield a state dict as it is, then what is in it under prefixes that training gave.
 
-    These are names of `WRAPPERS`, as modules that train a network call it, and one that all have.
+    These are names of `WRAPPERS`, and a prefix that all names have.
 
     Yields:
         (prefix with its dot or empty, the tensors under it).

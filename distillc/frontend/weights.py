@@ -121,7 +121,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _is_weight(value: Any) -> bool:
-    """Whether a value may be learnt: numbers that are no integers, and more than a counter."""
+    """Whether a value may be learnt: fractions, and more of them than a counter has."""
     if not isinstance(value, Tensor):
         return _is_tensor(value) and value.dtype.kind in "fc" and value.size > 1
     plain = value.is_floating_point() or value.is_complex()

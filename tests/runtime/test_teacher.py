@@ -117,6 +117,23 @@ def test_the_output_that_was_chosen_is_chosen_again(made: Bundle, tmp_path: Path
     assert torch.equal(load_teacher(made, None, {**PLAIN, "arch": arch})(x), module(x))
 
 
+def test_the_weights_that_were_chosen_are_taken_again(made: Bundle, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("from torch import nn\nclass Net(nn.Conv2d):\n    pass\n")
+    states = [{"weight": torch.full((1, 1, 1, 1), v), "bias": torch.zeros(1)} for v in (1.0, 2.0)]
+    weights = tmp_path / "two.pth"
+    torch.save({"params": states[0], "second": states[1]}, weights)
+    options = {"in_channels": 1, "out_channels": 1, "kernel_size": 1}
+    arch = f"{own}:Net"
+    chosen = load(weights, arch=arch, arch_args=options, weights_key="second")
+    made.manifest["source"] = dict(chosen.source)
+    image = torch.ones(1, 1, 8, 8)
+    given = {**PLAIN, "arch": arch}
+    for key, factor in ((None, 2), ("params", 1)):
+        teacher = load_teacher(made, None, {**given, "weights_key": key})
+        assert teacher(image).mean().item() == factor
+
+
 def test_a_pickled_module_needs_trust_again(made: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "whole.pth"
     torch.save(torch.nn.Conv2d(3, 3, 3, padding=1), path)
