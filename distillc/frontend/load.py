@@ -20,7 +20,13 @@ from distillc.frontend.program_trial import input_shape, program_limits
 from distillc.frontend.programs import read_program
 from distillc.frontend.recognise import recognise
 from distillc.frontend.trace import SIZE, scale_of, trace_module
-from distillc.frontend.user_code import advice, import_class, importing_from, user_line
+from distillc.frontend.user_code import (
+    advice,
+    import_class,
+    importing_from,
+    user_line,
+    weights_part,
+)
 from distillc.network import Network
 from distillc.quiet import quiet_libraries
 from distillc.sandbox import outcome
@@ -157,8 +163,12 @@ def _no_state_dict(what: str) -> UsageError:
 def _load_own(
     arch: str, arguments: Mapping[str, Any], state: dict[str, Tensor], path: Path
 ) -> nn.Module:
+    def build() -> nn.Module:
+        module: nn.Module = import_class(arch)(**arguments)
+        return module
+
     try:
-        module = import_class(arch)(**arguments)
+        module = build()
     except Exception as error:  # the user's code may raise anything
         raise UsageError(
             f"--arch {arch} cannot be built: {named_reason(error)}",
@@ -167,5 +177,6 @@ def _load_own(
             or "write package.module:Class or file.py:Class, and its keyword arguments as "
             "--arch-args JSON",
         ) from error
-    fill(module, state, path, arch, lambda: import_class(arch)(**arguments))
+    names = state.keys()
+    fill(weights_part(module, names), state, path, arch, lambda: weights_part(build(), names))
     return module.eval()

@@ -6,11 +6,13 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 
 @contextmanager
@@ -53,6 +55,21 @@ def import_class(arch: str) -> Any:
         sys.modules[path.stem] = module  # dataclasses and pickles look their module up
         spec.loader.exec_module(module)
     return getattr(module, name)
+
+
+def weights_part(module: nn.Module, names: Collection[str]) -> nn.Module:
+    """Return the part of a network whose tensors a file names.
+
+    A wrapper that holds nothing but the network names it all with a prefix, which the file lacks.
+    Where no part has any of the names it is the network itself.
+    """
+    part = module
+    while (tensors := part.state_dict().keys()).isdisjoint(names):
+        children = list(part.children())
+        if len(children) != 1 or len(children[0].state_dict()) != len(tensors):
+            return module
+        part = children[0]
+    return part
 
 
 def advice(error: Exception, arch: str = "") -> str | None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import distillc
-from distillc.errors import TraceError, UsageError
+from distillc.errors import CheckpointError, TraceError, UsageError
 from distillc.frontend.load import load
 from distillc.frontend.user_code import advice, import_class, importing_from
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "own_layers.py").write_text(LAYERS)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    for name in ("own_network", "own_layers"):
+    for name in ("own_network", "own_layers", "wrappers"):
         sys.modules.pop(name, None)
 
 
@@ -56,6 +56,47 @@ def test_a_network_that_adds_a_channel_to_the_image(folder: Path) -> None:
     torch.save(import_class(arch)(width=5).state_dict(), folder / "own.pth")
     net = load(folder / "own.pth", arch=arch, arch_args={"width": 5})
     assert (net.in_channels, net.scale) == (3, 1)
+
+
+WRAPPERS = """
+import torch
+from own_network import Net
+class Wrapped(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = Net()
+    def forward(self, image):
+        return 1 - self.network(image)
+class Twice(Wrapped):
+    def __init__(self):
+        super().__init__()
+        self.network = Wrapped()
+class Scaled(Wrapped):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+"""
+
+
+@pytest.mark.parametrize("name", ["Wrapped", "Twice"])
+def test_a_wrapper_takes_the_weights_of_what_it_wraps(name: str, folder: Path) -> None:
+    (folder / "wrappers.py").write_text(WRAPPERS)
+    inner, x = import_class(f"{folder}/own_network.py:Net")(), torch.rand(1, 3, 8, 8)
+    torch.save(inner.state_dict(), folder / "own.pth")
+    net = load(folder / "own.pth", arch=f"{folder}/wrappers.py:{name}")
+    wanted = 1 - inner(x) if name == "Wrapped" else inner(x)
+    torch.testing.assert_close(net.module(x), wanted)
+    torch.save(net.module.state_dict(), folder / "wrapped.pth")  # its own names fit too
+    again = load(folder / "wrapped.pth", arch=f"{folder}/wrappers.py:{name}")
+    assert torch.equal(again.module(x), net.module(x))
+
+
+def test_a_wrapper_with_weights_of_its_own_needs_them(folder: Path) -> None:
+    (folder / "wrappers.py").write_text(WRAPPERS)
+    inner = import_class(f"{folder}/own_network.py:Net")()
+    torch.save(inner.state_dict(), folder / "own.pth")
+    with pytest.raises(CheckpointError, match=r"missing: network\.head\.bias"):
+        load(folder / "own.pth", arch=f"{folder}/wrappers.py:Scaled")
 
 
 def test_a_pickled_module_of_the_current_folder(
