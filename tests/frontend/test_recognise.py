@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from distillc.errors import CheckpointError
 from distillc.frontend.load import load
 
 State = dict[str, torch.Tensor]
@@ -88,3 +89,39 @@ def test_the_weights_of_a_torchscript_archive(
     net = load(tmp_path / "x.pt", trust_pickle=trust)
     with torch.no_grad():
         torch.testing.assert_close(net.module(image), tiny_restormer(image))
+
+
+MASK, INDEX = ".attn_mask", ".relative_position_index"
+
+
+@pytest.mark.parametrize("lacking", [(MASK,), (INDEX,), (MASK, INDEX)], ids=str)
+def test_a_window_network_whose_file_lacks_what_it_computes(
+    lacking: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from spandrel.architectures.SwinIR import SwinIR
+
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"depths": [2, 2], "num_heads": [2, 2], "window_size": 8}
+    module = SwinIR(img_size=64, embed_dim=12, upsampler="pixelshuffledirect", **options).eval()
+    state = {name: value for name, value in module.state_dict().items() if name.endswith(lacking)}
+    assert len(state) == (2 if MASK in lacking else 0) + (4 if INDEX in lacking else 0)
+    kept = {name: value for name, value in module.state_dict().items() if name not in state}
+    torch.save({"params": {**kept, "extra.attn_mask": torch.ones(2)}}, tmp_path / "x.pth")
+    net = load(tmp_path / "x.pth")
+    loaded = net.module.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in module.state_dict().items())
+    assert "left out, not weights of SwinIR: extra.attn_mask" in caplog.text
+    assert all(name.rpartition(".")[2] in caplog.text for name in state)
+
+
+def test_a_weight_that_spandrel_misses_is_named(tmp_path: Path) -> None:
+    from spandrel.architectures.DRUNet import DRUNet
+
+    state = DRUNet(nc=[4, 4, 4, 4], nb=3).state_dict()
+    name = next(name for name in state if name.startswith("m_up1.1"))
+    del state[name]
+    torch.save(state, tmp_path / "x.pth")
+    before = nn.Module.load_state_dict
+    with pytest.raises(CheckpointError, match=f"do not fit DRUNet; missing: {name}"):
+        load(tmp_path / "x.pth")
+    assert nn.Module.load_state_dict is before
