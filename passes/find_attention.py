@@ -17,7 +17,9 @@ from distillc.network import Block, Layout, Network
 from distillc.passes.trace import Trace
 from distillc.pipeline import Context, Pass, PassResult, require
 
-AS_IS = "compile the network as it is: `distillc convert --no-distill`"
+AS_IS = (
+    "compile the network as it is: `distillc convert --no-distill`, or `distillc.compile` in Python"
+)
 
 
 class FindAttention(Pass):

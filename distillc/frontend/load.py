@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, UsageError, named_reason
+from distillc.frontend.changes import tell
 from distillc.frontend.fill import fill
 from distillc.frontend.finite import check_finite
 from distillc.frontend.formats import is_onnx, read_checkpoint, require_file
@@ -178,5 +179,8 @@ def _load_own(
             "--arch-args JSON",
         ) from error
     names = state.keys()
-    fill(weights_part(module, names), state, path, arch, lambda: weights_part(build(), names))
+    part, prefix = weights_part(module, names)
+    fill(part, state, path, arch, lambda: weights_part(build(), names)[0])
+    if prefix:
+        tell(path, [f"added the prefix {prefix} to the names, as {arch} wraps that network"])
     return module.eval()

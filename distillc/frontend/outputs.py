@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distillc.errors import TraceError, UsageError
+from distillc.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,8 @@ def take_image(
             f"the network returns several images: {described(output)}",
             hint=f"say which one is the result, as --output {(chosen or [*images])[0]}",
         )
-    log.warning("the network returns %s: %s is taken", described(output), chosen[0])
+    returned = printable(f"{described(output)}: {chosen[0]} is taken")
+    log.warning("a network must return an image, this one returns %s", returned)
     return _returning(module, chosen[0]), found[chosen[0]]
 
 

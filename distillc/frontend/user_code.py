@@ -57,19 +57,20 @@ def import_class(arch: str) -> Any:
     return getattr(module, name)
 
 
-def weights_part(module: nn.Module, names: Collection[str]) -> nn.Module:
-    """Return the part of a network whose tensors a file names.
+def weights_part(module: nn.Module, names: Collection[str]) -> tuple[nn.Module, str]:
+    """Return the part of a network whose tensors a file names, and the prefix that it lacks.
 
     A wrapper that holds nothing but the network names it all with a prefix, which the file lacks.
     Where no part has any of the names it is the network itself.
     """
-    part = module
+    part, prefix = module, ""
     while (tensors := part.state_dict().keys()).isdisjoint(names):
-        children = list(part.children())
-        if len(children) != 1 or len(children[0].state_dict()) != len(tensors):
-            return module
-        part = children[0]
-    return part
+        children = list(part.named_children())
+        if len(children) != 1 or len(children[0][1].state_dict()) != len(tensors):
+            return module, ""
+        name, part = children[0]
+        prefix += f"{name}."
+    return part, prefix
 
 
 def advice(error: Exception, arch: str = "") -> str | None:

@@ -79,11 +79,14 @@ class Scaled(Wrapped):
 
 
 @pytest.mark.parametrize("name", ["Wrapped", "Twice"])
-def test_a_wrapper_takes_the_weights_of_what_it_wraps(name: str, folder: Path) -> None:
+def test_a_wrapper_takes_the_weights_of_what_it_wraps(
+    name: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (folder / "wrappers.py").write_text(WRAPPERS)
     inner, x = import_class(f"{folder}/own_network.py:Net")(), torch.rand(1, 3, 8, 8)
     torch.save(inner.state_dict(), folder / "own.pth")
     net = load(folder / "own.pth", arch=f"{folder}/wrappers.py:{name}")
+    assert "added the prefix network." in caplog.text
     wanted = 1 - inner(x) if name == "Wrapped" else inner(x)
     torch.testing.assert_close(net.module(x), wanted)
     torch.save(net.module.state_dict(), folder / "wrapped.pth")  # its own names fit too
