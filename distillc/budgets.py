@@ -69,7 +69,7 @@ _SMOKE = Budget(
 )
 _QUICK = Budget(
     "quick",
-    families=("conv", "ssd:values=50,width=50", "mamba:values=50"),
+    families=("conv", "ssd:values=50,width=50", "ssd:values=50"),
     distill_steps=250,
     distill_batch=8,
     hybrid_steps=200,
@@ -94,7 +94,7 @@ _FULL = replace(
         "ssd:values=25,width=50",
         "ssd:values=50,width=50",
         "ssd:values=50",
-        "mamba:values=50",
+        "ssd",
         "skip",
     ),
     distill_steps=600,

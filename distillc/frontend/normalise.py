@@ -39,7 +39,7 @@ DEEPEST = 3
 
 
 @dataclass(frozen=True)
-class Rule:
+class Cleaning:
     """One change of the names of a state dict.
 
     Attributes:
@@ -71,10 +71,10 @@ def _without_module(name: str, value: Tensor) -> str:
 
 
 RULES = (
-    Rule("left out, a profiler's counts and not weights", _without_counts),
-    Rule("left out, counters of the training and not weights", _without_counters),
-    Rule("renamed, without what torch.compile, FSDP or Lightning put in", _without_around),
-    Rule("renamed, without module. of parallel training", _without_module, whole=True),
+    Cleaning("left out, a profiler's counts and not weights", _without_counts),
+    Cleaning("left out, counters of the training and not weights", _without_counters),
+    Cleaning("renamed, without what torch.compile, FSDP or Lightning put in", _without_around),
+    Cleaning("renamed, without module. of parallel training", _without_module, whole=True),
 )
 """In the order in which they are applied: counters have no prefix, and would keep `module.`."""
 
