@@ -98,7 +98,7 @@ class Returns(nn.Module):
         (nn.Conv2d(3, 3, 3), "(1, 3, 14, 22)"),
         (nn.Upsample(scale_factor=(2, 3)), "(1, 3, 32, 72)"),
         (nn.Upsample(size=(16, 12)), "(1, 3, 16, 12)"),
-        (Returns(lambda x: (x, x)), "a tuple"),
+        (Returns(lambda x: ("text", 1.0)), "a tuple"),
         (Returns(lambda x: x.double()), "float64 (1, 3, 16, 24)"),
         (Returns(lambda x: (255 * x).to(torch.uint8)), "uint8 (1, 3, 16, 24)"),
         (Returns(lambda x: x.flatten(1)), "(1, 1152)"),
@@ -112,6 +112,17 @@ def test_what_returns_no_image_is_refused(tmp_path: Path, module: nn.Module, ret
         distillc.compile(module, "host", (16, 24), directory=tmp_path)
     assert f"not {returned} for (1, 3, 16, 24)" in caught.value.what
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_of_several_images_is_chosen_when_tracing(tmp_path: Path) -> None:
+    module = Returns(lambda x: (x, 2 * x))
+    with pytest.raises(TraceError, match="several images") as caught:
+        distillc.compile(module, "host", (16, 24), directory=tmp_path)
+    assert caught.value.hint is not None
+    assert "output='0' of distillc.trace" in caught.value.hint
+    x = torch.rand(1, 3, 16, 24)
+    network = distillc.trace(module, x, output="1")
+    assert torch.equal(network.module(x), 2 * x)
 
 
 def test_a_network_whose_scale_is_wrong(tmp_path: Path) -> None:

@@ -88,9 +88,10 @@ def take_image(
     alike = [name for name, each in images.items() if each.shape[1] == given.shape[1]]
     chosen = [*images] if len(images) == 1 else alike  # rule 3
     if len(chosen) != 1:
+        first = (chosen or [*images])[0]
         raise TraceError(
             f"the network returns several images: {described(output)}",
-            hint=f"say which one is the result, as --output {(chosen or [*images])[0]}",
+            hint=f"say which one it is: --output {first}, or output={first!r} of distillc.trace",
         )
     returned = printable(f"{described(output)}: {chosen[0]} is taken")
     log.warning("a network must return an image, this one returns %s", returned)

@@ -104,8 +104,7 @@ class SsdSurrogate(StandIn):
         # product that follows, and does not store them.
         written = self.write(self.features(x[:, :, ::_SAMPLED]))
         written = written.flatten(2).unflatten(1, (2 * self._heads, -1))
-        # The sums over an image must not lose precision under autocast.
-        a, b = (F.normalize(each, dim=-1) for each in written.float().chunk(2, 1))
+        a, b = (F.normalize(each, dim=-1) for each in written.chunk(2, 1))
         return a @ b.transpose(-1, -2)
 
     def forward(self, x: Tensor) -> Tensor:
