@@ -156,11 +156,8 @@ def _at(
         rest = rest[ends[0] :]
     if isinstance(content, Mapping):
         prefix = ".".join([*rest, ""])
-        begun = {
-            name.removeprefix(prefix): value
-            for name, value in content.items()
-            if isinstance(name, str) and name.startswith(prefix)
-        }
+        named = {name: value for name, value in content.items() if isinstance(name, str)}
+        begun = under(named, prefix)
         if any(_is_tensor(value) for value in begun.values()):
             return begun
     heads = {str(name).partition(".")[0] for each in found.values() for name in each}

@@ -46,7 +46,7 @@ class SsdSurrogate(StandIn):
         self.project_out = nn.Conv2d(inner, channels, 1, bias=False)
         self.write = nn.Conv2d(channels, 2 * inner, 1, bias=False)
         self.read = nn.Conv2d(inner, channels, 1, bias=False)
-        self._heads = max(1, inner // _HEAD) if inner % _HEAD == 0 else 1
+        self._heads = inner // _HEAD if inner % _HEAD == 0 else 1
         self.feed_forward = ConvSurrogate(channels, True, width) if whole_block else None
         nn.init.zeros_(self.project_out.weight)
         nn.init.zeros_(self.read.weight)
