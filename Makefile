@@ -72,5 +72,6 @@ results: setup  ## the tables and pictures of docs/measurements/results.md
 
 # Every stage of every network of zoo.json, three hours; an interrupted run resumes.
 ZOO ?= ../shared/zoo.json
-zoo: setup  ## the table of docs/measurements/networks.md
+zoo: setup  ## the tables of docs/measurements/networks.md and kinds.md
 	$(BIN)/python -m tests.benchmarks.zoo $(ZOO) --json results/zoo.json --docs docs/measurements/networks.md
+	$(BIN)/python -m tests.benchmarks.kinds --json results/kinds.json --docs docs/measurements/kinds.md

@@ -13,12 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import subprocess
-import sys
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +20,8 @@ import torch
 from torch import nn
 
 import distillc
-from distillc.errors import DistillcError, PassError
 from distillc.network import Network
-from distillc.passes import (
-    ApplyReplacements,
-    AuditOperators,
-    DistillBlocks,
-    FindAttention,
-    SynthesizeSurrogates,
-    Trace,
-)
-from distillc.pipeline import Context
-from distillc.runtime.verify import verify_bundle
-from distillc.workdir import write_json
-from tests.benchmarks.report import describe_machine, markdown
-
-TIMEOUT_S = 14400
-"""Longest time of one network."""
-
-STAGES = ("trace", "audit", "find", "surrogates", "distil", "host", "aarch64")
+from tests.benchmarks.stages import Stages, run_rows, table
 
 EXPECTED = {
     "Restormer": "8 channel TransformerBlock",
@@ -132,105 +109,12 @@ class Images(nn.Module):
         return image
 
 
-class Stages:
-    """The stages of one network; each gives what the table shows of it."""
-
-    def __init__(self, model: dict[str, Any]) -> None:
-        self.model = model
-        self.net: Network
-        self.stages: dict[str, Callable[[], str]] = {
-            "trace": self.trace,
-            "audit": self.audit,
-            "find": self.find,
-            "surrogates": self.surrogates,
-            "distil": self.distil,
-            "host": self.host,
-            "aarch64": self.aarch64,
-        }
-
-    def trace(self) -> str:
-        edge = self.model.get("input_size", 64)
-        edge = edge[-1] if isinstance(edge, list) else edge
-        module = Images(self.model).eval()
-        net = distillc.trace(module, torch.rand(1, 3, edge, edge), name=self.model["id"])
-        self.net = Trace()(net)
-        return f"x{net.scale}, multiple of {net.multiple}"
-
-    def audit(self) -> str:
-        self.net = AuditOperators()(self.net)
-        return "ok"
-
-    def find(self) -> str:
-        self.net = FindAttention()(self.net)
-        found = Counter(
-            f"{block.kind} {type(self.net.module.get_submodule(block.name)).__name__}"
-            for block in self.net.blocks
-        )
-        said = ", ".join(f"{count} {block}" for block, count in found.items())
-        wanted = EXPECTED.get(self.model["id"], said)
-        if sorted(said.split(", ")) != sorted(wanted.split(", ")):
-            raise PassError(f"found {said}, expected {wanted}")
-        return said
-
-    def surrogates(self) -> str:
-        self.net = SynthesizeSurrogates(("conv", "mamba"))(self.net)
-        return f"{len(self.net.candidates)} of {len(self.net.blocks)} blocks"
-
-    def distil(self) -> str:
-        task = f"sr:scale={self.net.scale}" if self.net.scale > 1 else "denoise:sigma=25"
-        patch = self.net.size[0]
-        self.net = DistillBlocks(None, task, steps=4, batch=1, patch=patch)(self.net, Context())
-        labels = {name: found[-1].label for name, found in self.net.candidates.items()}
-        self.net = ApplyReplacements(labels)(self.net)
-        return f"{len(labels)} replaced"
-
-    def host(self) -> str:
-        return self._compiled("host")
-
-    def aarch64(self) -> str:
-        return self._compiled("generic-aarch64")
-
-    def _compiled(self, target: str) -> str:
-        errors = []
-        for net in (self.net.with_(decisions={}), self.net):
-            with tempfile.TemporaryDirectory() as folder:
-                bundle = distillc.compile(net, target, net.size, directory=Path(folder))
-                errors.append(verify_bundle(bundle, []).max_error)
-        return ", ".join(f"{each:.0e}" for each in errors)
-
-
-def run_one(model: dict[str, Any], until: str) -> dict[str, Any]:
-    """Run the stages of one network in this process."""
-    row: dict[str, Any] = {"network": model["id"], "attention": model["kind"], "seconds": {}}
-    for name, stage in Stages(model).stages.items():
-        start = time.monotonic()
-        try:
-            row[name] = stage()
-        except Exception as error:
-            own = isinstance(error, DistillcError)
-            text = str(error) if own else repr(error)[:600]
-            row |= {name: "FAILS", "error": " ".join(text.split()), "clear": own}
-            break
-        finally:
-            row["seconds"][name] = round(time.monotonic() - start, 1)
-        if name == until:
-            break
-    return row
-
-
-def run_apart(zoo: Path, name: str, until: str) -> dict[str, Any]:
-    """Run one network in a process of its own."""
-    words = [sys.executable, "-m", "tests.benchmarks.zoo", str(zoo), "--one", name]
-    try:
-        done = subprocess.run(
-            [*words, "--until", until], capture_output=True, text=True, timeout=TIMEOUT_S
-        )
-        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        row = {"network": name, "error": f"not done after {TIMEOUT_S} s", "clear": False}
-    except (IndexError, ValueError):
-        row = {"network": name, "error": done.stderr[-600:], "clear": False}
-    return row
+def build(model: dict[str, Any]) -> Network:
+    """Return a network of the zoo, as `distillc.trace` makes it."""
+    edge = model.get("input_size", 64)
+    edge = edge[-1] if isinstance(edge, list) else edge
+    module = Images(model).eval()
+    return distillc.trace(module, torch.rand(1, 3, edge, edge), name=model["id"])
 
 
 def main() -> None:
@@ -244,25 +128,14 @@ def main() -> None:
     given = parser.parse_args()
     models = {each["id"]: each for each in json.loads(given.zoo.read_text())["models"]}
     if given.one:
-        print(json.dumps(run_one(models[given.one], given.until)))
+        model = models[given.one]
+        print(json.dumps(Stages(lambda: build(model), EXPECTED.get(model["id"])).run(given.until)))
         return
-    rows: dict[str, dict[str, Any]] = {}
-    if given.json and given.json.exists():
-        rows = {row["network"]: row for row in json.loads(given.json.read_text())["rows"]}
-    for name in given.only or [each for each in models if each not in rows]:
-        rows[name] = run_apart(given.zoo, name, given.until)
-        print(rows[name], file=sys.stderr, flush=True)
-        if given.json:
-            write_json(given.json, {"machine": describe_machine(1), "rows": list(rows.values())})
-    ordered = [{**rows[name], "s": _seconds(rows[name])} for name in models if name in rows]
-    table = markdown({each: each for each in ("network", *STAGES, "s", "error")}, ordered)
-    print(table)
+    command = ["tests.benchmarks.zoo", str(given.zoo), "--until", given.until]
+    rows = run_rows(command, list(models), given.only, given.json)
+    print(shown := table("network", rows))
     if given.docs:
-        given.docs.write_text(DOCS.format(table=table))
-
-
-def _seconds(row: dict[str, Any]) -> str:
-    return f"{sum(row['seconds'].values()):.0f}" if "seconds" in row else ""
+        given.docs.write_text(DOCS.format(table=shown))
 
 
 if __name__ == "__main__":
