@@ -27,11 +27,13 @@ class FindAttention(Pass):
 
     1. An attention is a product of two activations, normalised by a softmax, multiplied with a
        third activation; or a fused operator. Scales, biases, masks and reshapes may stand between,
-       heads be mixed, the best keys be chosen, and other products be joined. A sum over products of
-       elements is a product too, as where pixels attend to a neighbourhood. So is a linear one, the
-       product of an activation with that of two others, and one in frequencies, the inverse
-       Fourier transform of the product of two transformed activations. A softmax over anything
-       else (a gate, a pooling) is none.
+       heads be mixed, the best keys be chosen, and other products be joined. The softmax may be
+       written out, or be another function of the scores (ReLU, sigmoid, sparsemax), the queries be
+       weights, and the scores come from another attention. A sum over products of elements is a
+       product too, as where pixels attend to a neighbourhood, and so is a distance. An attention
+       is also a linear one, the product of an activation with that of two others, and one in
+       frequencies, the inverse Fourier transform of the product of two transformed activations. A
+       softmax over anything else (a gate, a pooling) is none.
     2. A surrogate can stand in for a module that, in each of its calls, takes one activation and
        returns one of equal shape and layout, (B, C, H, W), (B, H, W, C), (B, H W, C) or
        (H W, B, C). A module that adds to one of them, at its end or inside, may take further ones
@@ -44,8 +46,8 @@ class FindAttention(Pass):
     5. Its attention is the innermost module as in rule 2 that holds all attentions of the block
        and has no residual connection, parallel branches included; the block where there is none.
     6. The kind is `frequency` or `linear` by rule 1; else `channel` when the q k product sums over
-       positions (the matrix is channels x channels), `global` when its rows are all positions of
-       the block, and `window`.
+       positions (the matrix is channels x channels), `global` when its rows or columns are all
+       positions of the block, and `window`.
 
     Given:   %softmax = softmax(matmul(%q, %k) * %temperature); matmul(%softmax, %v)
              in encoder_level1.0.attn
@@ -158,4 +160,4 @@ def _kind(
     if operand in graph.axes and not counts_channels(graph.axes[operand][axis]):
         return "channel"
     positions = math.prod(extent) // extent[1 if layout == "image" else -1]
-    return "global" if site.matrix[-2] == positions else "window"
+    return "global" if positions in site.matrix[-2:] else "window"

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch.fx import Node
 
+from distillc.frontend.attention_walks import (
+    CHOICES,
+    DISTANCES,
+    FUSED,
+    INVERSE_TRANSFORMS,
+    NORMS,
+    PRODUCTS,
+    SOFTMAXES,
+    SUMS,
+    THROUGH,
+    TRANSFORMS,
+    after,
+    before,
+    is_product,
+    is_similarity,
+    keeps,
+    weighs,
+)
 from distillc.frontend.graph import operands, operator, shape
-
-PRODUCTS = {"matmul", "bmm", "einsum", "baddbmm", "mm"}
-SUMS = {"sum", "mean"}
-SOFTMAXES = {"softmax", "_softmax", "_safe_softmax"}
-FUSED = {
-    "scaled_dot_product_attention",
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_native_multi_head_attention",
-}
-THROUGH = {
-    # scale, bias and mask
-    "add", "sub", "rsub", "mul", "div", "masked_fill", "where", "clamp", "clamp_min", "neg",
-    # shape
-    "reshape", "view", "_unsafe_view", "permute", "transpose", "expand", "unsqueeze", "squeeze",
-    "flatten", "unflatten", "contiguous", "clone", "slice", "select", "chunk", "split", "unbind",
-    "split_with_sizes", "t", "movedim", "roll", "mT",
-    # dtype and dropout
-    "to", "_to_copy", "dropout", "native_dropout", "type_as", "getitem", "alias", "detach",
-}  # fmt: skip
-NORMS = {"layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"}
-TRANSFORMS = {"fft_rfft", "fft_rfft2", "fft_rfftn", "fft_fft", "fft_fft2", "fft_fftn"}
-INVERSE_TRANSFORMS = {
-    "fft_irfft", "fft_irfft2", "fft_irfftn", "fft_ifft", "fft_ifft2", "fft_ifftn",
-}  # fmt: skip
 
 AttentionForm = Literal["softmax", "linear", "frequency"]
 
@@ -43,9 +38,11 @@ class AttentionSite:
     """One attention in the graph.
 
     Attributes:
-        form: `"softmax"`, softmax(q kT) v; `"linear"`, q (kT v), k or q normalised or not;
-            `"frequency"`, the inverse Fourier transform of F(q) F(k).
-        nodes: The two products and the softmax between them (one fused node stands alone); of a
+        form: `"softmax"`, softmax(q kT) v, or what weighs by another function of q kT; `"linear"`,
+            q (kT v), k or q normalised or not; `"frequency"`, the inverse Fourier transform of
+            F(q) F(k).
+        nodes: The two products and the softmax between them, if it is one operator; a fused one
+            stands alone, and so does the product with weights that another attention made; of a
             frequency attention the product and the inverse transform.
         matrix: Shape of what the first product gives, (..., rows, columns).
         contracted: The operand of the first product that holds queries (or keys), and the axis of
@@ -91,8 +88,8 @@ def find_sites(
             sites.append(AttentionSite("frequency", (product, node), shape(node), (product, -1)))
     taken = {node for site in sites for node in site.nodes}
     for node in program.graph.nodes:
-        if _is_product(node, live) and node not in taken and (pair := _linear(node, live, taken)):
-            sites.append(_site("linear", pair))
+        if is_product(node, live) and node not in taken:
+            sites += filter(None, [_unfused(node, live, taken) or _reusing(node, live, sites)])
     weighted = {each for site in sites if site.form == "linear" for each in _weights(site, live)}
     return sites, [each for each in refused if each[0] not in weighted]
 
@@ -101,88 +98,69 @@ def _site(form: AttentionForm, nodes: tuple[Node, ...]) -> AttentionSite:
     return AttentionSite(form, nodes, shape(nodes[0]), _contracted(nodes[0]))
 
 
-def _is_product(node: Node, live: set[Node]) -> bool:
-    operands = [each for each in node.all_input_nodes if each in live]
-    return operator(node) in PRODUCTS and len(operands) >= 2
-
-
-def _is_similarity(node: Node, live: set[Node]) -> bool:
-    """Whether a node is a product, or a sum of the products of elements of two activations."""
-    source = node.args[0] if operator(node) in SUMS else None
-    if isinstance(source, Node) and operator(source) == "mul":
-        return len([each for each in source.all_input_nodes if each in live]) == 2
-    return _is_product(node, live)
-
-
-def _keeps(node: Node) -> bool:
-    return operator(node) in THROUGH
-
-
 def _keeps_scores(node: Node) -> bool:
-    return _keeps(node) or operator(node) in {"cat", "concat", "stack", "topk", "sort", "gather"}
-
-
-def _before(
-    nodes: Iterable[Node],
-    live: set[Node],
-    wanted: Callable[[Node], bool],
-    through: Callable[[Node], bool] = _keeps,
-) -> Node | None:
-    """Walk back from some nodes, through what leaves an attention one, to the first wanted."""
-    return _first(
-        [each for each in nodes if each in live],
-        wanted,
-        through,
-        lambda node: [each for each in node.all_input_nodes if each in live],
-    )
-
-
-def _first(
-    nodes: Iterable[Node],
-    wanted: Callable[[Node], bool],
-    through: Callable[[Node], bool],
-    neighbours: Callable[[Node], Iterable[Node]],
-) -> Node | None:
-    """Return the nearest node that is wanted, breadth first from some."""
-    frontier, seen = list(nodes), set()
-    while frontier:
-        node = frontier.pop(0)
-        if node in seen:
-            continue
-        seen.add(node)
-        if wanted(node):
-            return node
-        if through(node):
-            frontier.extend(neighbours(node))
-    return None
+    return keeps(node) or operator(node) in CHOICES
 
 
 def _scores(softmax: Node, live: set[Node]) -> Node | None:
-    """Walk back from a softmax to the product of q and k.
+    """Walk back from a softmax to the product of q and k, or of queries that are weights and k.
 
-    Several products may be joined under it (row and column), the best keys be chosen before it, and
-    heads be mixed.
+    Several products may be joined under it (row and column), the best keys be chosen before it,
+    scores be squashed or normalised, and heads be mixed.
     """
     inputs = softmax.all_input_nodes
-    plain = _before(inputs, live, lambda each: _is_similarity(each, live), _keeps_scores)
-    return plain or _before(
+    plain = before(inputs, live, lambda each: is_similarity(each, live), _keeps_scores)
+    mixing = plain or before(
         inputs,
         live,
-        lambda each: _is_product(each, live) and shape(each)[-2:] == shape(softmax)[-2:],
+        lambda each: is_product(each, live) and shape(each)[-2:] == shape(softmax)[-2:],
         lambda each: _keeps_scores(each) or _mixes_heads(each, softmax),
     )
+    return mixing or before(
+        inputs,
+        live,
+        lambda each: (
+            (is_similarity(each, live) or _has_learned_queries(each, softmax, live))
+            and _size(each) == _size(softmax)
+        ),
+        weighs,
+    )
+
+
+def _has_learned_queries(product: Node, softmax: Node, live: set[Node]) -> bool:
+    """Whether several weights choose among positions: a softmax over those of an activation.
+
+    Positions that choose among weights are a gate.
+    """
+    if operator(product) not in PRODUCTS - {"einsum"} or min(shape(product)[-2:]) < 2:
+        return False
+    keys = [index for index, each in enumerate(operands(product)) if each in live]
+    axis, rank = softmax.args[1], len(shape(softmax))
+    assert isinstance(axis, int)
+    return keys == [axis % rank - (rank - 2)]
+
+
+def _size(node: Node) -> int:
+    return math.prod(shape(node))
 
 
 def _mixed(softmax: Node, live: set[Node]) -> Node | None:
     """Walk on from a softmax to the product with v; heads may be mixed on the way."""
-    plain = _after(softmax, lambda each: _is_similarity(each, live), _keeps)
-    return plain or _after(
+    plain = after(softmax, lambda each: is_similarity(each, live), keeps)
+    mixing = plain or after(
         softmax,
         lambda each: (
-            _is_product(each, live)
+            is_product(each, live)
             and shape(softmax)[-2:] in [shape(operand)[-2:] for operand in operands(each)]
         ),
-        lambda each: _keeps(each) or _mixes_heads(each, softmax),
+        lambda each: keeps(each) or _mixes_heads(each, softmax),
+    )
+    return mixing or after(
+        softmax,
+        lambda each: (
+            is_product(each, live) and _size(softmax) in [_size(each) for each in operands(each)]
+        ),
+        weighs,
     )
 
 
@@ -194,22 +172,56 @@ def _mixes_heads(node: Node, softmax: Node) -> bool:
     return isinstance(weight, Node) and shape(weight)[axis] == shape(softmax)[-3]
 
 
-def _after(
-    node: Node, wanted: Callable[[Node], bool], through: Callable[[Node], bool]
-) -> Node | None:
-    """Walk on from a node to the first wanted."""
-    return _first(node.users, wanted, through, lambda each: each.users)
+def _unfused(product: Node, live: set[Node], taken: set[Node]) -> AttentionSite | None:
+    """Return the attention whose last product this is, if no operator is its softmax.
 
-
-def _linear(product: Node, live: set[Node], taken: set[Node]) -> tuple[Node, Node] | None:
-    """Return kT v and its product with q, where a product is such a one."""
+    It is linear where nothing but scales, masks and layouts are between its two products. All
+    else weighs the scores: a softmax of single operators, a ReLU, a sparse projection.
+    """
 
     def other(node: Node) -> bool:
-        return _is_product(node, live) and node not in taken
+        return is_product(node, live) and node not in taken
 
     for operand in operands(product):
-        if first := _before([operand], live, other):
-            return first, product
+        first = before([operand], live, other)
+        if first and not _weighed(operand, first, live):
+            return _site("linear", (first, product))
+        if first := _scores_of(operand, live, other):
+            return _site("softmax", (first, product))
+    return None
+
+
+def _scores_of(weights: Node, live: set[Node], wanted: Callable[[Node], bool]) -> Node | None:
+    """Walk back from weights to the matrix of equally many scores that they were made of."""
+    return before(
+        [weights], live, lambda each: wanted(each) and _size(each) == _size(weights), weighs
+    )
+
+
+def _weighed(weights: Node, scores: Node, live: set[Node]) -> bool:
+    """Whether weights are another function of the scores than a multiple."""
+    depends, order, frontier = {scores}, dict[Node, None](), [weights]
+    while frontier:
+        node = frontier.pop()
+        if node in live and node not in order and node is not scores and weighs(node):
+            order[node] = None
+            frontier += node.all_input_nodes
+    for node in sorted(order):
+        factors = [each for each in node.args if isinstance(each, Node) and each in depends]
+        if not depends.isdisjoint(node.all_input_nodes):
+            depends.add(node)
+            if not keeps(node) or (operator(node) in {"mul", "div"} and len(factors) > 1):
+                return True
+    return False
+
+
+def _reusing(product: Node, live: set[Node], sites: list[AttentionSite]) -> AttentionSite | None:
+    """Return the attention that multiplies with weights which another one made of its scores."""
+    known = {site.nodes[0]: site for site in sites if site.form == "softmax"}
+    for operand in operands(product):
+        if scores := _scores_of(operand, live, known.__contains__):
+            made = known[scores]
+            return AttentionSite("softmax", (product,), made.matrix, made.contracted)
     return None
 
 
@@ -217,7 +229,7 @@ def _weights(site: AttentionSite, live: set[Node]) -> Iterator[Node]:
     """Yield the softmaxes that normalise the queries or keys of a linear attention."""
     for product in site.nodes:
         for operand in operands(product):
-            found = _before([operand], live, lambda each: operator(each) in SOFTMAXES)
+            found = before([operand], live, lambda each: operator(each) in SOFTMAXES)
             if found is not None:
                 yield found
 
@@ -226,13 +238,13 @@ def _spectra(inverse: Node, live: set[Node]) -> Node | None:
     """Return the product of two transforms of activations that an inverse transform is made of."""
 
     def transformed(node: Node) -> Node | None:
-        return _before([node], live, lambda each: operator(each) in TRANSFORMS)
+        return before([node], live, lambda each: operator(each) in TRANSFORMS)
 
     def is_pair(node: Node) -> bool:
         factors = [each for each in node.all_input_nodes if each in live]
         return operator(node) == "mul" and len(factors) == 2 and all(map(transformed, factors))
 
-    return _before(inverse.all_input_nodes, live, is_pair)
+    return before(inverse.all_input_nodes, live, is_pair)
 
 
 def _contracted(product: Node) -> tuple[Node, int]:
@@ -243,7 +255,8 @@ def _contracted(product: Node) -> tuple[Node, int]:
         assert isinstance(axis, int)
         rank = len(shape(source))
         return source.all_input_nodes[0], axis % rank - rank
-    first = operands(product)[0]
+    first = product.args[0] if operator(product) in DISTANCES else operands(product)[0]
+    assert isinstance(first, Node)
     if operator(product) != "einsum":
         return first, -1
     inputs, _, output = str(product.args[0]).replace(" ", "").partition("->")

@@ -10,7 +10,7 @@ import math
 import torch
 from torch.fx import Node
 
-from distillc.frontend.attention_graph import FUSED, PRODUCTS
+from distillc.frontend.attention_walks import FUSED, PRODUCTS
 from distillc.frontend.graph import operands, operator, shape
 
 Factors = tuple[tuple[int, bool], ...]

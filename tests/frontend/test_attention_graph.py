@@ -66,6 +66,76 @@ def in_half_precision(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (q @ k.transpose(1, 2)).double().softmax(-1).to(v.dtype) @ v
 
 
+def one_plus_sum(scores: Tensor) -> Tensor:
+    weights = scores.exp()
+    return weights / (weights.sum(-1, keepdim=True) + 1)
+
+
+def by_hand(scores: Tensor) -> Tensor:
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def sparsemax(scores: Tensor) -> Tensor:
+    ordered = scores.sort(dim=-1, descending=True)[0]
+    ranks = torch.arange(1, 17)
+    sums = ordered.cumsum(-1) - 1
+    kept = (ranks * ordered > sums).sum(-1, keepdim=True)
+    return (scores - sums.gather(-1, kept - 1) / kept).clamp(min=0)
+
+
+@pytest.mark.parametrize(
+    "weigh",
+    [
+        one_plus_sum,
+        by_hand,
+        sparsemax,
+        torch.relu,
+        torch.sigmoid,
+        lambda scores: F.relu(scores) ** 2,
+        lambda scores: F.softplus(scores) / F.softplus(scores).sum(-1, keepdim=True),
+        lambda scores: (scores - scores.logsumexp(-1, keepdim=True)).exp(),
+        lambda scores: F.log_softmax(scores, -1).exp(),
+        lambda scores: F.normalize(scores, p=1, dim=-1),
+        lambda scores: 1 + scores + scores * scores / 2,
+        lambda scores: F.relu(scores).softmax(-1),
+        lambda scores: scores.softmax(-1) * 0.5 + F.relu(scores) ** 2 * 0.5,
+        lambda scores: F.layer_norm(scores, (16,)).softmax(-1).square(),
+    ],
+)
+def test_other_functions_of_the_scores(weigh: Callable[[Tensor], Tensor]) -> None:
+    (site,), refused = sites(Attends(lambda q, k, v: weigh(q @ k.mT) @ v))
+    assert (site.form, site.matrix) == ("softmax", (1, 16, 16))
+    assert not refused
+
+
+def test_scores_that_are_only_scaled_and_masked_are_linear() -> None:
+    (site,), _ = sites(Attends(lambda q, k, v: (q @ k.mT / 16 * torch.ones(16, 16).tril()) @ v))
+    assert site.form == "linear"
+
+
+def test_distances_are_scores() -> None:
+    (site,), _ = sites(Attends(lambda q, k, v: (-torch.cdist(q, k)).softmax(-1) @ v))
+    assert site.matrix == (1, 16, 16)
+    assert shape(site.contracted[0]) == (1, 16, 6)
+
+
+def test_weights_that_are_used_twice() -> None:
+    def mix(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = (q @ k.mT).softmax(-1)
+        return weights @ v + (weights * 2) @ v.relu()
+
+    first, second = sites(Attends(mix))[0]
+    assert len(first.nodes) == 3
+    assert len(second.nodes) == 1
+    assert second.matrix == first.matrix
+
+
+def test_a_product_that_is_squashed_and_multiplied_by_elements_is_a_gate() -> None:
+    found, _ = sites(Attends(lambda q, k, v: torch.sigmoid(q @ k.mT)[..., :6] * v))
+    assert not found
+
+
 @pytest.mark.parametrize(
     "mix",
     [
@@ -138,3 +208,14 @@ def test_a_softmax_over_a_product_with_a_weight_is_a_gate() -> None:
     found, refused = sites(Gate(plain))
     assert not found
     assert "no product of two activations" in refused[0]
+
+
+def test_learned_queries_gather_from_positions() -> None:
+    class Gather(Attends):
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.qkv(x).flatten(2).transpose(1, 2)[..., :6]
+            return (self.latent @ tokens.mT).softmax(-1) @ tokens
+
+    (site,), refused = sites(Gather(plain))
+    assert site.matrix == (1, 16, 16)
+    assert not refused
