@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from distillc.lazy import loader
+
 if TYPE_CHECKING:
     from distillc.as_is import convert_as_is as convert_as_is
     from distillc.as_is import convert_onnx as convert_onnx
@@ -58,14 +60,14 @@ _HOME = {
 __all__ = [*_HOME, "__version__"]
 
 
+_load = loader(__name__, _HOME)
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'distillc' has no attribute {name!r}")
-    home = import_module(f"distillc.{_HOME[name]}")
     if name == "load":  # programs that it reads may call our operators
-        for module in home.OPERATORS:
+        for module in import_module("distillc.frontend.load").OPERATORS:
             import_module(module)
-    return getattr(home, name)
+    return _load(name)
 
 
 def __dir__() -> list[str]:
