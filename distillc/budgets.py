@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from distillc.errors import UsageError
+from distillc.network import Network
 
 TIMED_THREADS = 2
 """Threads of every latency that a conversion measures."""
@@ -48,6 +49,11 @@ class Budget:
     heal_batch: int
     test_images: int
     verify_images: int
+
+    def fitting(self, net: Network) -> Budget:
+        """Return the budget with training and search images of a size that the network takes."""
+        patch, crop = (net.window(edge)[0] for edge in (self.patch, self.search_crop))
+        return replace(self, patch=patch, search_crop=crop)
 
 
 _SMOKE = Budget(

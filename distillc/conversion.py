@@ -23,7 +23,7 @@ from distillc.frontend.formats import is_onnx
 from distillc.limits import NONE, Limits
 from distillc.network import Network
 from distillc.options import ConversionOptions
-from distillc.pipeline import Context, Pipeline, dump_data
+from distillc.pipeline import Context, Pass, Pipeline, dump_data
 from distillc.preflight import accept, find_meter, fit, read, tune_apart
 from distillc.report.pictures import side_by_side
 from distillc.runtime.bundle import Bundle
@@ -139,16 +139,20 @@ def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result
     check_folder(folder)
     work = WorkDir(options.work_dir)
     ctx = Context(work, options.seed, options.train_on, options.progress)
-    passes = conversion_passes(effort, folder, options.task, limits, meter)
-    print_after, stop_after = _of_passes(options, [each.name for each in passes])
+
+    def passes() -> list[Pass]:
+        return conversion_passes(effort, folder, options.task, limits, meter)
+
+    print_after, stop_after = _of_passes(options, [each.name for each in passes()])
+    net, images = fit(read(checkpoint, options), options, folder)
+    effort = effort.fitting(net)
     pipeline = Pipeline(
-        passes,
+        passes(),
         verify_each=options.verify_each,
         dump_dir=options.dump_dir,
         print_after=print_after,
         stop_after=stop_after,
     )
-    net, images = fit(read(checkpoint, options), options, folder)
 
     teacher = net
     net = pipeline.run(net, ctx)
@@ -168,6 +172,7 @@ def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result
         shown.update(2, "latency")
     entries = {
         **dump_data(net),
+        "size": list(options.size),  # of the images; the network may work on padded ones
         "budget": asdict(effort),
         "seed": options.seed,
         "decisions": dict(net.decisions),

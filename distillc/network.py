@@ -133,6 +133,7 @@ class Network:
         name: A short name, used for file names.
         scale: Output size / input size.
         multiple: H and W must be multiples of this.
+        square: Whether H and W must be equal.
         fixed_size: Whether it runs at `size` only (an exported program, a table of positions).
         program: `torch.export` program at (1, in_channels, *size); None until traced. Its
             `graph_module` is the fx graph, whose `nn_module_stack` ties every op to a module.
@@ -152,6 +153,7 @@ class Network:
     name: str = "network"
     scale: int = 1
     multiple: int = 1
+    square: bool = False
     fixed_size: bool = False
     program: torch.export.ExportedProgram | None = None
     blocks: tuple[Block, ...] = ()
@@ -181,7 +183,7 @@ class Network:
         Raises:
             UsageError: An edge is out of range.
             TraceError: The network cannot take this size; the message says which multiple it
-                needs and the nearest sizes.
+                needs and the nearest size.
         """
         check_size(size)
         if size == self.size:
@@ -192,11 +194,12 @@ class Network:
                 hint=f"use --size {self.size[0]}x{self.size[1]}; an exported program can be "
                 "exported again at another size",
             )
-        if any(extent % self.multiple for extent in size):
+        if size != self.fitting(size):
             near = [max(1, round(extent / self.multiple)) * self.multiple for extent in size]
+            near = [max(near)] * 2 if self.square else near
             raise TraceError(
                 f"{self.name} cannot take {size[0]}x{size[1]}: height and width must be "
-                f"multiples of {self.multiple}",
+                f"{'equal, and ' if self.square else ''}multiples of {self.multiple}",
                 hint=f"try {near[0]}x{near[1]}",
             )
         return self.with_(size=size, program=None, blocks=(), candidates=_empty())
@@ -206,7 +209,7 @@ class Network:
         if self.fixed_size and all(map(operator.le, size, self.size)):
             return self.size
         height, width = (-(-extent // self.multiple) * self.multiple for extent in size)
-        return height, width
+        return (max(height, width),) * 2 if self.square else (height, width)
 
     def window(self, edge: int) -> tuple[int, int]:
         """Return the size, (H, W), of windows of about this edge that the network takes."""

@@ -81,7 +81,14 @@ def _load_spandrel(state: Mapping[str, Tensor], path: Path) -> tuple[Network, st
     if found._call_fn.__module__ != ImageModelDescriptor.__module__:
         module = _Called(module, found._call_fn)
     module = module.eval()
-    net = Network(module, (edge, edge), found.input_channels, scale=found.scale, multiple=multiple)
+    net = Network(
+        module,
+        (edge, edge),
+        found.input_channels,
+        scale=found.scale,
+        multiple=multiple,
+        square=requirements.square,
+    )
     return net, found.architecture.name
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from distillc.errors import TraceError, reason
 from distillc.frontend.exportable import exportable
 from distillc.frontend.finite import check_finite
-from distillc.frontend.outputs import described, take_image, tensors, whole_scale
+from distillc.frontend.outputs import described, take_image, whole_scale
+from distillc.frontend.sizes import find_edge, find_sizes
 from distillc.frontend.static_form import static_form
 from distillc.frontend.user_code import advice, user_line
 from distillc.network import Network
@@ -24,8 +25,15 @@ from distillc.quiet import quiet_libraries
 SIZE = (64, 64)
 """Size that a network is tried at when none is known."""
 
-MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Size multiples that are tried when a network's own is not known."""
+
+class _OtherSize(TraceError):
+    """A network does not take the example's size, but one that it takes was found.
+
+    Attributes:
+        size: (H, W) that it takes.
+    """
+
+    size: tuple[int, int]
 
 
 @quiet_libraries()
@@ -38,8 +46,8 @@ def trace(
 ) -> Network:
     """Make a `Network` of any module that maps an image to an image.
 
-    Scale and size multiple are found by running it; where it runs on no size but the example's, its
-    size is fixed. The graph itself is made by the pass `Trace`.
+    Scale and sizes are found by running it (see `find_sizes`); where it runs on no size but the
+    example's, its size is fixed. The graph itself is made by the pass `Trace`.
 
     Args:
         module: (1, C, H, W) float32 -> (1, C', H * scale, W * scale) float32, or a tuple, list,
@@ -61,15 +69,16 @@ def trace(
     module, image = take_image(module, example, _run(module, example), output)
     height, width = example.shape[2:]
     scale = scale_of(example.shape, image)
-    multiple = _find_multiple(module, example)
+    sizes = find_sizes(module, example)
     return Network(
         module,
         (height, width),
         example.shape[1],
         name=name or type(module).__name__,
         scale=scale,
-        multiple=multiple or 1,
-        fixed_size=multiple is None,
+        multiple=sizes.multiple if sizes else 1,
+        square=bool(sizes and sizes.square),
+        fixed_size=sizes is None,
     )
 
 
@@ -80,7 +89,7 @@ def trace_module(
 
     Args:
         module: As of `trace`.
-        sizes: (H, W) in pixels to try, in order.
+        sizes: (H, W) in pixels to try, in order; then one that it takes, if any is found.
         output: As of `trace`.
 
     Raises:
@@ -96,6 +105,8 @@ def trace_module(
         for channels in dict.fromkeys((first.in_channels if first else 3, 3, 1)):
             try:
                 return trace(module, torch.zeros(1, channels, *size), output=output)
+            except _OtherSize as error:
+                return trace(module, torch.zeros(1, channels, *error.size), output=output)
             except TraceError as error:
                 errors.append(error)
     raise errors[0]
@@ -150,14 +161,8 @@ def _run(module: nn.Module, example: Tensor) -> object:
                 hint="wrap it in a module that gives it the rest: "
                 "def forward(self, image): return self.network(image, ...)",
             ) from error
-        multiple = _find_multiple(module, example[:, :, :1, :1].expand(-1, -1, 128, 128))
-        height, width = example.shape[2:]
-        if multiple and (height % multiple or width % multiple):
-            raise TraceError(
-                f"the network cannot take {height}x{width}: height and width must be multiples "
-                f"of {multiple}",
-                hint=f"try {-(-height // multiple) * multiple}x{-(-width // multiple) * multiple}",
-            ) from error
+        if other := _other_size(module, example):
+            raise other from error
         raise TraceError(
             f"the network does not run on {tuple(example.shape)}: {error}",
             where=user_line(error),
@@ -178,20 +183,23 @@ def _why_not_image_alone(module: nn.Module, example: Tensor) -> str:
     return ""
 
 
-def _find_multiple(module: nn.Module, example: Tensor) -> int | None:
-    """Return the smallest multiple m that two images of other sizes need, None if none will do."""
-    for multiple in MULTIPLES:
-        edges = (3 * multiple, 2 * multiple) if multiple >= 16 else (16 + multiple, 32 + multiple)
-        edges = tuple(-(-edge // multiple) * multiple for edge in edges)  # type: ignore[assignment]
-        image = torch.zeros(1, example.shape[1], *edges)
-        try:
-            with torch.no_grad():
-                output = module(image)
-        except Exception:
-            continue
-        if any(y.dim() == 4 and y.shape[2] % edges[0] == 0 for _, y in tensors(output)):
-            return multiple
-    return None
+def _other_size(module: nn.Module, example: Tensor) -> _OtherSize | None:
+    """Say which sizes a network takes, if a square is found and the example has none of them."""
+    channels, name = example.shape[1], type(module).__name__
+    edge = find_edge(module, channels)
+    if edge is None:
+        return None
+    net = Network(module, (edge, edge), channels, name, fixed_size=True)
+    if sizes := find_sizes(module, torch.zeros(1, channels, edge, edge)):
+        net = net.with_(fixed_size=False, multiple=sizes.multiple, square=sizes.square)
+    size = (example.shape[2], example.shape[3])
+    try:
+        net.at(size)
+    except TraceError as refusal:
+        error = _OtherSize(refusal.what, hint=refusal.hint)
+        error.size = net.size if net.fixed_size else net.fitting(size)
+        return error
+    return None  # it fails for another reason
 
 
 def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:

@@ -1,0 +1,123 @@
+"""Which sizes of images a network takes, found by trying."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from distillc.frontend.cost import on_meta
+from distillc.frontend.outputs import tensors, whole_scale
+
+EDGES = (48, 56, 60, 64, 72, 80, 88, 96, 104, 112, 128, 144, 160, 192, 224, 240, 288, 320)
+"""Squares that a network is tried at when none is known that it takes.
+
+Each multiple that windows and strides come to (2 to 16 pixels, made smaller a few times) divides
+one of them.
+"""
+
+LARGEST_MULTIPLE = 256
+
+SMALLEST_EDGE = 16
+"""Smaller images vanish in networks that halve them a few times."""
+
+MOST_PIXELS = 64 * 96
+"""Larger images are tried without values, which takes the same time at all sizes."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What height and width must be: multiples of a number, and equal if `square`."""
+
+    multiple: int
+    square: bool = False
+
+
+def find_sizes(module: nn.Module, example: Tensor) -> Sizes | None:
+    """Return what the sizes of a network's images must be, None where only the example's will do.
+
+    Args:
+        module: It takes the example.
+        example: (1, C, H, W); the multiple divides H and W.
+    """
+    return _Trials(module, example.shape[1], (example.shape[2], example.shape[3])).sizes()
+
+
+def find_edge(module: nn.Module, channels: int) -> int | None:
+    """Return the edge of the first square of `EDGES` that a network takes; None if it takes none.
+
+    Args:
+        module: A network that does not take the size that was asked for.
+        channels: Of its images.
+    """
+    trials = _Trials(module, channels)
+    return next((edge for edge in EDGES if trials.takes(edge, edge)), None)
+
+
+class _Trials:
+    """Runs of a network at several sizes.
+
+    Args:
+        module: The network.
+        channels: Of its images.
+        taken: (H, W) that it takes, where one is known.
+    """
+
+    def __init__(
+        self, module: nn.Module, channels: int, taken: tuple[int, int] | None = None
+    ) -> None:
+        self.module = module
+        self.channels = channels
+        self.taken = taken
+
+    def sizes(self) -> Sizes | None:
+        """Find the smallest multiple that images with two edges need, or else squares."""
+        assert self.taken is not None
+        common = math.gcd(*self.taken)
+        multiples = [
+            each
+            for each in range(1, LARGEST_MULTIPLE + 1)
+            # What takes no small images takes those of a higher power of two.
+            if common % each == 0 or (each & (each - 1) == 0 and each <= 128)
+        ]
+        for multiple in multiples:
+            # The larger edge has one multiple more, so that no other number divides both.
+            count = max(2, -(-SMALLEST_EDGE // multiple))
+            if self.takes(multiple * (count + 1), multiple * count):
+                return Sizes(multiple)
+        if self.taken[0] != self.taken[1]:
+            return None
+        for multiple in multiples:
+            count = max(2, -(-SMALLEST_EDGE // multiple))
+            if all(self.takes(edge, edge) for edge in (multiple * (count + 1), multiple * count)):
+                return Sizes(multiple, square=True)
+        return None
+
+    def takes(self, height: int, width: int) -> bool:
+        """Whether the network returns an image for one of this size."""
+        shape = (1, self.channels, height, width)
+        if height * width > MOST_PIXELS and self._twin is not None:
+            return _returns_image(self._twin, torch.empty(shape, device="meta"))
+        return _returns_image(self.module, torch.zeros(shape))
+
+    @cached_property
+    def _twin(self) -> nn.Module | None:
+        """The network without values; None where it does not even take what the network takes."""
+        shape = (1, self.channels, *(self.taken or (EDGES[0], EDGES[0])))
+        try:
+            twin, (image,) = on_meta(self.module, [shape])
+        except Exception:  # what cannot be copied
+            return None
+        return twin if self.taken is None or _returns_image(twin, image) else None
+
+
+def _returns_image(module: nn.Module, image: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            output = module(image)
+    except Exception:
+        return False
+    return any(whole_scale(image.shape, each) is not None for _, each in tensors(output))
