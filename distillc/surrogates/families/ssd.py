@@ -115,7 +115,9 @@ class SsdSurrogate(StandIn):
         if len(x) == 1:  # a convolution compiles to faster code
             mixed = F.conv2d(values, matrix[0, :, :, None, None])
         else:
-            mixed = (matrix @ values.flatten(2)).unflatten(2, x.shape[2:])
+            # Pixels first: training has channels last, and copies nothing.
+            pixels = values.movedim(1, -1).flatten(1, 2) @ matrix.mT
+            mixed = pixels.mT.unflatten(2, x.shape[2:])
         if self.feed_forward is None:
             return mixed
         output: Tensor = self.feed_forward(x + mixed)
