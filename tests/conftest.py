@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -99,8 +101,20 @@ class Converted:
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
-    """One conversion of a tiny checkpoint, killed on the way and run again."""
-    folder = tmp_path_factory.mktemp("convert")
+    """One conversion of a tiny checkpoint, killed on the way and run again; for all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "convert", shared / "converted.json"
+    with FileLock(shared / "convert.lock"):
+        if not done.exists():
+            folder.mkdir()
+            done.write_text(json.dumps(asdict(_convert(folder)), default=str))
+    found = json.loads(done.read_text())
+    return Converted(**{**found, "bundle": Path(found["bundle"])})
+
+
+def _convert(folder: Path) -> Converted:
     checkpoint = folder / "tiny.pth"
     torch.save({"params": build_tiny_restormer().state_dict()}, checkpoint)
     bundle = folder / "tiny.distillc"
