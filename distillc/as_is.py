@@ -16,7 +16,7 @@ from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.padding import Padded
 from distillc.options import BundleOptions
 from distillc.pipeline import Context
-from distillc.preflight import accept, fit, read, tune_apart
+from distillc.preflight import accept, fit, images_or_none, read, tune_apart
 from distillc.runtime.bundle import Bundle
 from distillc.stages import WorkDir
 from distillc.targets.base import Target
@@ -107,11 +107,12 @@ def run_as_is(source: str | Path, options: BundleOptions) -> Bundle:
             hint="leave these options out",
         )
     place = accept(source, options)
-    net, photographs = fit(read(source, options), options)
+    net = fit(read(source, options), options)
+    images = images_or_none(net, options)
     original = Padded(OnnxRuntime(Path(source)), net.size, net.scale) if onnx else None
 
     ctx = Context(WorkDir(options.work_dir), progress=options.progress)
     records = None
     if options.tune_minutes:
         records = tune_apart([net], options, ctx).path
-    return deliver(net, photographs, place, options, ctx, records=records, original=original)
+    return deliver(net, images, place, options, ctx, records=records, original=original)

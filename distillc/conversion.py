@@ -15,7 +15,7 @@ from distillc.budgets import Budget
 from distillc.codegen.dumps import Stopped
 from distillc.codegen.stages import NAMES
 from distillc.codegen.tuning.time_modules import HERE
-from distillc.data.images import check_folder
+from distillc.data.folders import check_folder
 from distillc.delivery import deliver
 from distillc.errors import UsageError
 from distillc.final_figures import check_quality, hybrid_latency, hybrid_quality
@@ -24,7 +24,7 @@ from distillc.limits import NONE, Limits
 from distillc.network import Network
 from distillc.options import ConversionOptions
 from distillc.pipeline import Context, Pass, Pipeline, dump_data
-from distillc.preflight import accept, find_meter, fit, read, tune_apart
+from distillc.preflight import accept, find_meter, fit, images_of, read, tune_apart
 from distillc.report.pictures import side_by_side
 from distillc.runtime.bundle import Bundle
 from distillc.stages import WorkDir
@@ -140,14 +140,16 @@ def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result
     work = WorkDir(options.work_dir)
     ctx = Context(work, options.seed, options.train_on, options.progress)
 
-    def passes() -> list[Pass]:
-        return conversion_passes(effort, folder, options.task, limits, meter)
+    def passes(task: str) -> list[Pass]:
+        return conversion_passes(effort, folder, task, limits, meter)
 
-    print_after, stop_after = _of_passes(options, [each.name for each in passes()])
-    net, images = fit(read(checkpoint, options), options, folder)
+    planned = passes(options.task)
+    print_after, stop_after = _of_passes(options, [each.name for each in planned])
+    net = fit(read(checkpoint, options), options)
+    images = images_of(net, options, folder)
     effort = effort.fitting(net)
     pipeline = Pipeline(
-        passes(),
+        passes(str(images.task)),
         verify_each=options.verify_each,
         dump_dir=options.dump_dir,
         print_after=print_after,

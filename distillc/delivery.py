@@ -23,7 +23,7 @@ from distillc.runtime.verify import verification_images, verify_bundle
 
 def deliver(
     net: Network,
-    images: RestorationData,
+    images: RestorationData | None,
     place: Path,
     options: BundleOptions,
     ctx: Context,
@@ -37,7 +37,7 @@ def deliver(
 
     Args:
         net: The network, with its decisions applied.
-        images: What the bundle is verified on.
+        images: What the bundle is verified on; None for random numbers.
         place: The folder that the bundle gets.
         options: What is asked of it.
         ctx: Its work directory is where the bundle is made, and its display shows the steps.
@@ -52,7 +52,7 @@ def deliver(
     """
     assert ctx.work is not None
     count = options.effort.verify_images
-    pairs = verification_images(images, options.size, net.scale, count)
+    pairs = verification_images(images, options.size, net.scale, count) if images else []
     with ctx.work.scratch() as scratch, ctx.progress_line("compile and verify", 3) as shown:
         bundle = compile_bundle(
             net,
@@ -62,8 +62,8 @@ def deliver(
             weights_beside=options.weights_beside,
             onnx_scans=options.onnx_scans,
             directory=scratch / "bundle",
-            reference=pairs[0][0],
-            manifest={"task": str(options.chosen_task)},
+            reference=pairs[0][0] if pairs else None,
+            manifest={"task": str(images.task)} if images else {},
             records=records,
             dumps=options.dumps,
         )

@@ -135,6 +135,7 @@ class Network:
         multiple: H and W must be multiples of this.
         square: Whether H and W must be equal.
         fixed_size: Whether it runs at `size` only (an exported program, a table of positions).
+        out_channels: Channels of the output image; None for as many as of the input.
         program: `torch.export` program at (1, in_channels, *size); None until traced. Its
             `graph_module` is the fx graph, whose `nn_module_stack` ties every op to a module.
         blocks: What `FindAttention` found, in execution order.
@@ -155,6 +156,7 @@ class Network:
     multiple: int = 1
     square: bool = False
     fixed_size: bool = False
+    out_channels: int | None = None
     program: torch.export.ExportedProgram | None = None
     blocks: tuple[Block, ...] = ()
     candidates: Mapping[str, tuple[Surrogate, ...]] = field(default_factory=_empty)
@@ -169,6 +171,11 @@ class Network:
     def input_shape(self) -> tuple[int, int, int, int]:
         """Shape of the traced input, (1, C, H, W)."""
         return (1, self.in_channels, *self.size)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Channels of input and output."""
+        return self.in_channels, self.out_channels or self.in_channels
 
     def with_(self, **changes: Any) -> Network:
         """Return a copy with these attributes changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from distillc.codegen.tuning.time_modules import Meter
 from distillc.codegen.tuning.tuner import TuningResult
 from distillc.data.figures import further_metrics
 from distillc.data.images import RestorationData, open_data
-from distillc.data.tasks import check_scale
+from distillc.data.tasks import PICTURES, check_scale, tasks_for
 from distillc.errors import CheckpointError, UsageError
 from distillc.frontend.load import load
 from distillc.network import Network
@@ -19,6 +20,8 @@ from distillc.pipeline import Context
 from distillc.runtime.devices import get_device
 from distillc.runtime.place import check_place
 from distillc.tuning import tune
+
+log = logging.getLogger(__name__)
 
 
 def accept(source: str | Path, options: BundleOptions) -> Path:
@@ -78,26 +81,69 @@ def read(source: str | Path, options: BundleOptions) -> Network:
     )
 
 
-def fit(
-    net: Network, options: BundleOptions, data: Path | None = None
-) -> tuple[Network, RestorationData]:
-    """Bring a network to a size, and find what the conversion will need.
+def fit(net: Network, options: BundleOptions) -> Network:
+    """Bring a network to the size that is asked for.
 
     Args:
         net: The network that was read.
         options: What is asked.
-        data: Folder of images or pairs; scikit-image's photographs by default.
 
     Raises:
         TraceError: The network cannot take the size.
-        UsageError: The task is for another scale.
         DeviceError: What will verify the bundle is not complete.
-        DataError: There are no images.
     """
     net = net.at(net.fitting(options.size))
-    check_scale(options.chosen_task, net.scale)
     get_device(options.chosen_target.devices[0]).ready()
-    return net, open_data(data, options.chosen_task, net.in_channels)
+    return net
+
+
+def images_of(net: Network, options: BundleOptions, data: Path | None = None) -> RestorationData:
+    """Return the images that a network is distilled or verified on.
+
+    Where the network takes or returns more than pictures, a task of pictures gives way to one that
+    makes what it takes, with a warning.
+
+    Args:
+        net: The network.
+        options: What is asked.
+        data: Folder of images or pairs; scikit-image's photographs by default.
+
+    Raises:
+        UsageError: The task is for another scale, or for other channels.
+        DataError: There are no images.
+    """
+    task = options.chosen_task
+    try:
+        check_scale(task, net.scale, *net.channels)
+        return open_data(data, task, *net.channels)
+    except UsageError:
+        fitting = tasks_for(net.scale, *net.channels)
+        if task.planes or not fitting or PICTURES.issuperset(net.channels):
+            raise
+    log.warning(
+        "%s takes %d channels and returns %d: the task is %s, for %s makes pictures",
+        net.name,
+        *net.channels,
+        fitting[0],
+        task,
+    )
+    return open_data(data, fitting[0], *net.channels)
+
+
+def images_or_none(net: Network, options: BundleOptions) -> RestorationData | None:
+    """Return photographs as the network takes them; None where no task makes such images.
+
+    Raises:
+        UsageError: Another task would make them.
+    """
+    if tasks_for(net.scale, *net.channels):
+        return images_of(net, options)
+    log.warning(
+        "no task makes images for a network that takes %d channels and returns %d: it is verified "
+        "on random numbers only",
+        *net.channels,
+    )
+    return None
 
 
 def tune_apart(

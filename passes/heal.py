@@ -73,7 +73,7 @@ class Heal(TrainingPass):
     def run(self, net: Network, ctx: Context) -> PassResult:
         if all(label == KEEP for label in net.decisions.values()):
             return PassResult(net, False, ("no block is replaced: nothing to heal",))
-        data = open_data(self.data, self.task, net.in_channels)
+        data = open_data(self.data, self.task, *net.channels)
         hybrid, healed = net.hybrid(), None
         rounds: list[dict[str, Any]] = []
         for number in range(self.rounds):

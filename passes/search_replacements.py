@@ -124,10 +124,10 @@ class SearchReplacements(Pass):
         if self.objective == "latency":
             timed = all(net.block(name).latency_ms is not None for name in net.candidates)
             require(timed, "the blocks are not timed", "ProfileBlocks")
-        check_scale(parse_task(self.task), net.scale)
+        check_scale(parse_task(self.task), net.scale, *net.channels)
 
     def run(self, net: Network, ctx: Context) -> PassResult:
-        data = open_data(self.data, self.task, net.in_channels)
+        data = open_data(self.data, self.task, *net.channels)
         space = search_space(net, self.objective, self.keep, self.replace)
         with ctx.stage("search", self._key(net, data, ctx)) as stage:
             found = self._search(net, space, data, stage, ctx)

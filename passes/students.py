@@ -179,7 +179,7 @@ class Distillation(TrainingPass):
         super().requires(net)
 
     def run(self, net: Network, ctx: Context) -> PassResult:
-        data = open_data(self.data, self.task, net.in_channels)
+        data = open_data(self.data, self.task, *net.channels)
         students = Students.of(net)
         parts = self.parts(students)
         forms = {name: part.form for name, part in parts.items()}  # of finite weights, untrained

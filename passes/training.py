@@ -237,7 +237,7 @@ class TrainingPass(Pass):
         check_real(POSITIVE, lr=self.lr)
 
     def requires(self, net: Network) -> None:
-        check_scale(parse_task(self.task), net.scale)
+        check_scale(parse_task(self.task), net.scale, *net.channels)
         check_patch(net, self.patch)
 
     def key(self, net: Network, data: RestorationData, ctx: Context) -> dict[str, Any]:

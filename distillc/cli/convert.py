@@ -88,8 +88,8 @@ Examples:
 @click.option(
     "--data",
     type=PATH,
-    help="Folder of clean images, or of input/ and target/ pairs, three at least. Default: "
-    "scikit-image's and matplotlib's photographs.",
+    help="Folder of clean images, or of input/ and target/ pairs, three at least: pictures or .npy "
+    "arrays. Default: scikit-image's and matplotlib's photographs.",
 )
 @click.option("--out", type=PATH, help="Bundle; default NAME.distillc.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle if it exists.")

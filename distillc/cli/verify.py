@@ -81,7 +81,7 @@ def verify(
     It runs the bundle's code: only for bundles whose maker you trust.
     """
     from distillc.data.images import open_data, open_test_set
-    from distillc.data.tasks import check_scale, parse_task
+    from distillc.data.tasks import check_scale, parse_task, tasks_for
     from distillc.report.tables import quality_table, verification_table
     from distillc.runtime.bundle import Bundle
     from distillc.runtime.quality import measure_bundle
@@ -98,20 +98,25 @@ def verify(
         )
     opened = Bundle.open(bundle)
     facts = opened.facts
-    chosen, channels = parse_task(task or facts.task or "denoise:sigma=25"), facts.input_shape[1]
-    check_scale(chosen, facts.scale)
-    photos = open_data(None, chosen, channels)
-    original, notice = None, None
+    chosen = parse_task(task or facts.task or "denoise:sigma=25")
+    channels = facts.input_shape[1], facts.output_shape[1]
+    photos, original, notice = None, None, None
+    known = tasks_for(facts.scale, *channels)
+    if task is None and known and not chosen.fits(*channels):  # it was made with pairs
+        chosen = parse_task(known[0])
+    check_scale(chosen, facts.scale, *channels)
+    if data is None and known:
+        photos = open_data(None, chosen, *channels)
     if data is not None:
-        photos = open_test_set(data, chosen, channels)
+        photos = open_test_set(data, chosen, *channels)
         try:
             original = load_teacher(opened, teacher, loading)
         except NoTeacher as error:
             notice = f"the hybrid is measured alone: {error}"
-    pairs = verification_images(photos, facts.size, facts.scale, images)
+    pairs = verification_images(photos, facts.size, facts.scale, images) if photos else []
     result = verify_bundle(opened, pairs, device=device)
     measured = None
-    if data is not None:
+    if data is not None and photos is not None:
         with progress_display(quiet=as_json) as progress:
             windows = photos.unseen(facts.size, MOST)
             shown = watched(progress, "measure", windows, photos.unseen_count(MOST))

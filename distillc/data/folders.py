@@ -9,10 +9,14 @@ from pathlib import Path
 import matplotlib
 import skimage.data
 
+from distillc.checks import check_name
+from distillc.data.arrays import array_size
 from distillc.data.files import image_size, unreadable
+from distillc.data.tasks import Task, check_channels
 from distillc.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+ARRAY = ".npy"
+SUFFIXES = frozenset({ARRAY, ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 DEGRADED_FOLDERS = ("input", "lq")
 CLEAN_FOLDERS = ("target", "gt")
 
@@ -67,6 +71,46 @@ def bundled(names: Sequence[str]) -> list[Item]:
     return items
 
 
+def check_folder(source: Path | None) -> None:
+    """Check that there is a folder, or None.
+
+    Raises:
+        UsageError: No folder can have this name.
+        DataError: There is none.
+    """
+    if source is None:
+        return
+    check_name(source)
+    if not source.is_dir():
+        raise DataError(
+            "the image folder does not exist" if not source.exists() else "not a folder of images",
+            where=str(source),
+            hint="pass a folder with --data, or leave it out to use scikit-image's photographs",
+        )
+
+
+def folder_items(source: Path, task: Task, channels: int, made: int) -> list[Item]:
+    """Return the images or pairs of a folder, at least one.
+
+    Raises:
+        UsageError: The task makes no images of these channels, and there are no pairs of arrays.
+        DataError: As of `check_folder`, `paired_folder` and `plain_folder`; or there are none.
+    """
+    check_folder(source)
+    items = paired_folder(source, task.scale) or plain_folder(source)
+    if any(item.degraded is None for item in items) and not (
+        channels == made and all(item.clean.suffix.lower() == ARRAY for item in items)
+    ):
+        check_channels(task, channels, made)
+    if not items:
+        raise DataError(
+            "the image folder holds no images",
+            where=str(source),
+            hint=f"images end in {', '.join(sorted(SUFFIXES))}",
+        )
+    return items
+
+
 def _image_files(folder: Path) -> dict[str, Path]:
     """Images below a folder by relative path, sorted; hidden files are not images."""
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -85,8 +129,13 @@ def plain_folder(source: Path) -> list[Item]:
     """
     items = [Item(name, path) for name, path in _image_files(source).items()]
     for item in items:
-        image_size(item.clean)
+        _size(item.clean)
     return items
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Return (W, H) of the image in a file."""
+    return array_size(path) if path.suffix.lower() == ARRAY else image_size(path)
 
 
 def paired_folder(source: Path, scale: int) -> list[Item]:
@@ -116,7 +165,7 @@ def paired_folder(source: Path, scale: int) -> list[Item]:
     items = [Item(name, targets[name], path) for name, path in inputs.items()]
     wrong = []
     for item in items:
-        small, large = image_size(inputs[item.name]), image_size(item.clean)
+        small, large = _size(inputs[item.name]), _size(item.clean)
         if (small[0] * scale, small[1] * scale) != large:
             wrong.append(f"{item.name} ({small[0]}x{small[1]} and {large[0]}x{large[1]})")
     if wrong:

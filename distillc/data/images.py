@@ -11,21 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from distillc.checks import check_name
+from distillc.data.arrays import as_channels, read_array
 from distillc.data.files import read_picture
 from distillc.data.folders import (
+    ARRAY,
     BUNDLED,
     BUNDLED_HELD_OUT,
     BUNDLED_TEST,
-    SUFFIXES,
     Item,
     bundled,
-    paired_folder,
-    plain_folder,
+    folder_items,
     split,
 )
 from distillc.data.picture import Array, full_scale
-from distillc.data.tasks import Task, parse_task
+from distillc.data.tasks import PICTURES, Task, check_channels, parse_task
 from distillc.data.windows import Pair, Windows, mirror_to, seeded, spread, turn
 from distillc.errors import DataError, UsageError
 from distillc.workdir import file_digest
@@ -42,8 +41,9 @@ class RestorationData:
         held: Images that batches never use, by which a search and healing are judged.
         test: Images that nothing uses but the last measurement.
         task: How clean images are degraded; a pair brings its own degraded image.
-        channels: 1 (gray) or 3 (RGB).
+        channels: Of the degraded images: 1 (gray), 3 (RGB), or what task or arrays have.
         origin: Whose images they are, in words.
+        made: Channels of the clean images; by default as many.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class RestorationData:
         task: Task,
         channels: int,
         origin: str,
+        made: int | None = None,
     ) -> None:
         self.task = task
         self.origin = origin
@@ -61,7 +62,8 @@ class RestorationData:
         self._held = tuple(held)
         self._test = tuple(test)
         self._channels = channels
-        self._cache: dict[Path, Array] = {}
+        self._made = channels if made is None else made
+        self._cache: dict[tuple[Path, int], Array] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
@@ -80,15 +82,22 @@ class RestorationData:
                 sha.update(f"{item.name}:{path.name}:{file_digest(path)}\n".encode())
         return {
             "task": str(self.task),
-            "mode": _MODES[self._channels],
+            "mode": self._mode,
             "images": [len(self._train), len(self._held)],
             "files": sha.hexdigest()[:16],
         }
 
+    @property
+    def _mode(self) -> str:
+        if self._channels == self._made and self._channels in _MODES:
+            return _MODES[self._channels]
+        return f"{self._channels} to {self._made} channels"
+
     def batch(self, step: int, batch: int, patch: int, seed: int) -> Pair:
         """Cut a training batch: it depends only on its arguments, so training can resume.
 
-        Patches are flipped and turned at random.
+        Patches of pictures are flipped and turned at random. Pairs of other channels are not: a
+        turned Bayer pattern is another one, and left and right views would be exchanged.
 
         Args:
             step: Training step.
@@ -107,11 +116,12 @@ class RestorationData:
         for _ in range(batch):
             index = int(torch.randint(len(self._train), (), generator=generator))
             turns = int(torch.randint(8, (), generator=generator))
-            cuts.append([turn(each, turns) for each in self._cut(index, patch, generator)])
-        clean = torch.stack([cut[-1] for cut in cuts])
-        if len(cuts[0]) == 2:
-            return torch.stack([cut[0] for cut in cuts]), clean
-        return self.task.degrade(clean, generator), clean
+            cut = self._cut(index, patch, generator)
+            plain = {each.shape[0] for each in cut} <= PICTURES
+            cuts.append([turn(each, turns) for each in cut] if plain else cut)
+        return self._degraded(
+            [torch.stack(images) for images in zip(*cuts, strict=True)], generator
+        )
 
     def held_out(self, count: int, crop: int) -> list[Pair]:
         """Return fixed crops of the held-out images, in turn: always the same, in every run.
@@ -219,10 +229,16 @@ class RestorationData:
         return tuple(found.values())
 
     def _pair(self, images: list[torch.Tensor], generator: torch.Generator) -> Pair:
-        clean = images[-1][None]
+        return self._degraded([each[None] for each in images], generator)
+
+    def _degraded(self, images: list[torch.Tensor], generator: torch.Generator) -> Pair:
+        """Degrade clean images, (B, C, H, W); pairs are degraded already."""
         if len(images) == 2:
-            return images[0][None], clean
-        return self.task.degrade(clean, generator), clean
+            return images[0], images[1]
+        clean, planes = images[0], self.task.planes
+        source = clean if planes else as_channels(clean, self._channels)
+        target = clean if planes else as_channels(clean, self._made)
+        return self.task.degrade(source, generator), self.task.restored(target)
 
     def _cut(self, index: int, edge: int, generator: torch.Generator) -> list[torch.Tensor]:
         """Cut a random window out of an image (or both images of a pair)."""
@@ -248,7 +264,7 @@ class RestorationData:
 
     def _scale(self, images: list[Array]) -> int:
         """Clean size / degraded size."""
-        return self.task.scale if len(images) == 1 else images[1].shape[1] // images[0].shape[1]
+        return self.task.shrink if len(images) == 1 else images[1].shape[1] // images[0].shape[1]
 
     def _window(
         self, images: list[Array], top: int, left: int, height: int, width: int
@@ -262,16 +278,29 @@ class RestorationData:
 
     def _images(self, item: Item) -> list[Array]:
         """The item's images as (C, H, W), as files hold them: [clean] or [degraded, clean]."""
-        return [self._decode(path) for path in item.paths]
+        if item.degraded is None:
+            one = 3 if self.task.planes else max(self._channels, self._made)
+            return [self._decode(item.clean, one)]
+        return [self._decode(item.degraded, self._channels), self._decode(item.clean, self._made)]
 
-    def _decode(self, path: Path) -> Array:
-        if path in self._cache:
-            return self._cache[path]
-        pixels = read_picture(path).shown().as_channels(self._channels)
-        decoded = pixels.transpose(2, 0, 1)
-        if self._cached_bytes + pixels.nbytes <= _CACHE_BYTES:
-            self._cache[path] = decoded
-            self._cached_bytes += pixels.nbytes
+    def _decode(self, path: Path, channels: int) -> Array:
+        """Return (C, H, W) as the file holds it."""
+        if (path, channels) in self._cache:
+            return self._cache[path, channels]
+        if path.suffix.lower() == ARRAY:
+            decoded = read_array(path, channels)
+        else:
+            if channels not in PICTURES:
+                raise DataError(
+                    f"{path.name} is a picture, {channels} channels are needed",
+                    where=str(path),
+                    hint=f"give arrays that end in {ARRAY}, (H, W, {channels}) or "
+                    f"({channels}, H, W)",
+                )
+            decoded = read_picture(path).shown().as_channels(channels).transpose(2, 0, 1)
+        if self._cached_bytes + decoded.nbytes <= _CACHE_BYTES:
+            self._cache[path, channels] = decoded
+            self._cached_bytes += decoded.nbytes
         return decoded
 
 
@@ -280,7 +309,9 @@ def _check_count(count: int) -> None:
         raise UsageError(f"{count} images: nothing would be compared", hint="ask for 1 or more")
 
 
-def open_data(source: Path | None, task: Task | str, channels: int = 3) -> RestorationData:
+def open_data(
+    source: Path | None, task: Task | str, channels: int = 3, made: int | None = None
+) -> RestorationData:
     """Open the data of a conversion.
 
     Of a folder's sorted names the last are for testing, those before them are held out, and the
@@ -289,20 +320,23 @@ def open_data(source: Path | None, task: Task | str, channels: int = 3) -> Resto
     Args:
         source: A folder of clean images, searched recursively; or a folder of pairs, with the
             subfolders `input` (or `lq`) and `target` (or `gt`) that hold images of the same
-            names; None for the photographs that scikit-image and matplotlib ship.
+            names; None for the photographs that scikit-image and matplotlib ship. Beside pictures
+            a folder may hold arrays (`.npy`), which have any number of channels.
         task: How clean images are degraded; of pairs, only its scale matters.
-        channels: Channels of the network's input, 1 or 3.
+        channels: Channels of the network's input.
+        made: Channels of its output; by default as many.
 
     Raises:
-        UsageError: Unknown task, or a network with other channels.
+        UsageError: Unknown task, or one that makes images of other channels.
         DataError: Fewer than three images, an unreadable image, or pairs that do not match.
     """
-    task = _accept(task, channels)
+    task, made = parse_task(task), channels if made is None else made
     if source is None:
+        check_channels(task, channels, made)
         train, held, test = map(bundled, (BUNDLED, BUNDLED_HELD_OUT, BUNDLED_TEST))
         origin = "photographs of scikit-image and matplotlib"
-        return RestorationData(train, held, test, task, channels, origin)
-    items = _items(source, task)
+        return RestorationData(train, held, test, task, channels, origin, made)
+    items = folder_items(source, task, channels, made)
     if len(items) < 3:
         raise DataError(
             f"the image folder holds {len(items)} image{'s' * (len(items) > 1)}, at least three "
@@ -310,62 +344,25 @@ def open_data(source: Path | None, task: Task | str, channels: int = 3) -> Resto
             where=str(source),
             hint="add images, or leave out --data to use scikit-image's photographs",
         )
-    return RestorationData(*split(items), task, channels, f"images of {source.resolve().name}")
+    origin = f"images of {source.resolve().name}"
+    return RestorationData(*split(items), task, channels, origin, made)
 
 
-def open_test_set(source: Path, task: Task | str, channels: int = 3) -> RestorationData:
+def open_test_set(
+    source: Path, task: Task | str, channels: int = 3, made: int | None = None
+) -> RestorationData:
     """Open a folder whose images are all for testing; it gives no batches.
 
     Args: see `open_data`.
 
     Raises:
-        UsageError: Unknown task, or a network with other channels.
+        UsageError: Unknown task, or one that makes images of other channels.
         DataError: No images, an unreadable image, or pairs that do not match.
     """
-    task = _accept(task, channels)
-    items = _items(source, task)
+    task, made = parse_task(task), channels if made is None else made
+    items = folder_items(source, task, channels, made)
     origin = f"images of {source.resolve().name}"
-    return RestorationData((), items, items, task, channels, origin)
-
-
-def _accept(task: Task | str, channels: int) -> Task:
-    if channels not in (1, 3):
-        raise UsageError(
-            f"the network takes {channels} channels, images have 1 or 3",
-            hint="images are needed to distil and verify; `distillc.compile` in Python needs none",
-        )
-    return parse_task(task)
-
-
-def check_folder(source: Path | None) -> None:
-    """Check that there is a folder, or None.
-
-    Raises:
-        UsageError: No folder can have this name.
-        DataError: There is none.
-    """
-    if source is None:
-        return
-    check_name(source)
-    if not source.is_dir():
-        raise DataError(
-            "the image folder does not exist" if not source.exists() else "not a folder of images",
-            where=str(source),
-            hint="pass a folder with --data, or leave it out to use scikit-image's photographs",
-        )
-
-
-def _items(source: Path, task: Task) -> list[Item]:
-    """Return the images or pairs of a folder, at least one."""
-    check_folder(source)
-    items = paired_folder(source, task.scale) or plain_folder(source)
-    if not items:
-        raise DataError(
-            "the image folder holds no images",
-            where=str(source),
-            hint=f"images end in {', '.join(sorted(SUFFIXES))}",
-        )
-    return items
+    return RestorationData((), items, items, task, channels, origin, made)
 
 
 def _to_float(image: Array) -> torch.Tensor:

@@ -20,7 +20,7 @@ from distillc.frontend.formats import is_onnx, read_checkpoint, require_file
 from distillc.frontend.program_trial import input_shape, program_limits
 from distillc.frontend.programs import read_program
 from distillc.frontend.recognise import recognise
-from distillc.frontend.trace import SIZE, scale_of, trace_module
+from distillc.frontend.trace import SIZE, image_shapes, scale_of, trace_module
 from distillc.frontend.user_code import (
     advice,
     import_class,
@@ -142,7 +142,15 @@ def _load_program(path: Path, trust: bool, sandbox: bool) -> Network:
     else:
         scale = tried["scale"]
     _, channels, height, width = shape
-    return Network(module, (height, width), channels, scale=scale, program=program, fixed_size=True)
+    return Network(
+        module,
+        (height, width),
+        channels,
+        scale=scale,
+        program=program,
+        fixed_size=True,
+        out_channels=image_shapes(program)[1][1],
+    )
 
 
 def _nothing_to_choose(path: Path) -> UsageError:

@@ -56,7 +56,8 @@ def _load_restormer(state: Mapping[str, Tensor], path: Path) -> Network:
     config = infer_config(state)
     module = Restormer(**config)
     fill(module, state, path, "Restormer", lambda: Restormer(**config))
-    return Network(module.eval(), SIZE, config["inp_channels"], multiple=8)
+    channels = config["inp_channels"], config["out_channels"]
+    return Network(module.eval(), SIZE, channels[0], multiple=8, out_channels=channels[1])
 
 
 def _load_spandrel(state: Mapping[str, Tensor], path: Path) -> tuple[Network, str] | None:
@@ -88,6 +89,7 @@ def _load_spandrel(state: Mapping[str, Tensor], path: Path) -> tuple[Network, st
         scale=found.scale,
         multiple=multiple,
         square=requirements.square,
+        out_channels=found.output_channels,
     )
     return net, found.architecture.name
 

@@ -69,6 +69,7 @@ def trace(
     module, image = take_image(module, example, _run(module, example), output)
     height, width = example.shape[2:]
     scale = scale_of(example.shape, image)
+    assert isinstance(image, Tensor)  # or it would have no scale
     sizes = find_sizes(module, example)
     return Network(
         module,
@@ -79,6 +80,7 @@ def trace(
         multiple=sizes.multiple if sizes else 1,
         square=bool(sizes and sizes.square),
         fixed_size=sizes is None,
+        out_channels=image.shape[1],
     )
 
 
@@ -99,10 +101,12 @@ def trace_module(
     """
     layers = (nn.Conv2d, nn.ConvTranspose2d)
     first = next((each for each in module.modules() if isinstance(each, layers)), None)
+    own = first.in_channels if first else 3
+    # The first convolution may see pixels rearranged, the image and what was made of it, or a part.
+    likely = [own, 3, 1, 4, 6, 2 * own, *(each for each in (own // 4, own // 16) if each)]
     errors = []
     for size in dict.fromkeys(sizes):
-        # The first convolution may see pixels rearranged, or the image and what was made of it.
-        for channels in dict.fromkeys((first.in_channels if first else 3, 3, 1)):
+        for channels in dict.fromkeys(likely):
             try:
                 return trace(module, torch.zeros(1, channels, *size), output=output)
             except _OtherSize as error:

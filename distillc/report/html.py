@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jinja2 import Environment, PackageLoader, select_autoescape
 from PIL import Image
 from torch import Tensor
@@ -30,7 +31,8 @@ def write_report(
             decisions, log, and metrics with quality, latency and verification.
         out: The HTML file.
         plot: The search's plot, a PNG.
-        pictures: Rows of equal-sized images by caption, (1, C, H, W) float32 in [0, 1].
+        pictures: Rows of equal-sized images by caption, (1, C, H, W) float32 in [0, 1]; four
+            channels are shown as packed Bayer planes, of other numbers the first three.
     """
     environment = Environment(
         loader=PackageLoader("distillc.report", "."), autoescape=select_autoescape(["html"])
@@ -46,7 +48,17 @@ def write_report(
 
 def _png(image: Tensor) -> str:
     """Return (1, C, H, W) float32 in [0, 1] as base64 of a PNG."""
-    pixels = (image[0].detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    shown = _visible(image[0].detach())
+    pixels = (shown.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(np.squeeze(pixels)).save(buffer, "png")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _visible(image: Tensor) -> Tensor:
+    """Return (1, H, W) or (3, H, W) of (C, H, W): Bayer planes as RGB, of others the first view."""
+    channels = image.shape[0]
+    if channels == 4:
+        red, green, other, blue = image
+        return torch.stack([red, (green + other) / 2, blue])
+    return image[:3] if channels >= 3 else image[:1]

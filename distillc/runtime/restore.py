@@ -69,6 +69,7 @@ def restore_file(
             raise UsageError(
                 f"the network {verb} {channels} channels, images have 1 or 3",
                 where=str(bundle.path),
+                hint="give it an array: Bundle.run in Python, (1, C, H, W) float32",
             )
     check_sink(sink)
     picture = read_picture(source)

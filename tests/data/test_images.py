@@ -186,7 +186,7 @@ def test_images_smaller_than_the_patch_are_mirrored(patch: int, task: str) -> No
     data = open_data(None, task)
     small = RestorationData(data._train[:2], data._held, data._test, data.task, 3, data.origin)
     for item in data._train[:2]:
-        small._cache[item.clean] = data._decode(item.clean)[:, :9, :13]
+        small._cache[item.clean, 3] = data._decode(item.clean, 3)[:, :9, :13]
     degraded, clean = small.batch(0, 2, patch, 0)
     assert degraded.shape == (2, 3, patch, patch)
     assert clean.shape == (2, 3, patch * data.task.scale, patch * data.task.scale)

@@ -25,7 +25,9 @@ def test_canonical_form_reads_back(start: str, value: int) -> None:
 
 
 def test_defaults_and_scale() -> None:
-    assert known_tasks() == ["deblur", "denoise:sigma=25", "derain", "sr:scale=2"]
+    pictures = ["deblur", "denoise:sigma=25", "derain", "sr:scale=2"]
+    planes = ["demosaic:sigma=5", "dual-pixel:radius=8", "raw:read=0.02,shot=0.01"]
+    assert known_tasks() == sorted([*pictures, *planes])
     assert str(parse_task("denoise")) == "denoise:sigma=25"
     assert [parse_task(text).scale for text in TASKS] == [1, 1, 1, 2]
 
@@ -33,7 +35,7 @@ def test_defaults_and_scale() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("dehaze", "known tasks: deblur, denoise:sigma=25, derain, sr:scale=2"),
+        ("dehaze", "known tasks: deblur, demosaic:sigma=5, denoise:sigma=25, derain"),
         ("denoise:level=3", "options of denoise: sigma"),
         ("derain:sigma=3", "options of derain: none"),
         ("denoise:sigma=loud", "'loud' is not a number from 0.1 to 255"),

@@ -80,7 +80,7 @@ def measure_graph(path: str, out: str) -> dict[str, Any]:
             hint="report the network",
         )
     Path(out).write_bytes(model.SerializeToString())
-    names = ("size", "in_channels", "scale", "multiple", "fixed_size")
+    names = ("size", "in_channels", "out_channels", "scale", "multiple", "fixed_size")
     return {name: getattr(net, name) for name in names}
 
 

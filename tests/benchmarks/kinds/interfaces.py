@@ -125,3 +125,25 @@ class OneSize(nn.Module):
         y = self.block(tokens.flatten(2).transpose(1, 2) + self.places)
         restored: Tensor = x + self.last(y.transpose(1, 2).reshape(tokens.shape))
         return restored
+
+
+@kind("packed Bayer planes to RGB", found="1 channel ChannelBlock", shape=(1, 4, 32, 32))
+class BayerPlanes(Restorer):
+    def __init__(self) -> None:
+        super().__init__(ChannelBlock(), given=4)
+        self.tail = nn.Sequential(nn.Conv2d(WIDTH, 12, 3, padding=1), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rendered: Tensor = self.tail(self.body(self.head(x)))
+        return rendered
+
+
+@kind("two views of a dual-pixel sensor", found="1 channel ChannelBlock", shape=(1, 6, 32, 32))
+class TwoViews(Restorer):
+    def __init__(self) -> None:
+        super().__init__(ChannelBlock())
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, 1)
+        restored: Tensor = self.tail(self.body(self.head(left) + self.head(right)))
+        return (left + right) / 2 + restored
