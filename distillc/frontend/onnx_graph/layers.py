@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from distillc.frontend.onnx_graph.operator import (
     Known,
     Operator,
     check_supported,
+    integers,
     plain,
 )
 
@@ -170,21 +172,43 @@ def _pool(functions: dict[int, Any], names: Sequence[str]) -> Operator:
             options["count_include_pad"] = bool(options.get("count_include_pad", 0))
         if "dilations" in options:
             options["dilation"] = options.pop("dilations")
+        if attributes["outputs"] > 1:
+            check_supported(not attributes.get("storage_order"), "counts places by columns")
+            options["return_indices"] = True
 
-        def pool(x: Tensor) -> Tensor:
+        def pool(x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
             margins = _margins(x, window, attributes)
             before, after = margins[: len(window)], margins[len(window) :]
             check_supported(before == after, "pads its sides differently")
             strides = attributes.get("strides") or [1] * len(window)
             ceil = bool(attributes.get("ceil_mode", 0))
-            result: Tensor = functions[x.dim()](
+            result: Tensor | tuple[Tensor, Tensor] = functions[x.dim()](
                 x, window, strides, before, ceil_mode=ceil, **options
             )
-            return result
+            if isinstance(result, Tensor):
+                return result
+            largest, places = result  # ONNX counts them in the whole tensor, torch in each image
+            images = torch.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *[1] * len(window))
+            return largest, places + images * math.prod(x.shape[2:])
 
         return pool
 
     return Operator(build)
+
+
+def _unpool(attributes: Attributes) -> Function:
+    def unpool(x: Tensor, places: Tensor, shape: Known | None = None) -> Tensor:
+        window, pads = attributes["kernel_shape"], attributes.get("pads") or [0] * 2 * (x.dim() - 2)
+        strides = attributes.get("strides") or [1] * len(window)
+        edges = zip(x.shape[2:], window, strides, pads, pads[len(window) :], strict=False)
+        size = integers(shape) or [
+            *x.shape[:2],
+            *((n - 1) * step + own - before - after for n, own, step, before, after in edges),
+        ]
+        filled = x.new_zeros(math.prod(size)).scatter(0, places.reshape(-1), x.reshape(-1))
+        return filled.reshape(size)
+
+    return unpool
 
 
 def _resize(attributes: Attributes) -> Function:
@@ -248,6 +272,7 @@ OPERATORS: dict[str, Operator] = {
     "LayerNormalization": Operator(_layer_norm),
     "MatMul": plain(torch.matmul),
     "MaxPool": _pool(LARGEST, ["dilations"]),
+    "MaxUnpool": Operator(_unpool, known=(2,)),
     "Resize": Operator(_resize, known=(1, 2, 3)),
     "Softmax": Operator(_softmax),
 }

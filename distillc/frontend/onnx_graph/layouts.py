@@ -106,11 +106,13 @@ def _slice(
 def _gather(attributes: Attributes) -> Function:
     axis = attributes.get("axis", 0)
 
-    def gather(x: Tensor, places: Known) -> Tensor:
+    def gather(x: Tensor, places: Known | Tensor) -> Tensor:
         places = places % x.shape[axis]  # torch takes none that is negative
-        if places.ndim == 0:
-            return x.select(axis, int(places))
-        taken = x.index_select(axis, torch.from_numpy(places.reshape(-1)))
+        if not isinstance(places, Tensor):
+            if places.ndim == 0:
+                return x.select(axis, int(places))
+            places = torch.from_numpy(places)
+        taken = x.index_select(axis, places.reshape(-1))
         before, after = x.shape[: axis % x.dim()], x.shape[axis % x.dim() + 1 :]
         return taken.reshape(*before, *places.shape, *after)
 
@@ -172,7 +174,7 @@ OPERATORS: dict[str, Operator] = {
     "DepthToSpace": Operator(_depth_to_space),
     "Expand": Operator(lambda attributes: _expand, known=(1,)),
     "Flatten": Operator(_flatten),
-    "Gather": Operator(_gather, known=(1,)),
+    "Gather": Operator(_gather, either=(1,)),
     "Pad": Operator(_pad, known=(1, 2, 3)),
     "Reshape": Operator(_reshape, known=(1,)),
     "Slice": Operator(lambda attributes: _slice, known=(1, 2, 3, 4)),

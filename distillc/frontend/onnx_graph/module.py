@@ -13,7 +13,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from distillc.errors import LoweringError
-from distillc.frontend.onnx_graph import elementwise, layers, layouts
+from distillc.frontend.onnx_graph import elementwise, layers, layouts, places
 from distillc.frontend.onnx_graph.known import compute_known
 from distillc.frontend.onnx_graph.operator import (
     Attributes,
@@ -29,10 +29,14 @@ OPERATORS: dict[str, Operator] = {
     **elementwise.OPERATORS,
     **layouts.OPERATORS,
     **layers.OPERATORS,
+    **places.OPERATORS,
 }
 
 SIZES = ("Shape", "Size")
 """What is known of a value that is not."""
+
+SEVERAL = ("MaxPool", "Split", "TopK")
+"""What may have further outputs that are read."""
 
 
 class OnnxModule(nn.Module):
@@ -81,7 +85,8 @@ class OnnxModule(nn.Module):
         operator = OPERATORS[node.op_type]
         for position, name in enumerate(node.input):
             value = self.graph.constants.get(name)
-            if value is None or position in operator.known or name in self.names:
+            arrays = operator.known + operator.either
+            if value is None or position in arrays or name in self.names:
                 continue
             if operator.numbers and value.size == 1:
                 continue
@@ -112,7 +117,8 @@ class OnnxModule(nn.Module):
         rank = max(each.dim() for each in inputs if isinstance(each, Tensor))
         operands = list(inputs)
         for position, value in enumerate(inputs):
-            if not isinstance(value, np.ndarray) or position in operator.known:
+            arrays = operator.known + operator.either
+            if not isinstance(value, np.ndarray) or position in arrays:
                 continue
             name = node.input[position]
             small = value.size == 1 and value.ndim <= rank and value.dtype != np.bool_
@@ -164,7 +170,7 @@ class _Refusals:
             self._note(node.op_type, node)
         elif any(dependent.intersection(node.input[i : i + 1]) for i in operator.known):
             self._note(f"{node.op_type} that reads from the image where or how it works", node)
-        elif node.op_type != "Split" and self.read.intersection(node.output[1:]) - {""}:
+        elif node.op_type not in SEVERAL and self.read.intersection(node.output[1:]) - {""}:
             self._note(f"{node.op_type} with further outputs", node)
         else:
             try:

@@ -33,11 +33,13 @@ class Operator:
     Attributes:
         build: Attributes to the function; raises `Unsupported`.
         known: Positions of the inputs that the function takes as arrays, all of them known.
+        either: Positions of those that it takes as arrays where they are known, else as tensors.
         numbers: Whether a known input of one element may come as a Python number.
     """
 
     build: Callable[[Attributes], Function]
     known: tuple[int, ...] = ()
+    either: tuple[int, ...] = ()
     numbers: bool = False
 
 

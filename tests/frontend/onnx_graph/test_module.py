@@ -269,26 +269,28 @@ def test_old_graphs_are_converted(tmp_path: Path) -> None:
 
 def test_all_that_is_not_supported_is_listed(tmp_path: Path) -> None:
     nodes = [
-        helper.make_node("TopK", ["x", "one"], ["v", "i"], name="first"),
+        helper.make_node("Unique", ["x"], ["v", "i"], name="first"),
         helper.make_node("NonZero", ["v"], ["n"], name="second"),
         helper.make_node("Cast", ["n"], ["m"], to=TensorProto.FLOAT),
-        helper.make_node("MaxPool", ["x"], ["p", "q"], name="third", kernel_shape=[6, 8]),
+        helper.make_node("Dropout", ["x"], ["p", "kept"], name="third"),
+        helper.make_node("MaxPool", ["x"], ["o", "q"], kernel_shape=[6, 8]),
         helper.make_node("Cast", ["q"], ["places"], to=TensorProto.INT64),
         helper.make_node("Flatten", ["places"], ["r"]),
         helper.make_node("Squeeze", ["r"], ["s"]),
         helper.make_node("Reshape", ["x", "s"], ["t"], name="fourth"),
         helper.make_node("Resize", ["t", "", "fac"], ["u"], name="fifth", antialias=1),
         helper.make_node("Resize", ["u", "", "fac"], ["w"], name="sixth", mode="linear"),
-        helper.make_node("Sum", ["w", "m", "p"], ["y"]),
+        helper.make_node("Cast", ["kept"], ["k"], to=TensorProto.FLOAT),
+        helper.make_node("Sum", ["w", "m", "p", "k"], ["y"]),
     ]
-    constants = {"one": ints([1]), "fac": np.float32([1, 1, 2, 2])}
+    constants = {"fac": np.float32([1, 1, 2, 2])}
     path = save(tmp_path / "m.onnx", nodes, constants)
     with pytest.raises(LoweringError) as caught:
         OnnxModule(read_graph(path))
     text = str(caught.value)
-    assert "TopK, in first" in text
+    assert "Unique, in first" in text
     assert "NonZero, in second" in text
-    assert "MaxPool with further outputs, in third" in text
+    assert "Dropout with further outputs, in third" in text
     assert "Reshape that reads from the image where or how it works, in fourth" in text
     assert "Resize that smooths what it makes smaller, in fifth" in text
     assert "sixth" not in text

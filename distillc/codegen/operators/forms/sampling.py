@@ -1,7 +1,9 @@
-"""Reading between the pixels: grids and deformable convolutions as lookups of four neighbours."""
+"""Reading between the pixels: grids and deformable convolutions as lookups of neighbours."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,36 +13,42 @@ from torch.nn import functional as F
 
 aten = torch.ops.aten
 
-_BILINEAR, _NEAREST = 0, 1
-_ZEROS, _BORDER, _REFLECTION = 0, 1, 2
+_NEAREST, _BICUBIC = 1, 2
+_ZEROS, _REFLECTION = 0, 2
+
+_Taps = list[tuple[Tensor, Tensor]]
+"""Whole places along one axis, and the share that each has."""
 
 
 def _grid_sampler(x: Tensor, grid: Tensor, mode: int, padding: int, align_corners: bool) -> Tensor:
     """Read an image where a grid says, as `torch.nn.functional.grid_sample` does.
 
     Args:
-        x: (N, C, H, W).
-        grid: (N, H', W', 2), columns and rows in [-1, 1].
-        mode: 0 bilinear, 1 nearest; bicubic stays as it is.
+        x: (N, C, H, W), or (N, C, D, H, W).
+        grid: (N, H', W', 2), columns and rows in [-1, 1]; or (N, D', H', W', 3).
+        mode: 0 bilinear, 1 nearest, 2 bicubic.
         padding: 0 zeros, 1 border, 2 reflection.
         align_corners: Whether -1 and 1 are the centres of the outer pixels, or else their edges.
 
     Returns:
-        (N, C, H', W').
+        (N, C, H', W'), or (N, C, D', H', W').
     """
-    if mode not in (_BILINEAR, _NEAREST):
-        return NotImplemented
-    places = []
-    for each, extent in ((grid[..., 1], x.shape[2]), (grid[..., 0], x.shape[3])):
+    margin = 0.0 if align_corners else 0.5
+    taps = []
+    for axis, extent in enumerate(x.shape[2:]):
+        each = grid[..., x.dim() - 3 - axis].flatten(1)
         place = (
             (each + 1) * ((extent - 1) / 2) if align_corners else (each + 1) * (extent / 2) - 0.5
         )
-        if padding == _REFLECTION:
-            place = _reflect(place, extent, 0.0 if align_corners else 0.5)
-        places.append(place if padding == _ZEROS else place.clamp(0, extent - 1))
-    rows, columns = (each.flatten(1) for each in places)
-    found = (_between if mode == _BILINEAR else _nearest)(x, rows, columns)
-    return found.reshape(*x.shape[:2], *grid.shape[1:3])
+        if mode == _BICUBIC:  # its neighbours are brought inside, not the place itself
+            near = _cubic(place)
+            taps.append([(_padded(at, extent, padding, margin), share) for at, share in near])
+            continue
+        place = _padded(place, extent, padding, margin)
+        taps.append(
+            [(place.round(), torch.ones_like(place))] if mode == _NEAREST else _linear(place)
+        )
+    return _weighed(x, taps).reshape(*x.shape[:2], *grid.shape[1:-1])
 
 
 def deform_conv2d(
@@ -77,13 +85,23 @@ def deform_conv2d(
         still = tap.reshape((-1, 1) if axis == 0 else (1, -1)).expand(weight.shape[2:])
         lines = starts.reshape((-1, 1) if axis == 0 else (1, -1))
         places.append((moved[:, :, axis] + (still.reshape(-1, 1, 1) + lines)).flatten(1))
-    found = _between(x.reshape(batch * parts, -1, *x.shape[2:]), *places)
+    found = _weighed(x.reshape(batch * parts, -1, *x.shape[2:]), [_linear(each) for each in places])
     found = found.reshape(batch, parts, channels // parts, taps, -1)
     if masked:
         found = found * mask.reshape(batch, parts, 1, taps, -1)
     found = found.reshape(batch, groups, channels // groups * taps, -1)
     result = weight.reshape(1, groups, -1, found.shape[2]) @ found
     return result.reshape(batch, -1, *size) + bias.reshape(-1, 1, 1)
+
+
+def _padded(place: Tensor, extent: int, padding: int, margin: float) -> Tensor:
+    """Bring places outside to where their values come from; zeros stay outside."""
+    if padding == _ZEROS:
+        return place
+    if padding == _REFLECTION:
+        place = _reflect(place, extent, margin)
+    # Bounds that are whole numbers get lost in torch 2.14's export to ONNX.
+    return place.clamp(0.0, extent - 1.0)
 
 
 def _reflect(place: Tensor, extent: int, margin: float) -> Tensor:
@@ -96,31 +114,49 @@ def _reflect(place: Tensor, extent: int, margin: float) -> Tensor:
     return torch.minimum(rest, 2 * length - rest) - margin
 
 
-def _between(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Read images (N, C, H, W) at places (N, P) between pixels, zeros around: (N, C, P)."""
-    top, left = rows.floor(), columns.floor()
+def _linear(place: Tensor) -> _Taps:
+    """Return both neighbours of places."""
+    first = place.floor()
+    return [(first, 1 - (place - first)), (first + 1, place - first)]
+
+
+def _cubic(place: Tensor) -> _Taps:
+    """Return four neighbours of places, weighed by Keys' kernel with a = -3/4."""
+    first = place.floor()
+    t = place - first
+    u = 1 - t
+    shares = [
+        -0.75 * t * u * u,
+        (1.25 * t - 2.25) * t * t + 1,
+        (1.25 * u - 2.25) * u * u + 1,
+        -0.75 * u * t * t,
+    ]
+    return [(first + float(number - 1), share) for number, share in enumerate(shares)]
+
+
+def _weighed(x: Tensor, taps: Sequence[_Taps]) -> Tensor:
+    """Read images (N, C, ...) at the taps (N, P) of each axis, zeros around: (N, C, P)."""
     found = None
-    for row, share in ((top, 1 - (rows - top)), (top + 1, rows - top)):
-        for column, other in ((left, 1 - (columns - left)), (left + 1, columns - left)):
-            term = _at(x, row, column, share * other)
-            found = term if found is None else found + term
+    for chosen in itertools.product(*taps):
+        share = chosen[0][1]
+        for _, other in chosen[1:]:
+            share = share * other
+        term = _at(x, [place for place, _ in chosen], share)
+        found = term if found is None else found + term
     assert found is not None
     return found
 
 
-def _nearest(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    return _at(x, rows.round(), columns.round(), torch.ones_like(rows))
-
-
-def _at(x: Tensor, rows: Tensor, columns: Tensor, share: Tensor) -> Tensor:
-    """Read pixels at whole places and weigh them; none are outside."""
-    batch, channels, height, width = x.shape
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    # Bounds that are whole numbers get lost in torch 2.14's export to ONNX.
-    place = rows.clamp(0.0, height - 1.0) * width + columns.clamp(0.0, width - 1.0)
-    first = (torch.arange(batch) * (height * width)).reshape(-1, 1)
+def _at(x: Tensor, places: Sequence[Tensor], share: Tensor) -> Tensor:
+    """Read pixels at whole places of each axis and weigh them; none are outside."""
+    batch, channels, *extents = x.shape
+    inside, flat = torch.ones((), dtype=torch.bool), torch.zeros(())
+    for place, extent in zip(places, extents, strict=True):
+        inside = inside & (place >= 0) & (place < extent)
+        flat = flat * extent + place.clamp(0.0, extent - 1.0)
+    first = (torch.arange(batch) * math.prod(extents)).reshape(-1, 1)
     pixels = x.transpose(0, 1).reshape(channels, -1)
-    found = torch.index_select(pixels, 1, (place.to(torch.int64) + first).reshape(-1))
+    found = torch.index_select(pixels, 1, (flat.to(torch.int64) + first).reshape(-1))
     found = found.reshape(channels, batch, -1).transpose(0, 1)
     return found * torch.where(inside, share, 0.0).unsqueeze(1)
 
@@ -203,5 +239,6 @@ def _centres(extent: int, align_corners: bool) -> Tensor:
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.affine_grid_generator.default: _affine_grid,
     aten.grid_sampler_2d.default: _grid_sampler,
+    aten.grid_sampler_3d.default: _grid_sampler,
     aten.col2im.default: _col2im,
 }

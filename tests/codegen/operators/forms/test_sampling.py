@@ -12,7 +12,7 @@ from torchvision.ops import DeformConv2d
 
 from tests.codegen.operators.programs import check_prepared
 
-MODES = st.sampled_from(["bilinear", "nearest"])
+MODES = st.sampled_from(["bilinear", "nearest", "bicubic"])
 PADDINGS = st.sampled_from(["zeros", "border", "reflection"])
 
 
@@ -28,6 +28,21 @@ def test_grids(mode: str, padding: str, align: bool, height: int, width: int) ->
 
     found = check_prepared(sampled, torch.rand(2, 3, height, width))
     assert "grid_sampler_2d" not in found
+
+
+@given(MODES.filter(lambda each: each != "bicubic"), PADDINGS, st.booleans(), st.integers(1, 4))
+@settings(max_examples=10, deadline=None)
+def test_grids_of_volumes(mode: str, padding: str, align: bool, depth: int) -> None:
+    """What looks a colour up in a cube: learned tables of three dimensions, bilateral grids."""
+    torch.manual_seed(0)
+    grid = 2.5 * torch.rand(2, 2, 4, 3, 3) - 1.25
+
+    def sampled(x: torch.Tensor) -> torch.Tensor:
+        moved = grid + 0.1 * x.mean()
+        return F.grid_sample(x, moved, mode, padding, align)
+
+    found = check_prepared(sampled, torch.rand(2, 3, depth, 5, 4))
+    assert not any(name.startswith("grid_sampler") for name in found)
 
 
 def test_affine_grids() -> None:
