@@ -7,18 +7,21 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 
 import torch
 from torch import Tensor, nn
 
 from distillc.errors import TraceError, reason
-from distillc.frontend.exportable import exportable
 from distillc.frontend.finite import check_finite
 from distillc.frontend.outputs import described, take_image, whole_scale
 from distillc.frontend.sizes import find_edge, find_sizes
-from distillc.frontend.static_form import static_form
+from distillc.frontend.static_form import is_dynamic, static_form
 from distillc.frontend.user_code import advice, user_line
+from distillc.frontend.values.advice import instead, why_not
+from distillc.frontend.values.module_state import kept_attributes
+from distillc.frontend.values.running_state import run_frozen
+from distillc.frontend.values.settle import settle
 from distillc.network import Network
 from distillc.quiet import quiet_libraries
 
@@ -66,7 +69,8 @@ def trace(
     if not isinstance(example, Tensor) or example.dim() != 4:
         raise TraceError(f"the example must be an image (1, C, H, W), not {described(example)}")
     check_finite(module)
-    module, image = take_image(module, example, _run(module, example), output)
+    module, returned = run_frozen(module, lambda: _run(module, example))
+    module, image = take_image(module, example, returned, output)
     height, width = example.shape[2:]
     scale = scale_of(example.shape, image)
     assert isinstance(image, Tensor)  # or it would have no scale
@@ -207,23 +211,52 @@ def _other_size(module: nn.Module, example: Tensor) -> _OtherSize | None:
 
 
 def export_program(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    """Export a module; see `export_settled`."""
+    return export_settled(module, shape)[1]
+
+
+def export_settled(
+    module: nn.Module, shape: tuple[int, ...]
+) -> tuple[nn.Module, torch.export.ExportedProgram]:
     """Export a module for one float32 input of this shape, in its `static_form`.
 
-    The graph's `nn_module_stack` ties every operator to the module that called it.
+    Where its Python looks at values, what can be settled is: see `settle`. The graph's
+    `nn_module_stack` ties every operator to the module that called it.
+
+    Returns:
+        The module, with what was settled, and its program.
 
     Raises:
-        TraceError: The message names the user's source line and what stands in the way.
+        TraceError: The message names the user's source line, what stands in the way, and the
+            change that would do.
     """
+    module = module.eval()
+    with suppress(Exception):
+        program = _export(module, shape)
+        if not any(map(is_dynamic, program.graph.nodes)):
+            return module, program
+    settled = settle(module, shape)
     try:
-        with _silent(), torch.no_grad(), exportable():
-            return static_form(torch.export.export(module.eval(), (torch.zeros(shape),)))
+        return settled.module, _export(settled.module, shape)
     except Exception as error:
         raise TraceError(
-            f"the network cannot be exported: {reason(error, longest=300)}",
-            where=user_line(error),
-            hint="avoid Python that depends on tensor values (if x.sum() > 0, .item(), lists of "
-            "sizes); `torch.export.export(module, (image,))` shows the whole error",
+            f"the network cannot be exported: {why_not(error, settled)}",
+            where=str(settled.open[0].place) if settled.open else user_line(error),
+            hint=instead(error, settled),
         ) from error
+
+
+def _export(module: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    image = torch.zeros(shape)
+    with _silent(), torch.no_grad():
+        with kept_attributes(module) as changed:
+            program = torch.export.export(module, (image,))
+            again = changed()
+        if again:  # it makes something of this size once: what it made here has no values
+            module(image)
+            with kept_attributes(module):
+                program = torch.export.export(module, (image,))
+        return static_form(program)
 
 
 @contextmanager

@@ -3,9 +3,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision import transforms
 
+import distillc
 from distillc.frontend.cost import count_cost, count_costs, output_shape
 from distillc.frontend.restormer import Restormer
+from distillc.passes import Trace
 
 
 def test_a_convolution_by_hand() -> None:
@@ -68,3 +71,20 @@ class Grid(nn.Module):
 
 def test_what_a_network_makes_on_the_cpu() -> None:
     assert output_shape(Grid(), (1, 3, 6, 5)) == (1, 3, 9, 5)
+
+
+def test_counting_never_asks_for_values() -> None:
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = transforms.functional.normalize(x, [0.5] * 3, [0.5] * 3)
+            if torch.isinf(x).any():
+                raise ValueError("infinite")
+            result: torch.Tensor = self.mix(x)
+            return result
+
+    net = Trace()(distillc.trace(Normalised(), torch.rand(1, 3, 4, 4)))
+    assert count_cost(net.module, net.input_shape).macs == 3 * 4 * 4 * 4

@@ -91,7 +91,6 @@ def test_the_number_of_a_weight() -> None:
         lambda x: x + x[x > 0].mean(),
         lambda x: x + torch.zeros_like(x).masked_scatter(x > 0, x[x > 1]),
         lambda x: x.index_put([x > 0], x[x > 0].cumsum(0)),
-        lambda x: x * x.amax().item(),
     ],
 )
 def test_what_has_no_static_size_stays(function: Map) -> None:

@@ -1,0 +1,1 @@
+"""Networks whose Python asks tensors for their values, or changes them as it runs."""
