@@ -39,7 +39,7 @@ class Place:
 
     def __str__(self) -> str:
         file, number = self.line
-        return f"{file}:{number} in {self.function}"
+        return f"{file.removeprefix(f'{Path.cwd()}/')}:{number} in {self.function}"
 
     @property
     def source(self) -> str:
