@@ -24,7 +24,7 @@ def why_not(error: Exception, settled: Settled) -> str:
         more = len(settled.open) - 1
         also = f", and so do {more} more lines" if more > 1 else ", and so does one more line"
         return (
-            f"its Python goes by a value that depends on the image, here {_shown(read)}: "
+            f"its Python depends on tensor values of the image, here {_shown(read)}: "
             f"`{read.place.source}`" + also * bool(more)
         )
     return reason(error, longest=300)
