@@ -11,6 +11,7 @@ from rich.progress import Progress
 from distillc.budgets import Budget
 from distillc.delivery import deliver
 from distillc.errors import UsageError
+from distillc.frontend.constants import read_inputs
 from distillc.frontend.formats import is_onnx
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.padding import Padded
@@ -47,6 +48,7 @@ def convert_as_is(
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     output: str | int | None = None,
+    inputs: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
@@ -59,7 +61,7 @@ def convert_as_is(
 
     Args:
         source: The file; see `distillc.load` for what it may be. An ONNX file takes one float32
-            image (1, C, H, W) and returns one, H and W fixed or free.
+            image (1, C, H, W), beside `inputs`, and returns one, H and W fixed or free.
 
     The other arguments are the fields of `distillc.options.BundleOptions`, which says
     what each means.
@@ -82,6 +84,7 @@ def convert_as_is(
         arch=arch,
         arch_args=arch_args,
         output=output,
+        inputs=inputs,
         weights_key=weights_key,
         trust_pickle=trust_pickle,
         sandbox=sandbox,
@@ -109,7 +112,10 @@ def run_as_is(source: str | Path, options: BundleOptions) -> Bundle:
     place = accept(source, options)
     net = fit(read(source, options), options)
     images = images_or_none(net, options)
-    original = Padded(OnnxRuntime(Path(source)), net.size, net.scale) if onnx else None
+    original = None
+    if onnx:
+        runtime = OnnxRuntime(Path(source), read_inputs(options.inputs or {}))
+        original = Padded(runtime, net.size, net.scale)
 
     ctx = Context(WorkDir(options.work_dir), progress=options.progress)
     records = None

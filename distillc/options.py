@@ -49,6 +49,7 @@ class BundleOptions:
         arch: `package.module:Class` of the user's own network.
         arch_args: Its keyword arguments.
         output: Name or index of the image in what it returns; see `distillc.trace`.
+        inputs: Name -> constant of every further input; see `distillc.load`.
         weights_key: Which weights to take from a file that holds several; see `distillc.load`.
         trust_pickle: Whether a pickled module, which can run any code, is loaded.
         sandbox: Whether the checkpoint is read in a process of its own.
@@ -75,6 +76,7 @@ class BundleOptions:
     arch: str | None = None
     arch_args: Mapping[str, Any] | None = None
     output: str | int | None = None
+    inputs: Mapping[str, Any] | None = None
     weights_key: str | None = None
     trust_pickle: bool = False
     sandbox: bool = True

@@ -75,6 +75,7 @@ def read(source: str | Path, options: BundleOptions) -> Network:
         arch=options.arch,
         arch_args=options.arch_args,
         output=options.output,
+        inputs=options.inputs,
         weights_key=options.weights_key,
         trust_pickle=options.trust_pickle,
         sandbox=options.sandbox,

@@ -51,6 +51,7 @@ OTHERS: dict[str, Any] = {
     "arch": "a:B",
     "arch_args": {"c": 1},
     "output": "stages.0",
+    "inputs": {"sigma": 0.1},
     "weights_key": "ema",
     "trust_pickle": True,
 }
@@ -92,6 +93,7 @@ def test_the_command_has_an_option_for_every_field() -> None:
     ours = {each.name: default(each) for each in fields(ConversionOptions)}
     del ours["limits"], ours["progress"]
     ours["no_sandbox"] = not ours.pop("sandbox")
+    ours |= {"inputs": ()}
     ours |= {"keep": (), "replace": (), "families": (), "work_dir": Path(ours["work_dir"])}
     ours |= {each.name: None for each in fields(Limits) if each.name not in ours}
     assert given == {**ours, "no_distill": False, "checkpoint": Path("x.pth"), "as_json": False}

@@ -60,6 +60,12 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _input(text: str) -> tuple[str, Any]:
+    from distillc.frontend.constants import parse_input
+
+    return parse_input(text)
+
+
 def _task(text: str) -> str:
     from distillc.data.tasks import parse_task
 
@@ -100,6 +106,7 @@ def real(name: str, limits: Range) -> Checked:
 
 SIZE = Checked("HxW", parse_size)
 REPLACEMENT = Checked("BLOCK=SPEC", _replacement)
+INPUT = Checked("NAME=FILE|VALUE", _input)
 PATH = Checked("PATH", _path)
 TASK = Checked("TASK", _task)
 TARGET = Checked("TARGET", _target)
@@ -138,6 +145,7 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         arch: str | None,
         arch_args: str | None,
         output: str | None,
+        inputs: tuple[tuple[str, Any], ...],
         weights_key: str | None,
         trust_pickle: bool,
         no_sandbox: bool,
@@ -148,6 +156,7 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "arch": arch,
             "arch_args": arguments,
             "output": output,
+            "inputs": _once(inputs),
             "weights_key": weights_key,
             "trust_pickle": trust_pickle,
             "sandbox": not no_sandbox,
@@ -166,6 +175,14 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--output",
             metavar="NAME|INDEX",
             help="The image in what it returns, where that is several: 0, image, stages.2.",
+        ),
+        click.option(
+            "--input",
+            "inputs",
+            type=INPUT,
+            multiple=True,
+            help="A further input, fixed to a number, a list, or the tensor, array or picture in a "
+            "file: sigma=0.1, prompt=prompt.pt; repeatable.",
         ),
         click.option(
             "--weights-key",
@@ -189,6 +206,14 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         with_loading = option(with_loading)
     return with_loading
+
+
+def _once(inputs: tuple[tuple[str, Any], ...]) -> dict[str, Any] | None:
+    """Return inputs by name, None where there are none."""
+    names = [name for name, _ in inputs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"input {twice!r} is given twice", where="--input")
+    return dict(inputs) or None
 
 
 def _parse_arch_args(text: str) -> dict[str, Any]:

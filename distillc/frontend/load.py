@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distillc.errors import CheckpointError, UsageError, named_reason
 from distillc.frontend.changes import tell
+from distillc.frontend.constants import described_inputs, read_inputs
 from distillc.frontend.fill import fill
 from distillc.frontend.finite import check_finite
 from distillc.frontend.formats import is_onnx, read_checkpoint, require_file
@@ -44,6 +45,7 @@ def load(
     arch: str | None = None,
     arch_args: Mapping[str, Any] | None = None,
     output: str | int | None = None,
+    inputs: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
@@ -63,6 +65,8 @@ def load(
         arch_args: Keyword arguments of that class.
         output: Name or index of the image in what that class or a pickled module returns; see
             `distillc.trace`.
+        inputs: Name -> constant of every further input of that class, of a pickled module or of an
+            ONNX file; see `distillc.trace`.
         weights_key: Where the weights are in a file that holds several state dicts: keys of dicts
             and a prefix of the names, with dots between; `"."` is the outermost dict.
         trust_pickle: Accept a pickled module, and a `.pt2` file that holds more than a graph and
@@ -82,13 +86,16 @@ def load(
     path = Path(path)
     if output is not None and (is_onnx(path) or path.suffix == ".pt2"):
         raise _nothing_to_choose(path)
+    constants = read_inputs(inputs or {})
+    if constants and path.suffix == ".pt2":
+        raise _nothing_to_fix("an exported program")
     if weights_key is not None and (is_onnx(path) or path.suffix == ".pt2"):
         raise _no_state_dict("graph")
     if is_onnx(path):
         # Here, for ONNX and its runtime take most of a second to import.
         from distillc.frontend.onnx_graph.load import load_onnx
 
-        net, name = load_onnx(path, sandbox)  # rule 3
+        net, name = load_onnx(path, sandbox, constants)  # rule 3
     elif path.suffix == ".pt2" and path.exists():
         net, name = _load_program(path, trust_pickle, sandbox), "exported program"  # rule 2
     else:
@@ -98,12 +105,17 @@ def load(
         if isinstance(content, nn.Module):  # rule 4
             if weights_key is not None:
                 raise _no_state_dict("module")
-            net, name = trace_module(content, SIZE, output=output), type(content).__name__
+            net, name = (
+                trace_module(content, SIZE, output=output, inputs=constants),
+                type(content).__name__,
+            )
         elif arch:  # rule 1
             own = _load_own(arch, arch_args or {}, content, path)
-            net, name = trace_module(own, SIZE, output=output), arch
+            net, name = trace_module(own, SIZE, output=output, inputs=constants), arch
         elif output is not None:
             raise _nothing_to_choose(path)
+        elif constants:
+            raise _nothing_to_fix("what is known by the names of its weights")
         else:  # rules 5 and 6
             net, name = recognise(content, path)
     if not is_onnx(path):  # whose constants were checked
@@ -118,6 +130,8 @@ def load(
         source["arch_args"] = dict(arch_args or {})
     if output is not None:
         source["output"] = str(output)
+    if constants:
+        source["inputs"] = described_inputs(constants)
     if weights_key is not None:
         source["weights_key"] = weights_key
     return replace(net, name=path.stem, source=source)
@@ -158,6 +172,14 @@ def _nothing_to_choose(path: Path) -> UsageError:
         f"{path.name} is not of a class of yours: what it returns is the image",
         where="--output",
         hint="name your class with --arch, or leave --output out",
+    )
+
+
+def _nothing_to_fix(what: str) -> UsageError:
+    return UsageError(
+        f"{what} takes only an image: there is no further input to fix",
+        where="--input",
+        hint="name your class with --arch, or leave --input out",
     )
 
 

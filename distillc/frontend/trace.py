@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from distillc.errors import TraceError, reason
+from distillc.errors import TraceError
+from distillc.frontend.constants import read_inputs
+from distillc.frontend.cpu_attention import allow_math
 from distillc.frontend.finite import check_finite
+from distillc.frontend.inputs import fix_inputs, fixing, needed_inputs
 from distillc.frontend.outputs import described, take_image, whole_scale
 from distillc.frontend.sizes import find_edge, find_sizes
 from distillc.frontend.static_form import is_dynamic, static_form
@@ -46,6 +49,7 @@ def trace(
     name: str | None = None,
     *,
     output: str | int | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Network:
     """Make a `Network` of any module that maps an image to an image.
 
@@ -59,16 +63,22 @@ def trace(
         name: A short name; the class name by default.
         output: Name or index of the image in what is returned, with dots for what is deeper;
             needed where there are several.
+        inputs: Name -> constant of every further input: a number, a text, None, nested lists of
+            numbers, an array or tensor, or the `Path` of a file that holds one. What was fixed, and
+            in which form, is logged.
 
     Raises:
         TraceError: It does not run on the example, gives no image, or several.
-        UsageError: It returns nothing of the name `output`.
+        UsageError: It returns nothing of the name `output`, has no input of a name, or a value is
+            not a constant.
         CheckpointError: Weights are NaN or infinite.
     """
     module = module.eval()
     if not isinstance(example, Tensor) or example.dim() != 4:
         raise TraceError(f"the example must be an image (1, C, H, W), not {described(example)}")
     check_finite(module)
+    if constants := read_inputs(inputs or {}):
+        module = fix_inputs(module, example, constants)
     module, returned = run_frozen(module, lambda: _run(module, example))
     module, image = take_image(module, example, returned, output)
     height, width = example.shape[2:]
@@ -89,7 +99,10 @@ def trace(
 
 
 def trace_module(
-    module: nn.Module, *sizes: tuple[int, int], output: str | int | None = None
+    module: nn.Module,
+    *sizes: tuple[int, int],
+    output: str | int | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Network:
     """Make a `Network` of a module whose channels are not known, by trying.
 
@@ -97,10 +110,11 @@ def trace_module(
         module: As of `trace`.
         sizes: (H, W) in pixels to try, in order; then one that it takes, if any is found.
         output: As of `trace`.
+        inputs: As of `trace`.
 
     Raises:
         TraceError: It runs on no image that was tried, gives no image, or several.
-        UsageError: It returns nothing of the name `output`.
+        UsageError: As of `trace`.
         CheckpointError: Weights are NaN or infinite.
     """
     layers = (nn.Conv2d, nn.ConvTranspose2d)
@@ -112,9 +126,11 @@ def trace_module(
     for size in dict.fromkeys(sizes):
         for channels in dict.fromkeys(likely):
             try:
-                return trace(module, torch.zeros(1, channels, *size), output=output)
+                example = torch.zeros(1, channels, *size)
+                return trace(module, example, output=output, inputs=inputs)
             except _OtherSize as error:
-                return trace(module, torch.zeros(1, channels, *error.size), output=output)
+                example = torch.zeros(1, channels, *error.size)
+                return trace(module, example, output=output, inputs=inputs)
             except TraceError as error:
                 errors.append(error)
     raise errors[0]
@@ -163,11 +179,13 @@ def _run(module: nn.Module, example: Tensor) -> object:
         with torch.no_grad():
             return module(example)
     except Exception as error:
-        if why := _why_not_image_alone(module, example):
+        if allow_math(error):
+            return _run(module, example)
+        if further := needed_inputs(module)[1:]:
             raise TraceError(
-                f"{type(module).__name__}.forward must take only an image: {why}",
-                hint="wrap it in a module that gives it the rest: "
-                "def forward(self, image): return self.network(image, ...)",
+                f"{type(module).__name__}.forward must take only an image: it needs "
+                f"{', '.join(map(repr, further))} too",
+                hint=fixing(further),
             ) from error
         if other := _other_size(module, example):
             raise other from error
@@ -178,17 +196,6 @@ def _run(module: nn.Module, example: Tensor) -> object:
             or "check the number of channels, the size, and that it is float32 and on the CPU: "
             "module.float().cpu()",
         ) from error
-
-
-def _why_not_image_alone(module: nn.Module, example: Tensor) -> str:
-    """Say why a module cannot be called with one tensor, `""` where it can or nobody knows."""
-    try:
-        inspect.signature(module.forward).bind(example)
-    except TypeError as error:
-        return reason(error)
-    except ValueError:  # what TorchScript traced has no signature
-        return ""
-    return ""
 
 
 def _other_size(module: nn.Module, example: Tensor) -> _OtherSize | None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import nn
 
+from distillc.frontend.cpu_attention import lacks_kernel
+
 
 @contextmanager
 def importing_from(folder: Path) -> Iterator[None]:
@@ -101,7 +103,7 @@ def advice(error: Exception, arch: str = "") -> str | None:
             "import, or install the version that the network was written for"
         )
     said = str(error)
-    if re.search("No available kernel|backend for scaled_dot_product_attention", said):
+    if lacks_kernel(error):
         return "add SDPBackend.MATH, which runs on CPUs, to the sdpa_kernel(...) around that line"
     if re.search("cuda|nvidia", said, re.IGNORECASE):
         return (

@@ -127,6 +127,7 @@ class Source(_Checked):
         sha256: Of the file.
         arch_args: Arguments of the user's own class; None where the class is not the user's.
         output: The image in what the class returns, where the user said which it is.
+        inputs: Constants of further inputs; of tensors their shape, dtype and SHA-256.
         weights_key: Which weights of the file were taken, where the user said so.
     """
 
@@ -134,6 +135,7 @@ class Source(_Checked):
     sha256: Sha256 | None = None
     arch_args: dict[str, Any] | None = None
     output: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    inputs: dict[str, Any] | None = None
     weights_key: Annotated[str, StringConstraints(max_length=1000)] | None = None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from distillc.errors import DistillcError, UsageError
+from distillc.frontend.constants import described_inputs, read_inputs
 from distillc.frontend.formats import is_onnx, require_file
 from distillc.frontend.load import load
 from distillc.frontend.padding import Padded
@@ -30,8 +31,8 @@ def load_teacher(bundle: Bundle, given: Path | None, loading: Mapping[str, Any])
     Args:
         bundle: An open bundle.
         given: The checkpoint, where the user says which it is.
-        loading: Arguments of `distillc.load`: `arch`, `arch_args`, `output`, `weights_key`,
-            `trust_pickle`.
+        loading: Arguments of `distillc.load`: `arch`, `arch_args`, `output`, `inputs`,
+            `weights_key`, `trust_pickle`.
 
     Returns:
         The teacher for images of the bundle's size, (1, C, H, W) -> (1, C', H * scale, W * scale).
@@ -85,7 +86,28 @@ def _load(bundle: Bundle, path: Path, loading: Mapping[str, Any]) -> nn.Module:
         "weights_key": source.weights_key,
     }
     given = {name: value for name, value in loading.items() if value is not None}
+    if source.inputs:
+        given["inputs"] = _inputs(source.inputs, given.get("inputs", {}))
     net = load(path, **{**recorded, **given})
     size = bundle.facts.size
     fitting = net.fitting(size)
     return net.module if fitting == size else Padded(net.module, fitting, net.scale)
+
+
+def _inputs(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the constants of further inputs: values as the manifest has them, tensors as given.
+
+    Raises:
+        UsageError: A tensor is not given, or something else than the bundle was made with.
+    """
+    values = {name: value for name, value in recorded.items() if not isinstance(value, dict)}
+    found = read_inputs({**values, **given})
+    if other := [name for name in recorded if name not in found]:
+        raise UsageError(
+            f"input {other[0]!r} of the teacher was a file",
+            where="--input",
+            hint=f"give it again: --input {other[0]}=FILE",
+        )
+    if described_inputs(found) != recorded:
+        raise UsageError("the bundle was made with other inputs", where="--input")
+    return found

@@ -170,7 +170,6 @@ def test_a_wrong_name_is_about_the_name(arch: str, folder: Path) -> None:
 
 
 FORWARDS = {
-    "torch.nn.functional.scaled_dot_product_attention(x, x, x)": "SDPBackend.MATH",
     "__import__('timm_of_others')": "`pip install timm-of-others`",
     "x.cuda()": "device=x.device",
     "torch.ones(1, device='cuda') * x": "device=x.device",
@@ -194,6 +193,11 @@ class Net(torch.nn.Module):
         distillc.trace(net, torch.rand(1, 3, 8, 8))
     assert said in str(caught.value)
     assert "own_network.py:7 in forward" in str(caught.value)
+
+
+def test_attention_without_a_kernel() -> None:
+    error = RuntimeError("No available kernel. Aborting execution.")
+    assert "SDPBackend.MATH" in str(advice(error))
 
 
 def test_other_errors_get_no_advice() -> None:

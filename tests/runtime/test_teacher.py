@@ -153,3 +153,34 @@ def test_what_has_no_teacher(bundle: Bundle, source: dict[str, str], words: str)
     bundle.manifest["source"] = source
     with pytest.raises(NoTeacher, match=words):
         load_teacher(bundle, None, PLAIN)
+
+
+LEVELLED = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 3, 1)
+    def forward(self, x, level, prompt):
+        return self.layer(x) * level + prompt
+"""
+
+
+def test_further_inputs(made: Bundle, tmp_path: Path) -> None:
+    """Values come from the manifest; a tensor is given again, and must be the same."""
+    (tmp_path / "own.py").write_text(LEVELLED)
+    torch.save(
+        {"layer.weight": torch.ones(3, 3, 1, 1), "layer.bias": torch.ones(3)}, tmp_path / "own.pth"
+    )
+    prompt, arch = torch.full((1, 3, 1, 1), 0.25), f"{tmp_path}/own.py:Net"
+    first = load(tmp_path / "own.pth", arch=arch, inputs={"level": 2, "prompt": prompt})
+    made.manifest["source"] = dict(first.source)
+    asked = {**PLAIN, "arch": arch}
+    x = torch.rand(1, 3, 16, 16)
+    teacher = load_teacher(made, None, {**asked, "inputs": {"prompt": prompt}})
+    torch.testing.assert_close(teacher(x), first.module(x))
+    with pytest.raises(NoTeacher, match="input 'prompt' of the teacher was a file"):
+        load_teacher(made, None, asked)
+    for other in ({"prompt": prompt + 1}, {"prompt": prompt, "level": 3}):
+        with pytest.raises(UsageError, match="made with other inputs"):
+            load_teacher(made, tmp_path / "own.pth", {**asked, "inputs": other})

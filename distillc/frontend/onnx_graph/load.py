@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from torch import Tensor
 
 from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, TraceError
@@ -33,7 +36,9 @@ def onnx_limits(path: Path) -> ProcessLimits:
     return ProcessLimits(8 + size / 2e5, 3 * 2**30 + 6 * size)
 
 
-def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:
+def load_onnx(
+    path: Path, sandbox: bool = True, constants: Mapping[str, Any] | None = None
+) -> tuple[Network, str]:
     """Return the network in an ONNX file, checked against ONNX Runtime, and what it is.
 
     Scale and size multiple are found by running the file in ONNX Runtime.
@@ -41,16 +46,20 @@ def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:
     Args:
         path: The file.
         sandbox: Read and run it in a process of its own; this one gets the cleaned graph.
+        constants: Name -> constant of every further input, from `read_inputs`.
 
     Raises:
         CheckpointError: The file is damaged or hostile, its weights are not finite, or it is no
             map from one float32 image to one.
+        UsageError: It has no input of a name, or one of another shape.
         LoweringError: Operators are not supported, all are listed; or the numbers differ.
         TraceError: The network runs at no size that was tried, or returns no image.
     """
     require_file(path)
     function = "distillc.frontend.onnx_graph.load:measure_graph"
-    with outcome(function, path, limits=onnx_limits(path) if sandbox else None) as (facts, made):
+    limits = onnx_limits(path) if sandbox else None
+    given = {name: _as_json(value) for name, value in (constants or {}).items()}
+    with outcome(function, path, given, limits=limits) as (facts, made):
         graph = graph_of(onnx.load(made), path)
     architecture = f"ONNX graph, opset {graph.opsets.get('', 0)}"
     if graph.producer:
@@ -58,18 +67,24 @@ def load_onnx(path: Path, sandbox: bool = True) -> tuple[Network, str]:
     return Network(OnnxModule(graph), tuple(facts.pop("size")), **facts), architecture
 
 
-def measure_graph(path: str, out: str) -> dict[str, Any]:
+def measure_graph(path: str, given: Mapping[str, Any], out: str) -> dict[str, Any]:
     """Write the cleaned model of an ONNX file, and return the facts of its network.
+
+    Args:
+        path: The file.
+        given: Constants of further inputs, JSON values; tensors as `_as_json` writes them.
+        out: Where the model goes.
 
     Raises:
         DistillcError: As `load_onnx` does.
     """
     place = Path(path)
-    model = read_model(place)
+    constants = {name: _from_json(value) for name, value in given.items()}
+    model = read_model(place, constants)
     graph = graph_of(model, place)
     _check_constants(graph, place)
     module = OnnxModule(graph)
-    net = _sizes(OnnxRuntime(place), graph.shape)
+    net = _sizes(OnnxRuntime(place, constants), graph.shape)
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         error = largest_error(module(image), net.module(image))
@@ -106,3 +121,18 @@ def _sizes(runtime: OnnxRuntime, shape: tuple[int | None, ...]) -> Network:
             if edge == EDGES[-1] or None not in shape:
                 raise
     raise AssertionError("unreachable")
+
+
+def _as_json(value: Any) -> Any:
+    """Return a constant for the other process."""
+    if not isinstance(value, Tensor):
+        return value
+    numbers = base64.b64encode(value.numpy().tobytes()).decode()
+    return {"dtype": str(value.numpy().dtype), "shape": list(value.shape), "numbers": numbers}
+
+
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    numbers = np.frombuffer(base64.b64decode(value["numbers"]), value["dtype"])
+    return torch.from_numpy(numbers.reshape(value["shape"]).copy())

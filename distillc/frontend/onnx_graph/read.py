@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from distillc.errors import CheckpointError, reason
 from distillc.frontend.formats import require_file
 from distillc.frontend.onnx_graph.bounds import check_bounds, has_loops
+from distillc.frontend.onnx_graph.inputs import fix
 from distillc.frontend.onnx_graph.operator import Known
 
 OPSET = 13
@@ -49,14 +51,17 @@ class Graph:
     producer: str
 
 
-def read_model(path: Path) -> onnx.ModelProto:
+def read_model(path: Path, constants: Mapping[str, Any] | None = None) -> onnx.ModelProto:
     """Read an ONNX file, fold its constants and remove what its output does not need.
+
+    Further inputs become constants.
 
     The model that is returned takes what `image_shape` says, with all its data inside.
 
     Raises:
         CheckpointError: The file is missing, damaged, hostile, no ONNX model, or no map from one
             float32 image to one.
+        UsageError: It has no input of a name of the constants, or one of another shape.
     """
     require_file(path)
     try:
@@ -73,6 +78,8 @@ def read_model(path: Path) -> onnx.ModelProto:
             hint="copy or download it again, with the files of external data beside it if there "
             "are any",
         ) from error
+    if constants:
+        fix(model, constants)
     image_shape(model, path)
     try:
         with _quiet():
@@ -125,7 +132,8 @@ def image_shape(model: onnx.ModelProto, path: Path) -> tuple[int | None, ...]:
             raise CheckpointError(
                 f"the ONNX graph must take one image and return one; it {what}: {names}",
                 where=str(path),
-                hint="cut it with onnx.utils.extract_model, or wrap the model before export",
+                hint="fix further inputs with --input NAME=VALUE or NAME=FILE; cut outputs with "
+                "onnx.utils.extract_model, or wrap the model before export",
             )
         kind = found[0].type.tensor_type
         if kind.elem_type != onnx.TensorProto.FLOAT:

@@ -127,6 +127,23 @@ class OneSize(nn.Module):
         return restored
 
 
+@kind(
+    "a level and a prompt in",
+    found="1 channel ChannelBlock",
+    options={"inputs": {"sigma": 0.1, "prompt": [0.5] * WIDTH}},
+)
+class LevelAndPrompt(Restorer):
+    def __init__(self) -> None:
+        super().__init__(ChannelBlock())
+        self.dense = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, sigma: Tensor, prompt: Tensor) -> Tensor:  # type: ignore[override]
+        level = sigma.view(-1, 1, 1, 1).expand(-1, 3, *x.shape[2:])
+        features = self.head(x * (1 - level)) + self.dense(prompt)[:, :, None, None]
+        restored: Tensor = x + self.tail(self.body(features))
+        return restored
+
+
 @kind("packed Bayer planes to RGB", found="1 channel ChannelBlock", shape=(1, 4, 32, 32))
 class BayerPlanes(Restorer):
     def __init__(self) -> None:
