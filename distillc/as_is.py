@@ -13,7 +13,6 @@ from distillc.delivery import deliver
 from distillc.errors import UsageError
 from distillc.frontend.constants import read_inputs
 from distillc.frontend.formats import is_onnx
-from distillc.frontend.onnx_graph.runtime import OnnxRuntime
 from distillc.frontend.padding import Padded
 from distillc.options import BundleOptions
 from distillc.pipeline import Context
@@ -27,7 +26,7 @@ ONNX_NOTICE = (
     "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
 )
 
-OF_CHECKPOINTS = ("arch", "arch_args", "output", "weights_key", "trust_pickle")
+OF_CHECKPOINTS = ("arch", "arch_args", "weights_key", "trust_pickle")
 """Options that mean nothing for an ONNX file."""
 
 
@@ -60,8 +59,8 @@ def convert_as_is(
     It is verified on photographs: against torch, or for an ONNX file against ONNX Runtime.
 
     Args:
-        source: The file; see `distillc.load` for what it may be. An ONNX file takes one float32
-            image (1, C, H, W), beside `inputs`, and returns one, H and W fixed or free.
+        source: The file; see `distillc.load` for what it may be. An ONNX file takes one image, beside
+            `inputs`, and returns one, H and W fixed or free; `open_model` says what is made of it.
 
     The other arguments are the fields of `distillc.options.BundleOptions`, which says
     what each means.
@@ -114,7 +113,11 @@ def run_as_is(source: str | Path, options: BundleOptions) -> Bundle:
     images = images_or_none(net, options)
     original = None
     if onnx:
-        runtime = OnnxRuntime(Path(source), read_inputs(options.inputs or {}))
+        # Here, for GraphSurgeon takes long to import.
+        from distillc.frontend.onnx_graph.load import reference
+
+        constants = read_inputs(options.inputs or {})
+        runtime = reference(Path(source), options.output, constants)
         original = Padded(runtime, net.size, net.scale)
 
     ctx = Context(WorkDir(options.work_dir), progress=options.progress)

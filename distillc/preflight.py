@@ -79,6 +79,7 @@ def read(source: str | Path, options: BundleOptions) -> Network:
         weights_key=options.weights_key,
         trust_pickle=options.trust_pickle,
         sandbox=options.sandbox,
+        size=options.size,
     )
 
 

@@ -55,7 +55,7 @@ def explain_failure(
     check_writable(out / "reproduce.py")
     if dump_dir:
         check_writable(dump_dir / "network")
-    net = load(checkpoint, **loading).at(size)
+    net = load(checkpoint, size=size, **loading).at(size)
     culprit = bisect(net, out, target, dump_dir=dump_dir)
     if as_json:
         facts = {**asdict(culprit), "reproduction": str(out)} if culprit else None

@@ -34,7 +34,8 @@ def inspect(
     from distillc.pipeline import Pipeline, dump_data
     from distillc.report.tables import block_tree
 
-    net = Pipeline([Trace(), FindAttention()]).run(load(checkpoint, **loading).at(size))
+    net = load(checkpoint, size=size, **loading).at(size)
+    net = Pipeline([Trace(), FindAttention()]).run(net)
     if as_json:
         echo_json({**dump_data(net), "source": dict(net.source), "scale": net.scale})
         return

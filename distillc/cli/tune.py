@@ -79,7 +79,7 @@ def tune(
 
     programs = [each / "hybrid.pt2" for each in networks]
     loaded = [
-        load(program if program.exists() else each, **loading)
+        load(program if program.exists() else each, size=sizes[0], **loading)
         for each, program in zip(networks, programs, strict=True)
     ]
     with progress_display(quiet=as_json) as progress:

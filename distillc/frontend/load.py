@@ -49,6 +49,7 @@ def load(
     weights_key: str | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
+    size: tuple[int, int] | None = None,
 ) -> Network:
     """Load a checkpoint, and log what was left out of it or renamed.
 
@@ -63,8 +64,8 @@ def load(
         path: `.pth`, `.pt`, `.safetensors`, `.pt2` or `.onnx`.
         arch: `package.module:Class`, found in the current folder or installed, or `file.py:Class`.
         arch_args: Keyword arguments of that class.
-        output: Name or index of the image in what that class or a pickled module returns; see
-            `distillc.trace`.
+        output: Name or index of the image in what that class, a pickled module or an ONNX graph
+            returns; see `distillc.trace`.
         inputs: Name -> constant of every further input of that class, of a pickled module or of an
             ONNX file; see `distillc.trace`.
         weights_key: Where the weights are in a file that holds several state dicts: keys of dicts
@@ -73,6 +74,8 @@ def load(
             tensors. Loading one can run any code, in this process.
         sandbox: Read the file in a process without network, in bounded memory and time, first or
             only.
+        size: (H, W) in pixels that it will work at. A network that runs at one size only, which
+            nothing in the file says, is tried at it.
 
     Raises:
         CheckpointError: Unreadable, unsafe, several state dicts, weights are not finite, or no
@@ -84,7 +87,7 @@ def load(
         TraceError: An ONNX file runs at no size that was tried.
     """
     path = Path(path)
-    if output is not None and (is_onnx(path) or path.suffix == ".pt2"):
+    if output is not None and path.suffix == ".pt2":
         raise _nothing_to_choose(path)
     constants = read_inputs(inputs or {})
     if constants and path.suffix == ".pt2":
@@ -95,23 +98,22 @@ def load(
         # Here, for ONNX and its runtime take most of a second to import.
         from distillc.frontend.onnx_graph.load import load_onnx
 
-        net, name = load_onnx(path, sandbox, constants)  # rule 3
+        net, name = load_onnx(path, sandbox, constants, output=output, size=size)  # rule 3
     elif path.suffix == ".pt2" and path.exists():
         net, name = _load_program(path, trust_pickle, sandbox), "exported program"  # rule 2
     else:
+        sizes = (SIZE, size) if size else (SIZE,)
         # A pickled module names its class.
         with importing_from(Path()) if trust_pickle else nullcontext():
             content = read_checkpoint(path, trust_pickle, sandbox, weights_key)
         if isinstance(content, nn.Module):  # rule 4
             if weights_key is not None:
                 raise _no_state_dict("module")
-            net, name = (
-                trace_module(content, SIZE, output=output, inputs=constants),
-                type(content).__name__,
-            )
+            net = trace_module(content, *sizes, output=output, inputs=constants)
+            name = type(content).__name__
         elif arch:  # rule 1
             own = _load_own(arch, arch_args or {}, content, path)
-            net, name = trace_module(own, SIZE, output=output, inputs=constants), arch
+            net, name = trace_module(own, *sizes, output=output, inputs=constants), arch
         elif output is not None:
             raise _nothing_to_choose(path)
         elif constants:

@@ -100,8 +100,8 @@ class _Trials:
         """Whether the network returns an image for one of this size."""
         shape = (1, self.channels, height, width)
         if height * width > MOST_PIXELS and self._twin is not None:
-            return _returns_image(self._twin, torch.empty(shape, device="meta"))
-        return _returns_image(self.module, torch.zeros(shape))
+            return returns_image(self._twin, torch.empty(shape, device="meta"))
+        return returns_image(self.module, torch.zeros(shape))
 
     @cached_property
     def _twin(self) -> nn.Module | None:
@@ -111,10 +111,11 @@ class _Trials:
             twin, (image,) = on_meta(self.module, [shape])
         except Exception:  # what cannot be copied
             return None
-        return twin if self.taken is None or _returns_image(twin, image) else None
+        return twin if self.taken is None or returns_image(twin, image) else None
 
 
-def _returns_image(module: nn.Module, image: Tensor) -> bool:
+def returns_image(module: nn.Module, image: Tensor) -> bool:
+    """Whether a network runs on an image (1, C, H, W), and an image is in what it returns."""
     try:
         with torch.no_grad():
             output = module(image)

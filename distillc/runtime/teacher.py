@@ -88,8 +88,8 @@ def _load(bundle: Bundle, path: Path, loading: Mapping[str, Any]) -> nn.Module:
     given = {name: value for name, value in loading.items() if value is not None}
     if source.inputs:
         given["inputs"] = _inputs(source.inputs, given.get("inputs", {}))
-    net = load(path, **{**recorded, **given})
     size = bundle.facts.size
+    net = load(path, size=size, **{**recorded, **given})
     fitting = net.fitting(size)
     return net.module if fitting == size else Padded(net.module, fitting, net.scale)
 

@@ -174,7 +174,7 @@ def test_an_output_of_a_users_own_class(tmp_path: Path) -> None:
     assert net.source["output"] == "stages.1"
 
 
-@pytest.mark.parametrize("name", ["tiny.pth", "x.onnx", "x.pt2"])
+@pytest.mark.parametrize("name", ["tiny.pth", "x.pt2"])
 def test_an_output_of_what_returns_one(name: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="what it returns is the image"):
         load(tmp_path / name, output="0")

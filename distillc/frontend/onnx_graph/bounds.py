@@ -39,7 +39,7 @@ def check_bounds(model: onnx.ModelProto, path: Path) -> None:
     nodes = _written_out(model)
     if nodes > MOST_NODES:  # rule 1
         raise _refused(f"its functions make {nodes:.3g} nodes", path)
-    for tensor in _tensors(model):
+    for tensor in all_tensors(model):
         name = tensor.name or "a constant"
         if len(name) > LONGEST_NAME:  # rule 4
             raise _refused(f"a name has {len(name)} letters", path)
@@ -58,7 +58,7 @@ def check_bounds(model: onnx.ModelProto, path: Path) -> None:
 
 def has_loops(graph: onnx.GraphProto) -> bool:
     """Whether a graph, or one inside, holds an operator that repeats a graph."""
-    return any(node.op_type in LOOPS for node in _nodes(graph.node))
+    return any(node.op_type in LOOPS for node in all_nodes(graph.node))
 
 
 def _written_out(model: onnx.ModelProto) -> int:
@@ -78,24 +78,24 @@ def _written_out(model: onnx.ModelProto) -> int:
                 if key in open_ or len(open_) > 100:
                     return MOST_NODES + 1
                 open_.add(key)
-                counts[key] = count(_nodes(functions[key].node))
+                counts[key] = count(all_nodes(functions[key].node))
                 open_.discard(key)
             total += counts[key]
         return total
 
-    return count(_nodes(model.graph.node))
+    return count(all_nodes(model.graph.node))
 
 
-def _nodes(nodes: object) -> Iterator[onnx.NodeProto]:
+def all_nodes(nodes: object) -> Iterator[onnx.NodeProto]:
     """Yield nodes, and those of the graphs inside."""
     for node in nodes:  # type: ignore[attr-defined]
         yield node
         for attribute in node.attribute:
             for graph in (attribute.g, *attribute.graphs):
-                yield from _nodes(graph.node)
+                yield from all_nodes(graph.node)
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+def all_tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
     """Yield every tensor of a model."""
     yield from _held(model.graph)
     for function in model.functions:

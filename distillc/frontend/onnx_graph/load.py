@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,20 @@ from torch import Tensor
 
 from distillc.data.metrics import TOLERANCE, largest_error
 from distillc.errors import LoweringError, TraceError
+from distillc.frontend.changes import tell
 from distillc.frontend.finite import check_weights
 from distillc.frontend.formats import require_file
 from distillc.frontend.onnx_graph import layers
 from distillc.frontend.onnx_graph.module import OnnxModule
-from distillc.frontend.onnx_graph.read import Graph, graph_of, read_model
+from distillc.frontend.onnx_graph.read import Graph, clean_model, graph_of, open_model
 from distillc.frontend.onnx_graph.runtime import OnnxRuntime
+from distillc.frontend.sizes import returns_image
 from distillc.frontend.trace import trace
 from distillc.network import Network
 from distillc.sandbox import ProcessLimits, outcome
 
-EDGES = (64, 128, 256, 512)
-"""Tried for free axes: what the exporter took for granted can rule out some."""
+EDGES = (64, 128, 256, 512, *(edge for edge in range(16, 257, 4) if edge not in (64, 128, 256)))
+"""Tried for free axes: what the exporter took for granted can leave one size, any."""
 
 
 def onnx_limits(path: Path) -> ProcessLimits:
@@ -33,18 +35,27 @@ def onnx_limits(path: Path) -> ProcessLimits:
     size = path.stat().st_size + sum(
         each.stat().st_size for each in path.parent.glob(f"{path.name}*") if each != path
     )
-    return ProcessLimits(8 + size / 2e5, 3 * 2**30 + 6 * size)
+    # Of a file in half precision, float32 copies.
+    return ProcessLimits(8 + size / 2e5, 3 * 2**30 + 12 * size)
 
 
 def load_onnx(
-    path: Path, sandbox: bool = True, constants: Mapping[str, Any] | None = None
+    path: Path,
+    sandbox: bool = True,
+    constants: Mapping[str, Any] | None = None,
+    *,
+    output: str | int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Network, str]:
     """Return the network in an ONNX file, checked against ONNX Runtime, and what it is.
 
-    Scale and size multiple are found by running the file in ONNX Runtime.
+    Scale and sizes are found by running the file in ONNX Runtime. What had to be changed (see
+    `open_model`) is logged.
 
     Args:
         path: The file.
+        output: Name or index of the image in what it returns, where that is several.
+        size: (H, W) to try, where both are free.
         sandbox: Read and run it in a process of its own; this one gets the cleaned graph.
         constants: Name -> constant of every further input, from `read_inputs`.
 
@@ -59,20 +70,47 @@ def load_onnx(
     function = "distillc.frontend.onnx_graph.load:measure_graph"
     limits = onnx_limits(path) if sandbox else None
     given = {name: _as_json(value) for name, value in (constants or {}).items()}
-    with outcome(function, path, given, limits=limits) as (facts, made):
+    with outcome(function, path, given, output, size, limits=limits) as (facts, made):
         graph = graph_of(onnx.load(made), path)
+    tell(path, facts.pop("changes"))
     architecture = f"ONNX graph, opset {graph.opsets.get('', 0)}"
     if graph.producer:
         architecture += f", from {graph.producer}"
     return Network(OnnxModule(graph), tuple(facts.pop("size")), **facts), architecture
 
 
-def measure_graph(path: str, given: Mapping[str, Any], out: str) -> dict[str, Any]:
+def reference(
+    path: Path, output: str | int | None = None, constants: Mapping[str, Any] | None = None
+) -> OnnxRuntime:
+    """Return what an ONNX file computes, in ONNX Runtime; arguments and errors as `open_model`."""
+    return _runtime(path, *open_model(path, output, constants), constants)
+
+
+def _runtime(
+    path: Path,
+    model: onnx.ModelProto,
+    changes: Sequence[str],
+    constants: Mapping[str, Any] | None,
+) -> OnnxRuntime:
+    if changes:  # the constants are inside
+        return OnnxRuntime(path, content=model.SerializeToString())
+    return OnnxRuntime(path, constants)
+
+
+def measure_graph(
+    path: str,
+    given: Mapping[str, Any],
+    output: str | int | None,
+    size: Sequence[int] | None,
+    out: str,
+) -> dict[str, Any]:
     """Write the cleaned model of an ONNX file, and return the facts of its network.
 
     Args:
         path: The file.
         given: Constants of further inputs, JSON values; tensors as `_as_json` writes them.
+        output: As of `load_onnx`.
+        size: As of `load_onnx`.
         out: Where the model goes.
 
     Raises:
@@ -80,11 +118,13 @@ def measure_graph(path: str, given: Mapping[str, Any], out: str) -> dict[str, An
     """
     place = Path(path)
     constants = {name: _from_json(value) for name, value in given.items()}
-    model = read_model(place, constants)
+    model, changes = open_model(place, output, constants)
+    runtime = _runtime(place, model, changes, constants)
+    model = clean_model(model, place)
     graph = graph_of(model, place)
     _check_constants(graph, place)
     module = OnnxModule(graph)
-    net = _sizes(OnnxRuntime(place, constants), graph.shape)
+    net = _sizes(runtime, graph.shape, size)
     image = torch.rand(net.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         error = largest_error(module(image), net.module(image))
@@ -95,8 +135,8 @@ def measure_graph(path: str, given: Mapping[str, Any], out: str) -> dict[str, An
             hint="report the network",
         )
     Path(out).write_bytes(model.SerializeToString())
-    names = ("size", "in_channels", "out_channels", "scale", "multiple", "fixed_size")
-    return {name: getattr(net, name) for name in names}
+    names = ("size", "in_channels", "out_channels", "scale", "multiple", "square", "fixed_size")
+    return {"changes": changes, **{name: getattr(net, name) for name in names}}
 
 
 def _check_constants(graph: Graph, path: Path) -> None:
@@ -112,15 +152,34 @@ def _check_constants(graph: Graph, path: Path) -> None:
     check_weights(weights, constants, str(path))
 
 
-def _sizes(runtime: OnnxRuntime, shape: tuple[int | None, ...]) -> Network:
-    for edge in EDGES:
-        example = torch.zeros([each or edge for each in shape])
-        try:
+def _sizes(
+    runtime: OnnxRuntime, shape: tuple[int | None, ...], wanted: Sequence[int] | None
+) -> Network:
+    """Trace a file at a size that it takes: the exporter may have fixed what the file calls free.
+
+    Raises:
+        TraceError: It takes none that is tried, or returns no image.
+    """
+    first, *others = EDGES
+    sizes = [(first, first), *([(wanted[0], wanted[1])] if wanted else [])]
+    sizes += [(edge, edge) for edge in others]
+    examples = [
+        torch.zeros(1, shape[1] or 3, shape[2] or height, shape[3] or width)
+        for height, width in sizes
+    ]
+    if None not in shape:
+        return trace(runtime, examples[0])
+    for example in examples:
+        if returns_image(runtime, example):
             return trace(runtime, example)
-        except TraceError:
-            if edge == EDGES[-1] or None not in shape:
-                raise
-    raise AssertionError("unreachable")
+    try:
+        return trace(runtime, examples[0])
+    except TraceError as error:
+        raise TraceError(
+            f"{error.what}; other sizes were tried too",
+            hint="give the size that the file was exported at with --size, or export it again "
+            "with torch.onnx.export(model, image, path)",
+        ) from error
 
 
 def _as_json(value: Any) -> Any:

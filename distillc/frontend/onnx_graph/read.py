@@ -19,7 +19,14 @@ from onnx_graphsurgeon.logger import G_LOGGER
 from distillc.errors import CheckpointError, reason
 from distillc.frontend.formats import require_file
 from distillc.frontend.onnx_graph.bounds import check_bounds, has_loops
+from distillc.frontend.onnx_graph.ends import (
+    fix_channels,
+    image_inputs,
+    keep_output,
+    turn_channels,
+)
 from distillc.frontend.onnx_graph.inputs import fix
+from distillc.frontend.onnx_graph.numbers import make_float32
 from distillc.frontend.onnx_graph.operator import Known
 
 OPSET = 13
@@ -51,17 +58,30 @@ class Graph:
     producer: str
 
 
-def read_model(path: Path, constants: Mapping[str, Any] | None = None) -> onnx.ModelProto:
-    """Read an ONNX file, fold its constants and remove what its output does not need.
+def open_model(
+    path: Path, output: str | int | None = None, constants: Mapping[str, Any] | None = None
+) -> tuple[onnx.ModelProto, list[str]]:
+    """Read an ONNX file as a graph from one float32 image (1, C, H, W) to one.
 
-    Further inputs become constants.
+    1. Further inputs become constants.
+    2. Of several outputs one is kept; see `keep_output`.
+    3. Half and double precision become float32.
+    4. Channels that are last are turned, in the input and in the output.
+    5. Free channels of the input are those of the first convolution.
 
-    The model that is returned takes what `image_shape` says, with all its data inside.
+    Args:
+        path: The file.
+        output: Name or index of the image in what the graph returns.
+        constants: Name -> constant of every further input, from `read_inputs`.
+
+    Returns:
+        The model with all its data inside, and what of its meaning was changed, in words.
 
     Raises:
         CheckpointError: The file is missing, damaged, hostile, no ONNX model, or no map from one
-            float32 image to one.
-        UsageError: It has no input of a name of the constants, or one of another shape.
+            image to one.
+        UsageError: The graph returns nothing of the name `output`, has no input of a name of the
+            constants, or one of another shape.
     """
     require_file(path)
     try:
@@ -79,8 +99,21 @@ def read_model(path: Path, constants: Mapping[str, Any] | None = None) -> onnx.M
             "are any",
         ) from error
     if constants:
-        fix(model, constants)
+        fix(model, constants)  # rule 1
+    changes = keep_output(model.graph, path, output)  # rule 2
+    changes += make_float32(model)  # rule 3
+    changes += turn_channels(model.graph)  # rule 4
+    fix_channels(model.graph)  # rule 5
     image_shape(model, path)
+    return model, changes
+
+
+def clean_model(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Fold the constants of a model from `open_model`, and remove what its output does not need.
+
+    Raises:
+        CheckpointError: It cannot be done.
+    """
     try:
         with _quiet():
             return _clean(model)
@@ -91,12 +124,12 @@ def read_model(path: Path, constants: Mapping[str, Any] | None = None) -> onnx.M
 
 
 def read_graph(path: Path) -> Graph:
-    """Return the graph that `read_model` reads."""
-    return graph_of(read_model(path), path)
+    """Return the clean graph of a file; see `open_model`."""
+    return graph_of(clean_model(open_model(path)[0], path), path)
 
 
 def graph_of(model: onnx.ModelProto, path: Path) -> Graph:
-    """Return the graph of a model that `read_model` returned for this file."""
+    """Return the graph of a model that `clean_model` returned for this file."""
     return Graph(
         tuple(model.graph.node),
         {each.name: np.array(numpy_helper.to_array(each)) for each in model.graph.initializer},
@@ -124,8 +157,7 @@ def _clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def image_shape(model: onnx.ModelProto, path: Path) -> tuple[int | None, ...]:
     """Return (1, C, H, W) of the only input, None where it is free."""
-    weights = {each.name for each in model.graph.initializer}  # old files list them as inputs
-    inputs = [each for each in model.graph.input if each.name not in weights]
+    inputs = image_inputs(model.graph)
     for what, found in (("takes", inputs), ("returns", list(model.graph.output))):
         if len(found) != 1:
             names = ", ".join(each.name for each in found) or "none"

@@ -22,19 +22,25 @@ class OnnxRuntime(nn.Module):
     Args:
         path: The file.
         constants: Name -> constant of every further input, from `read_inputs`.
+        content: What is loaded instead of the file, if it was changed since it was read.
 
     Raises:
         CheckpointError: ONNX Runtime cannot load the file.
         UsageError: It has no input of a name, or one of another shape.
     """
 
-    def __init__(self, path: Path, constants: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        constants: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+    ) -> None:
         super().__init__()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what fails is raised too
         try:
             self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                content or str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
             raise CheckpointError(

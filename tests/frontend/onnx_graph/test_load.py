@@ -15,23 +15,34 @@ import distillc
 from distillc.errors import LoweringError, TraceError
 from distillc.frontend.formats import is_onnx
 from distillc.frontend.onnx_graph import load as load_module
+from tests.frontend.test_sizes import Windows
 
 from .test_module import save
 
 
-def export(module: nn.Module, path: Path, size: tuple[int, int], **options: Any) -> Path:
+def export(
+    module: nn.Module,
+    path: Path,
+    size: tuple[int, int],
+    example: torch.Tensor | None = None,
+    **options: Any,
+) -> Path:
+    options = {"input_names": ["image"], "output_names": ["restored"], **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (torch.rand(1, 3, *size),),
+            (torch.rand(1, 3, *size) if example is None else example,),
             path,
-            input_names=["image"],
-            output_names=["restored"],
             dynamo=False,
             **options,
         )
     return path
+
+
+def said_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was said to be changed in a file."""
+    return [each.getMessage() for each in caplog.records if each.name.endswith("changes")]
 
 
 @pytest.mark.parametrize("opset", [11, 17])
@@ -58,6 +69,45 @@ def test_one_size_and_a_scale(tmp_path: Path) -> None:
     assert (net.size, net.scale, net.fixed_size) == ((20, 24), 2, True)
     with pytest.raises(TraceError, match="runs at 20x24 only"):
         net.at((40, 40))
+
+
+class Places(nn.Module):
+    """Adds a table of positions, so that the size of the export is the only one."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 12, 3, padding=1)
+        self.places = nn.Parameter(torch.rand(1, 12, height, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.pixel_shuffle(self.conv(x) + self.places, 2)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((48, 48), None), ((24, 40), (24, 40))])
+def test_free_sizes_that_are_one(
+    size: tuple[int, int], wanted: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    axes = {name: {0: "n", 2: "h", 3: "w"} for name in ("image", "restored")}
+    path = export(Places(*size).eval(), tmp_path / "m.onnx", size, dynamic_axes=axes)
+    net = distillc.load(path, size=wanted)
+    assert (net.size, net.scale, net.fixed_size) == (size, 2, True)
+    with pytest.raises(TraceError, match=f"runs at {size[0]}x{size[1]} only"):
+        net.at((72, 72))
+
+
+def test_free_sizes_that_are_one_which_is_not_found(tmp_path: Path) -> None:
+    axes = {"image": {2: "h", 3: "w"}}
+    path = export(Places(24, 40).eval(), tmp_path / "m.onnx", (24, 40), dynamic_axes=axes)
+    with pytest.raises(TraceError, match="other sizes were tried") as caught:
+        distillc.load(path, size=(64, 96))
+    assert "the size that the file was exported at with --size" in str(caught.value)
+
+
+def test_windows_of_seven(tmp_path: Path) -> None:
+    axes = {name: {2: "h", 3: "w"} for name in ("image", "restored")}
+    path = export(Windows(7).eval(), tmp_path / "m.onnx", (28, 28), dynamic_axes=axes)
+    net = distillc.load(path)
+    assert (net.multiple, net.square, net.fixed_size) == (7, False, False)
 
 
 def test_numbers_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
