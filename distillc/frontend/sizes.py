@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from distillc.frontend.cost import on_meta
 from distillc.frontend.outputs import tensors, whole_scale
 
-EDGES = (48, 56, 60, 64, 72, 80, 88, 96, 104, 112, 128, 144, 160, 192, 224, 240, 288, 320)
+EDGES = (
+    *(48, 56, 60, 64, 72, 80, 88, 96, 100, 104, 112, 128, 136, 144, 160, 176, 192, 200, 208),
+    *(224, 240, 288, 320, 336, 352, 384, 400, 416, 448, 480, 512),
+)
 """Squares that a network is tried at when none is known that it takes.
 
-Each multiple that windows and strides come to (2 to 16 pixels, made smaller a few times) divides
+Each multiple that windows and strides come to (2 to 17 pixels, made smaller a few times) divides
 one of them.
 """
 
-LARGEST_MULTIPLE = 256
+LARGEST_MULTIPLE = 512
 
 SMALLEST_EDGE = 16
 """Smaller images vanish in networks that halve them a few times."""
@@ -83,18 +86,20 @@ class _Trials:
             # What takes no small images takes those of a higher power of two.
             if common % each == 0 or (each & (each - 1) == 0 and each <= 128)
         ]
-        for multiple in multiples:
-            # The larger edge has one multiple more, so that no other number divides both.
-            count = max(2, -(-SMALLEST_EDGE // multiple))
-            if self.takes(multiple * (count + 1), multiple * count):
-                return Sizes(multiple)
+        if found := next(filter(self._takes_any, multiples), None):
+            return Sizes(found)
         if self.taken[0] != self.taken[1]:
             return None
-        for multiple in multiples:
-            count = max(2, -(-SMALLEST_EDGE // multiple))
-            if all(self.takes(edge, edge) for edge in (multiple * (count + 1), multiple * count)):
-                return Sizes(multiple, square=True)
-        return None
+        found = next(filter(self._takes_squares, multiples), None)
+        return Sizes(found, square=True) if found else None
+
+    def _takes_any(self, multiple: int) -> bool:
+        """Whether any edges of this multiple will do, which two that share no larger one show."""
+        more, less = _edges(multiple)
+        return self.takes(more, less) and self.takes(less, more)
+
+    def _takes_squares(self, multiple: int) -> bool:
+        return all(self.takes(edge, edge) for edge in _edges(multiple))
 
     def takes(self, height: int, width: int) -> bool:
         """Whether the network returns an image for one of this size."""
@@ -112,6 +117,12 @@ class _Trials:
         except Exception:  # what cannot be copied
             return None
         return twin if self.taken is None or returns_image(twin, image) else None
+
+
+def _edges(multiple: int) -> tuple[int, int]:
+    """Return two small edges whose largest common divisor is the multiple."""
+    count = max(2, -(-SMALLEST_EDGE // multiple))
+    return multiple * (count + 1), multiple * count
 
 
 def returns_image(module: nn.Module, image: Tensor) -> bool:

@@ -83,6 +83,18 @@ def test_one_size_is_found_and_named(height: int, width: int) -> None:
     assert (net.size, net.fixed_size, net.square) == ((height, width), True, False)
 
 
+def test_edges_of_different_multiples() -> None:
+    class Columns(nn.Module):
+        """Mixes pixels of windows of 4 rows and 16 columns."""
+
+        def forward(self, image: Tensor) -> Tensor:
+            b, c, h, w = image.shape
+            windows = image.reshape(b, c, h // 4, 4, w // 16, 16)
+            return (windows - windows.mean((3, 5), keepdim=True)).reshape(b, c, h, w)
+
+    assert find_sizes(Columns(), torch.zeros(1, 3, 64, 64)) == Sizes(16)
+
+
 def test_one_size_that_is_given() -> None:
     net = distillc.trace(Table(40, 52), torch.rand(1, 3, 40, 52))
     assert (net.size, net.fixed_size) == ((40, 52), True)
