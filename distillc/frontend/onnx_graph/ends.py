@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 
 from distillc.errors import CheckpointError, UsageError
 
-MOST_CHANNELS = 4
-"""Of a picture: a last axis that is no longer, behind one that is, holds the channels."""
+MOST_CHANNELS = 6
+"""Of an image: a last axis that is not longer, behind one that is, holds the channels."""
 
 IMAGES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 """Kinds of numbers that images have."""
