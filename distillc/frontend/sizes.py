@@ -32,14 +32,14 @@ MOST_PIXELS = 64 * 96
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SizeRule:
     """What height and width must be: multiples of a number, and equal if `square`."""
 
     multiple: int
     square: bool = False
 
 
-def find_sizes(module: nn.Module, example: Tensor) -> Sizes | None:
+def find_sizes(module: nn.Module, example: Tensor) -> SizeRule | None:
     """Return what the sizes of a network's images must be, None where only the example's will do.
 
     Args:
@@ -76,7 +76,7 @@ class _Trials:
         self.channels = channels
         self.taken = taken
 
-    def sizes(self) -> Sizes | None:
+    def sizes(self) -> SizeRule | None:
         """Find the smallest multiple that images with two edges need, or else squares."""
         assert self.taken is not None
         common = math.gcd(*self.taken)
@@ -87,16 +87,31 @@ class _Trials:
             if common % each == 0 or (each & (each - 1) == 0 and each <= 128)
         ]
         if found := next(filter(self._takes_any, multiples), None):
-            return Sizes(found)
+            return None if self._counts_pixels(found) else SizeRule(found)
         if self.taken[0] != self.taken[1]:
             return None
         found = next(filter(self._takes_squares, multiples), None)
-        return Sizes(found, square=True) if found else None
+        return SizeRule(found, square=True) if found else None
 
     def _takes_any(self, multiple: int) -> bool:
         """Whether any edges of this multiple will do, which two that share no larger one show."""
         more, less = _edges(multiple)
         return self.takes(more, less) and self.takes(less, more)
+
+    def _counts_pixels(self, multiple: int) -> bool:
+        """Whether sizes of other multiples, but as many pixels, will do.
+
+        So it is where an exporter has fixed masks for one size, and they are laid over as many
+        windows as there are: what comes out is an image, and wrong.
+        """
+        more, less = _edges(multiple)
+        for prime in (2, 3, 5, 7, 11, 13):
+            if multiple % prime == 0:
+                wide, narrow = more * less // multiple * prime, multiple // prime
+                # Both, for height and width may need different multiples.
+                if self.takes(wide, narrow) and self.takes(narrow, wide):
+                    return True
+        return False
 
     def _takes_squares(self, multiple: int) -> bool:
         return all(self.takes(edge, edge) for edge in _edges(multiple))

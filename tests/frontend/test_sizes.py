@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import distillc
 from distillc.errors import TraceError
-from distillc.frontend.sizes import MOST_PIXELS, Sizes, find_edge, find_sizes
+from distillc.frontend.sizes import MOST_PIXELS, SizeRule, find_edge, find_sizes
 from distillc.frontend.trace import trace_module
 
 
@@ -68,7 +68,7 @@ def test_multiples_and_squares(window: int, halvings: int, square: bool) -> None
     edge = find_edge(module, 3)
     assert edge is not None
     assert edge % multiple == 0
-    assert find_sizes(module, torch.zeros(1, 3, edge, edge)) == Sizes(multiple, square)
+    assert find_sizes(module, torch.zeros(1, 3, edge, edge)) == SizeRule(multiple, square)
     assert max(module.pixels) <= MOST_PIXELS  # larger images have no values
     net = trace_module(module, (64, 64))
     assert (net.multiple, net.square) == (multiple, square)
@@ -83,16 +83,37 @@ def test_one_size_is_found_and_named(height: int, width: int) -> None:
     assert (net.size, net.fixed_size, net.square) == ((height, width), True, False)
 
 
-def test_edges_of_different_multiples() -> None:
-    class Columns(nn.Module):
-        """Mixes pixels of windows of 4 rows and 16 columns."""
+@pytest.mark.parametrize(("rows", "columns", "multiple"), [(4, 16, 16), (6, 10, 30)])
+def test_edges_of_different_multiples(rows: int, columns: int, multiple: int) -> None:
+    class Oblong(nn.Module):
+        """Mixes the pixels of windows that are not square."""
 
         def forward(self, image: Tensor) -> Tensor:
             b, c, h, w = image.shape
-            windows = image.reshape(b, c, h // 4, 4, w // 16, 16)
+            windows = image.reshape(b, c, h // rows, rows, w // columns, columns)
             return (windows - windows.mean((3, 5), keepdim=True)).reshape(b, c, h, w)
 
-    assert find_sizes(Columns(), torch.zeros(1, 3, 64, 64)) == Sizes(16)
+    edge = 2 * multiple
+    assert find_sizes(Oblong(), torch.zeros(1, 3, edge, edge)) == SizeRule(multiple)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 48), (56, 56), (64, 64), (48, 32)])
+def test_masks_that_were_fixed_for_one_size_leave_it_alone(height: int, width: int) -> None:
+    s = 7 if height == 56 else 8
+
+    class Masked(nn.Module):
+        """Lays the masks of all windows of one size over the windows of any number of images."""
+
+        def forward(self, image: Tensor) -> Tensor:
+            b, c, h, w = image.shape
+            x = image.reshape(b, c, h // s, s, w // s, s).permute(0, 2, 4, 1, 3, 5)
+            x = x.reshape(-1, height * width // s**2, c, s, s) + torch.rand(s, s)
+            x = x.reshape(b, h // s, w // s, c, s, s).permute(0, 3, 1, 4, 2, 5)
+            return x.reshape(b, c, h, w)
+
+    assert find_sizes(Masked(), torch.zeros(1, 3, height, width)) is None
+    if height == width:
+        assert trace_module(Masked(), (72, 72)).size == (height, width)
 
 
 def test_one_size_that_is_given() -> None:
@@ -115,7 +136,7 @@ def test_values_that_choose_python_are_asked_for() -> None:
         def forward(self, image: Tensor) -> Tensor:
             return super().forward(image) if image.sum() < 1 else image
 
-    assert find_sizes(Looking(7, 3), torch.zeros(1, 3, 56, 56)) == Sizes(56)
+    assert find_sizes(Looking(7, 3), torch.zeros(1, 3, 56, 56)) == SizeRule(56)
 
 
 def test_a_network_of_squares_names_and_fits_them() -> None:
