@@ -59,8 +59,8 @@ def convert_as_is(
     It is verified on photographs: against torch, or for an ONNX file against ONNX Runtime.
 
     Args:
-        source: The file; see `distillc.load` for what it may be. An ONNX file takes one image, beside
-            `inputs`, and returns one, H and W fixed or free; `open_model` says what is made of it.
+        source: The file; see `distillc.load` for what it may be. An ONNX file takes one image,
+            beside `inputs`, and returns one, H and W fixed or free; see `open_model`.
 
     The other arguments are the fields of `distillc.options.BundleOptions`, which says
     what each means.
