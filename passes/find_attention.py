@@ -37,7 +37,9 @@ class FindAttention(Pass):
     2. A surrogate can stand in for a module that, in each of its calls, takes one activation and
        returns one of equal shape and layout, (B, C, H, W), (B, H, W, C), (B, H W, C) or
        (H W, B, C). A module that adds to one of them, at its end or inside, may take further ones
-       (the keys of a cross attention, a guide): surrogates see the one that is added to.
+       (the keys of a cross attention, a guide): surrogates see the one that is added to. It may
+       return further ones with the same grid, which surrogates make too, or of the shape of what
+       it takes (attention maps), which they hand on.
     3. An attention's block is the innermost such module around it with a residual connection (the
        input reaches the output through additions and norms); the innermost such module where none
        has one.

@@ -26,6 +26,7 @@ from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
 from distillc.pipeline import Context, Pass, PassResult, ProgressLine, require
 from distillc.runtime.devices import get_device
 from distillc.stages import Stage
+from distillc.surrogates.answering import Answering
 from distillc.targets.base import Target, get_target
 from distillc.workdir import digest
 
@@ -86,7 +87,7 @@ class ProfileBlocks(Pass):
         require(bool(net.blocks), "no blocks are known", "FindAttention")
 
     def run(self, net: Network, ctx: Context) -> PassResult:
-        bound, bare = _bound_blocks(net), _bare(net, ctx)
+        bound, bare = _bound_modules(net), _bare(net, ctx)
         groups = self._groups(net, bound, bare)
         key = {
             "groups": {shape: sorted(modules) for shape, modules in groups.items()},
@@ -152,15 +153,10 @@ class ProfileBlocks(Pass):
         for block in net.blocks:
             add(bound[block.name], block.shape)
             for each in net.candidates.get(block.name, ()):
-                add(*self._candidate(net, each))
+                add(*_candidate(net, each, bound))
         for module in (net.module, bare):
             add(module, net.input_shape)
         return {shape: dict(modules) for shape, modules in groups.items()}
-
-    def _candidate(self, net: Network, each: Surrogate) -> tuple[nn.Module, tuple[int, ...], str]:
-        block = net.block(each.block)
-        shape = block.shape if each.scope == "block" else block.attention_shape
-        return each.module, shape, each.label
 
     def _time(self, modules: Modules, libraries: Sequence[Path]) -> dict[str, float]:
         """Time libraries of one input shape, one round: structure -> milliseconds."""
@@ -193,7 +189,7 @@ class ProfileBlocks(Pass):
             block = net.block(name)
             timed = []
             for each in found:
-                own = cost(*self._candidate(net, each))
+                own = cost(*_candidate(net, each, bound))
                 if each.scope == "attention":  # the block's other parts stay
                     share = 1 - block.attention_cost.macs / max(1, block.cost.macs)
                     own += alone[name] * share
@@ -225,15 +221,38 @@ def _bare(net: Network, ctx: Context) -> nn.Module:
     return without.hybrid(dict.fromkeys(net.candidates, "skip"))
 
 
-def _bound_blocks(net: Network) -> dict[str, nn.Module]:
-    """Return every block as a map from its input to its output, whatever else it is given."""
-    names = [block.name for block in net.blocks]
+def _candidate(
+    net: Network, each: Surrogate, bound: Mapping[str, nn.Module]
+) -> tuple[nn.Module, tuple[int, ...], str]:
+    block = net.block(each.block)
+    shape = block.shape if each.scope == "block" else block.attention_shape
+    return bound[f"{each.block} {each.label}"], shape, each.label
+
+
+def _bound_modules(net: Network) -> dict[str, nn.Module]:
+    """Return blocks and candidates as maps from input to output, whatever else they are given.
+
+    Returns:
+        Block name, or that and a label -> module.
+    """
+    paths = [path for block in net.blocks for path in (block.name, block.attention)]
     twin, (image,) = on_meta(net.module, [net.input_shape])
-    more = [name for name, call in record_calls(twin, names, image).items() if call.has_more]
+    more = [path for path, call in record_calls(twin, paths, image).items() if call.has_more]
     # Only where a block is given more must the network really run, for the values.
     calls = record_calls(net.module, more, torch.zeros(net.input_shape)) if more else {}
-    blocks = {name: net.module.get_submodule(name) for name in names}
-    return blocks | {name: Bound(blocks[name], call) for name, call in calls.items()}
+
+    def bind(path: str, module: nn.Module) -> nn.Module:
+        return Bound(module, calls[path]) if path in calls else module
+
+    bound = {
+        block.name: bind(block.name, net.module.get_submodule(block.name)) for block in net.blocks
+    }
+    for name, found in net.candidates.items():
+        for each in found:
+            path = name if each.scope == "block" else net.block(name).attention
+            answers = isinstance(each.module, Answering)
+            bound[f"{name} {each.label}"] = bind(path, each.module) if answers else each.module
+    return bound
 
 
 def _library(structure: str) -> str:

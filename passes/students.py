@@ -20,6 +20,7 @@ from distillc.network import Network, Surrogate
 from distillc.passes.training import RunState, TrainingPass, judging_edge
 from distillc.pipeline import Context, PassResult, require
 from distillc.stages import Stage
+from distillc.surrogates.answering import Answering
 from distillc.surrogates.stand_in import StandIn
 from distillc.workdir import digest
 
@@ -58,14 +59,26 @@ class Student:
     def error(self, calls: Mapping[str, Call]) -> torch.Tensor:
         """What the student returns in the same call, less what the teacher's module did."""
         call = calls[self.path]
-        return call.repeat(self.module) - call.result
+        made = call.run(self.module)
+        errors = [made[call.at] - call.result]
+        errors += [made[number] - each for number, each in self._beside(call)]
+        return _joined(errors)
+
+    def target(self, calls: Mapping[str, Call]) -> torch.Tensor:
+        """What has to be learnt: the change, and what is returned beside it."""
+        beside = [each for _, each in self._beside(calls[self.path])]
+        return _joined([self.change(calls), *beside])
+
+    def _beside(self, call: Call) -> list[tuple[int, torch.Tensor]]:
+        made = self.module.beside if isinstance(self.module, Answering) else {}
+        return [(int(number), call.beside[int(number)]) for number in made]
 
     def loss(self, calls: Mapping[str, Call]) -> torch.Tensor:
         """Norm of the error over the norm of the teacher's change; an idle student has 1.
 
         The norm converges a little faster than its square or an L1 norm.
         """
-        return self.error(calls).norm() / self.change(calls).norm().clamp_min(1e-6)
+        return self.error(calls).norm() / self.target(calls).norm().clamp_min(1e-6)
 
     def calibrate(self, calls: Mapping[str, Call]) -> None:
         """Give the student what real input tells before training, see `StandIn.calibrate`."""
@@ -74,6 +87,10 @@ class Student:
             mixed = calls[self.attention].result
         if isinstance(self.module, StandIn):
             self.module.calibrate(given, mixed)
+
+
+def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat([each.flatten() for each in tensors])
 
 
 class Students:
@@ -134,7 +151,7 @@ class Students:
             calls = record_calls(teacher, self.paths, degraded.to(device))
             for index, student in enumerate(self):
                 errors[index] += student.error(calls).square().sum().item()
-                energies[index] += student.change(calls).square().sum().item()
+                energies[index] += student.target(calls).square().sum().item()
         for student, error, energy in zip(self, errors, energies, strict=True):
             student.fidelity = (error / max(energy, 1e-12)) ** 0.5
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 
 from distillc.errors import PassError
-from distillc.frontend.calls import Call, record_calls
+from distillc.frontend.calls import Bound, Call, record_calls
 from distillc.frontend.cost import count_cost, on_meta
 from distillc.network import Block, Network, Scope, Surrogate
 from distillc.passes.find_attention import AS_IS, FindAttention
 from distillc.pipeline import Context, Pass, PassResult, require
+from distillc.surrogates.answering import Answering
 from distillc.surrogates.layouts import OnLayout, find_grid
 from distillc.surrogates.specs import build_surrogate, parse_label
 from distillc.surrogates.stand_in import StandIn
@@ -22,9 +23,9 @@ class SynthesizeSurrogates(Pass):
     """Build untrained surrogates for every block.
 
     1. A block gets one surrogate per label. Surrogates work on images: one for a block on tokens
-       or with channels last, or with more arguments than its input, is wrapped in `OnLayout`.
-    2. A block on tokens whose number fits no grid of the image's sides gets none, nor one that
-       returns several values, and a note.
+       or with channels last, or with more arguments than its input, is wrapped in `OnLayout`, one
+       for a block that returns several values in `Answering`.
+    2. A block on tokens whose number fits no grid of the image's sides gets none, and a note.
     3. `@attention` needs a module of its own, beside the residual, on images; a block without one
        gets the other labels, and a note.
     4. A surrogate starts from weights of its block where its family can use them, else idle.
@@ -109,20 +110,23 @@ class SynthesizeSurrogates(Pass):
         module: StandIn = build_surrogate(spec, channels, scope, own, source)
         path = block.name if whole else block.attention
         call = calls[path]
-        if layout != "image" or call.has_more:
+        if layout != "image" or (call.has_more and not call.nests):
             grid = find_grid(shape, layout, net.size)
             assert grid is not None
             module = OnLayout(module, layout, grid)
+        if call.nests:
+            module = Answering(module, call, layout)
         module.stand_in_for(twin.get_submodule(path))
         module.eval()
-        return Surrogate(block.name, spec, scope, module, count_cost(module, shape))
+        cost = count_cost(Bound(module, call), tuple(call.given.shape))
+        return Surrogate(block.name, spec, scope, module, cost)
 
 
 def _no_grid(shape: tuple[int, ...], size: tuple[int, int]) -> str:
     return f"works on tokens {shape}, which fit no grid of an image of {size[0]}x{size[1]}"
 
 
-_SEVERAL = "takes no tensor or returns several values"
+_SEVERAL = "takes no tensor, or returns none of its shape"
 
 
 def _why_whole(block: Block, size: tuple[int, int], calls: Mapping[str, Call]) -> str:

@@ -37,10 +37,11 @@ class ReplaceableModules:
             return "is not inside any module"
         for nodes in self.calls[path]:
             entering, leaving = boundary(nodes, self.live)
-            main = self._main(nodes)
-            if not main:
+            ends = self._ends(nodes)
+            if not ends:
                 return f"takes {len(entering)} activations and returns {len(leaving)}"
-            before, after = shape(main), shape(leaving[0])
+            main, result = ends
+            before, after = shape(main), shape(result)
             if before != after or len(before) not in (3, 4):
                 return f"maps {before} to {after}"
             if before != self.extent(path):
@@ -51,6 +52,8 @@ class ReplaceableModules:
                 return "is called with different layouts"
             if before == self._image:
                 return "maps the image to an image"
+            if more := self._unmade(nodes, main, result):
+                return f"also returns {shape(more)}, which others use and no surrogate makes"
         if not all(self._adds(nodes) for nodes in self.calls[path]):
             return _NO_RESIDUAL
         return ""
@@ -65,28 +68,56 @@ class ReplaceableModules:
 
     def extent(self, path: str) -> tuple[int, ...]:
         """Return the shape of a module's main input in its first call."""
-        main = self._main(self.calls[path][0])
-        return shape(main) if main else ()
+        ends = self._ends(self.calls[path][0])
+        return shape(ends[0]) if ends else ()
 
     def layout(self, path: str) -> Layout | None:
         """Return the layout of a module's main input in its first call, None for any other."""
-        main = self._main(self.calls[path][0])
-        return self._layout(main) if main else None
+        ends = self._ends(self.calls[path][0])
+        return self._layout(ends[0]) if ends else None
 
-    def _main(self, nodes: set[Node]) -> Node | None:
-        """Return the activation that a module's call maps, of several the one it adds to."""
+    def _ends(self, nodes: set[Node]) -> tuple[Node, Node] | None:
+        """Return the activation that a module's call maps, and what it makes of it.
+
+        Of several that enter it is the one that is added to, of several that leave the one that it
+        is added to, or the only one of its shape. Of two streams it is the first.
+        """
         entering, leaving = boundary(nodes, self.live)
-        if len(leaving) != 1 or not entering:
-            return None
-        if len(entering) == 1:
-            return entering[0]
-        added = [each for each in entering if is_residual(each, leaving[0], nodes)]
+        pairs = [
+            (before, after)
+            for before in entering
+            for after in leaving
+            if len(leaving) == 1 or shape(before) == shape(after)
+        ]
+        if len(entering) == 1 and len({after for _, after in pairs}) == 1:
+            return pairs[0]
+        added = [(before, after) for before, after in pairs if is_residual(before, after, nodes)]
         if not added:
             sums = [node for node in nodes if self._is_sum(node)]
             added = [
-                each for each in entering if any(is_residual(each, node, nodes) for node in sums)
+                (before, after)
+                for before, after in pairs
+                if any(is_residual(before, node, nodes) for node in sums)
             ]
-        return added[0] if len(added) == 1 else None
+        several = len({before for before, _ in added}) > 1
+        return None if not added or (several and len(leaving) == 1) else added[0]
+
+    def _unmade(self, nodes: set[Node], main: Node, result: Node) -> Node | None:
+        """Return what a call returns besides its result that a surrogate cannot return.
+
+        It can make channels on the same grid, and hand on what has the shape of another input.
+        """
+        entering, leaving = boundary(nodes, self.live)
+        handed_on = [shape(each) for each in entering if each is not main]
+        layout, axis = self._layout(main), 1 if self._layout(main) == "image" else -1
+        for each in leaving:
+            own, grid = list(shape(each)), list(shape(main))
+            known = len(own) == len(grid) and each in self.axes and self._layout(each) == layout
+            if known and channel_axis(self.axes[each]) is not None:
+                own[axis] = grid[axis]
+            if each is not result and own != grid and shape(each) not in handed_on:
+                return each
+        return None
 
     def _is_sum(self, node: Node) -> bool:
         terms = [each for each in node.all_input_nodes if each in self.live]
@@ -106,5 +137,5 @@ class ReplaceableModules:
         return None
 
     def _adds(self, nodes: set[Node]) -> bool:
-        main, (leaving,) = self._main(nodes), boundary(nodes, self.live)[1]
-        return main is not None and is_residual(main, leaving, nodes)
+        ends = self._ends(nodes)
+        return ends is not None and is_residual(*ends, nodes)
