@@ -134,6 +134,10 @@ def _no_attention(net: Network, refused: list[tuple[Node, str]]) -> PassError:
         + (", ..." if len(places) > 4 else "")
         for reason, places in reasons.items()
     )
+    assert net.program is not None
+    scans = sum("selective_scan" in str(node.target) for node in net.program.graph.nodes)
+    if scans:
+        seen += f"; it holds {scans} selective scans, which is what attention is replaced by"
     return PassError(
         "the network holds no attention: looked for softmax(q k) v of activations and for fused "
         f"attention, saw {len(refused)} softmaxes{seen}",

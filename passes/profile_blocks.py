@@ -32,6 +32,8 @@ from distillc.workdir import digest
 
 Modules = Mapping[str, tuple[nn.Module, tuple[int, ...]]]
 
+Bounds = dict[str | nn.Module, nn.Module]
+
 _IDLE = nn.Identity()
 
 _SCALES = (0.5, 2.0)  # what is beyond is noise: networks of microseconds
@@ -139,9 +141,7 @@ class ProfileBlocks(Pass):
     def _meter(self) -> Meter:
         return Meter(self.device, self.target)
 
-    def _groups(
-        self, net: Network, bound: Mapping[str, nn.Module], bare: nn.Module
-    ) -> dict[str, Modules]:
+    def _groups(self, net: Network, bound: Bounds, bare: nn.Module) -> dict[str, Modules]:
         """Return what is timed together: shape -> structure -> module and input shape."""
         groups: dict[str, dict[str, tuple[nn.Module, tuple[int, ...]]]] = {}
 
@@ -167,7 +167,7 @@ class ProfileBlocks(Pass):
     def _result(
         self,
         net: Network,
-        bound: Mapping[str, nn.Module],
+        bound: Bounds,
         bare: nn.Module,
         times: Mapping[str, float],
     ) -> PassResult:
@@ -222,18 +222,18 @@ def _bare(net: Network, ctx: Context) -> nn.Module:
 
 
 def _candidate(
-    net: Network, each: Surrogate, bound: Mapping[str, nn.Module]
+    net: Network, each: Surrogate, bound: Bounds
 ) -> tuple[nn.Module, tuple[int, ...], str]:
     block = net.block(each.block)
     shape = block.shape if each.scope == "block" else block.attention_shape
-    return bound[f"{each.block} {each.label}"], shape, each.label
+    return bound[each.module], shape, each.label
 
 
-def _bound_modules(net: Network) -> dict[str, nn.Module]:
+def _bound_modules(net: Network) -> Bounds:
     """Return blocks and candidates as maps from input to output, whatever else they are given.
 
     Returns:
-        Block name, or that and a label -> module.
+        Block name, or a candidate's module -> module.
     """
     paths = [path for block in net.blocks for path in (block.name, block.attention)]
     twin, (image,) = on_meta(net.module, [net.input_shape])
@@ -244,15 +244,28 @@ def _bound_modules(net: Network) -> dict[str, nn.Module]:
     def bind(path: str, module: nn.Module) -> nn.Module:
         return Bound(module, calls[path]) if path in calls else module
 
-    bound = {
+    bound: Bounds = {
         block.name: bind(block.name, net.module.get_submodule(block.name)) for block in net.blocks
     }
     for name, found in net.candidates.items():
         for each in found:
             path = name if each.scope == "block" else net.block(name).attention
             answers = isinstance(each.module, Answering)
-            bound[f"{name} {each.label}"] = bind(path, each.module) if answers else each.module
+            bound[each.module] = _Whole(each.module, calls[path]) if answers else each.module
     return bound
+
+
+class _Whole(Bound):
+    """Adds what is returned beside the result to it, so that it is computed."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        module = self.module
+        assert isinstance(module, Answering)
+        made = self.call.run(module, x)
+        result: torch.Tensor = made[self.call.at]
+        for number in module.beside:
+            result = result + made[int(number)].mean(1 if module.image else -1, keepdim=True)
+        return result
 
 
 def _library(structure: str) -> str:

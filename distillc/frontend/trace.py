@@ -18,6 +18,7 @@ from distillc.frontend.cpu_attention import allow_math
 from distillc.frontend.finite import check_finite
 from distillc.frontend.inputs import fix_inputs, fixing, needed_inputs
 from distillc.frontend.outputs import described, take_image, whole_scale
+from distillc.frontend.scans import adopt_scans
 from distillc.frontend.sizes import find_edge, find_sizes
 from distillc.frontend.static_form import is_dynamic, static_form
 from distillc.frontend.user_code import advice, user_line
@@ -77,6 +78,7 @@ def trace(
     if not isinstance(example, Tensor) or example.dim() != 4:
         raise TraceError(f"the example must be an image (1, C, H, W), not {described(example)}")
     check_finite(module)
+    adopt_scans(module)
     if constants := read_inputs(inputs or {}):
         module = fix_inputs(module, example, constants)
     module, returned = run_frozen(module, lambda: _run(module, example))

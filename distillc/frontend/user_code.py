@@ -15,14 +15,18 @@ from typing import Any
 from torch import nn
 
 from distillc.frontend.cpu_attention import lacks_kernel
+from distillc.frontend.mamba_package import stand_in
 
 
 @contextmanager
 def importing_from(folder: Path) -> Iterator[None]:
     """Within it, modules of a folder are found first, as `python -m` does; afterwards last.
 
+    After all others come the parts of mamba_ssm that we stand in for.
+
     A network may import its neighbours as late as when it runs.
     """
+    stand_in()
     place = str(folder.resolve())
     sys.path.insert(0, place)
     try:

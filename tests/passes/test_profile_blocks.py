@@ -18,11 +18,15 @@ from distillc.errors import PreconditionError
 from distillc.frontend.trace import image_shapes
 from distillc.network import Block, Cost, Network
 from distillc.passes import profile_blocks
+from distillc.passes.find_attention import FindAttention
 from distillc.passes.profile_blocks import ProfileBlocks
-from distillc.pipeline import Context
+from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
+from distillc.passes.trace import Trace
+from distillc.pipeline import Context, Pipeline
 from distillc.runtime.benchmark import Stats
 from distillc.stages import WorkDir
 from distillc.targets.base import Target
+from tests.benchmarks.kinds.finding import Reciprocal
 
 from .toy import toy_network
 
@@ -105,6 +109,19 @@ def test_a_block_that_is_given_more_is_timed_as_it_is_called(
     block = Block("shifted", "shifted", "global", shape, shape, cost, cost)
     result = PROFILE(Network(Shifting().eval(), (8, 8), blocks=(block,)))
     assert result.blocks[0].latency_ms == 5
+
+
+def test_candidates_that_return_several_values_are_timed_as_they_are_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Machine(monkeypatch)
+    net = Pipeline([Trace(), FindAttention(), SynthesizeSurrogates(["conv"])])(
+        Network(Reciprocal().eval(), (32, 32))
+    )
+    result = PROFILE(net)
+    scale = result.metrics["profile"]["scale"]
+    for (timed,) in result.candidates.values():
+        assert timed.latency_ms == scale * sum(each.numel() for each in timed.module.parameters())
 
 
 def test_equal_structures_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -409,3 +409,41 @@ class Stereo(Restorer):
             left, right = block(left, right)
         restored: Tensor = x + self.tail(left + right)
         return restored
+
+
+def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """The recurrence of a Mamba block, pixel by pixel: (B, L, C) to the same."""
+    state, outputs = u.new_zeros(len(u), *A.shape), []
+    steps = torch.exp(torch.einsum("bld,dn->bldn", delta, A))
+    given = torch.einsum("bld,bln,bld->bldn", delta, B, u)
+    for t in range(u.shape[1]):
+        state = steps[:, t] * state + given[:, t]
+        outputs.append(torch.einsum("bdn,bn->bd", state, C[:, t]))
+    return torch.stack(outputs, 1) + u * D
+
+
+class ScanBlock(nn.Module):
+    """x + out(scan), there and back over all pixels."""
+
+    def __init__(self, states: int = 4) -> None:
+        super().__init__()
+        self.given = nn.Linear(WIDTH, 2 * WIDTH + 2 * states)
+        self.rates = nn.Parameter(torch.arange(1, states + 1).float().log().repeat(WIDTH, 1))
+        self.skip = nn.Parameter(torch.ones(WIDTH))
+        self.out = nn.Linear(WIDTH, WIDTH)
+
+    def scan(self, tokens: Tensor) -> Tensor:
+        parts = self.given(tokens).tensor_split([WIDTH, 2 * WIDTH, -self.rates.shape[1]], -1)
+        u, delta, B, C = parts
+        return selective_scan(u, F.softplus(delta), -self.rates.exp(), B, C, self.skip)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).mT
+        y = self.scan(tokens) + self.scan(tokens.flip(1)).flip(1)
+        return x + self.out(y).mT.reshape(x.shape)
+
+
+@kind("scans in Python beside attention", found="1 channel Block")
+class Scans(Restorer):
+    def __init__(self) -> None:
+        super().__init__(ScanBlock(), Block(Attention()))
