@@ -70,8 +70,9 @@ class Student:
         return _joined([self.change(calls), *beside])
 
     def _beside(self, call: Call) -> list[tuple[int, torch.Tensor]]:
-        made = self.module.beside if isinstance(self.module, Answering) else {}
-        return [(int(number), call.beside[int(number)]) for number in made]
+        if not isinstance(self.module, Answering):
+            return []
+        return [(int(number), call.beside[int(number)]) for number in self.module.beside]
 
     def loss(self, calls: Mapping[str, Call]) -> torch.Tensor:
         """Norm of the error over the norm of the teacher's change; an idle student has 1.

@@ -138,10 +138,11 @@ def record_calls(network: nn.Module, paths: Iterable[str], images: Tensor) -> di
 
         def after(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
             leaves, form = tree_flatten(result)
-            given = arguments[path][0] if path in arguments else None
+            if path not in arguments:
+                return
+            extents = arguments[path][0].shape
             for at, each in enumerate(leaves):
-                found = isinstance(each, Tensor) and given is not None
-                if found and (form.is_leaf() or each.shape == given.shape):
+                if isinstance(each, Tensor) and (form.is_leaf() or each.shape == extents):
                     kept = tuple(_kept(value, each) for value in leaves)
                     calls[path] = Call(*arguments[path], kept[at], at, kept, form)
                     return

@@ -94,8 +94,10 @@ def adopt_scans(module: nn.Module) -> None:
     parts = list(module.modules())
     owners = {each: part for part in parts for each in type(part).__mro__ if not _is_torch(each)}
     names = dict.fromkeys(each.__module__ for each in owners)
-    files = [sys.modules[name] for name in names if name in sys.modules]
-    places: dict[ModuleType | type, nn.Module | None] = {**dict.fromkeys(files), **owners}
+    places: dict[ModuleType | type, nn.Module | None] = dict.fromkeys(
+        sys.modules[name] for name in names if name in sys.modules
+    )
+    places.update(owners)
     found = {
         value: owner
         for place, owner in places.items()

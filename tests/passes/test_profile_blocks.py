@@ -26,7 +26,7 @@ from distillc.pipeline import Context, Pipeline
 from distillc.runtime.benchmark import Stats
 from distillc.stages import WorkDir
 from distillc.targets.base import Target
-from tests.benchmarks.kinds.finding import Reciprocal
+from tests.benchmarks.kinds.finding_more import Reciprocal
 
 from .toy import toy_network
 

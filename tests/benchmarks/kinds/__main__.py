@@ -15,11 +15,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.kinds import finding, interfaces, operators, tracing
+from tests.benchmarks.kinds import finding, finding_more, interfaces, operators, tracing
 from tests.benchmarks.kinds.kind import KINDS, Kind
 from tests.benchmarks.stages import STAGES, Stages, run_rows, table
 
-SECTIONS = (interfaces, tracing, finding, operators)
+SECTIONS = (interfaces, tracing, finding, finding_more, operators)
 """The files that list kinds."""
 
 DOCS = """\

@@ -12,7 +12,7 @@ from distillc.network import Network
 from distillc.passes.apply_replacements import ApplyReplacements
 from distillc.passes.students import Students
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
-from tests.benchmarks.kinds.finding import Grouped, Progressive, Reciprocal, Stereo, Unused
+from tests.benchmarks.kinds.finding_more import Grouped, Progressive, Reciprocal, Stereo, Unused
 from tests.passes.find_attention.modules import find
 
 
