@@ -35,6 +35,8 @@ NEEDED = ("u", "delta", "A", "B", "C")
 BY_NAME = {"selective_scan_fn", "selective_scan_ref"}
 """Functions of mamba-ssm; copies of them that only run on CUDA cannot be tried here."""
 
+_MARK = "scans_by_distillc"
+
 
 def scan(
     u: Tensor,
@@ -92,17 +94,18 @@ def adopt_scans(module: nn.Module) -> None:
     with the names of mamba-ssm's, which do not run on a CPU, are taken at their word.
     """
     parts = list(module.modules())
-    owners = {each: part for part in parts for each in type(part).__mro__ if not _is_torch(each)}
-    names = dict.fromkeys(each.__module__ for each in owners)
-    places: dict[ModuleType | type, nn.Module | None] = dict.fromkeys(
-        sys.modules[name] for name in names if name in sys.modules
-    )
-    places.update(owners)
+    places: dict[ModuleType | type, nn.Module | None] = {}
+    for part in parts:
+        for base in type(part).__mro__:
+            if not _is_torch(base):
+                places[base] = part
+                if base.__module__ in sys.modules:
+                    places[sys.modules[base.__module__]] = None
     found = {
         value: owner
         for place, owner in places.items()
         for value in vars(place).values()
-        if isinstance(value, FunctionType) and _roles(value)
+        if isinstance(value, FunctionType) and not _is_ours(value) and _roles(value)
     }
     adopted = {each: new for each, owner in found.items() if (new := _ours(each, owner))}
     if not adopted:
@@ -118,6 +121,11 @@ def adopt_scans(module: nn.Module) -> None:
             each.__module__,
             each.__qualname__,
         )
+
+
+def _is_ours(function: FunctionType) -> bool:
+    """Whether a function was replaced before, or was imported from our stand-in."""
+    return function.__module__.startswith("distillc.") or hasattr(function, _MARK)
 
 
 def _is_torch(each: type) -> bool:
@@ -232,4 +240,5 @@ def _replacement(
         y = scan(**given)
         return y.mT if last else y
 
+    setattr(scans, _MARK, True)
     return scans
