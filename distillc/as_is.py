@@ -26,7 +26,7 @@ ONNX_NOTICE = (
     "an ONNX graph has no modules to replace: it is compiled as it is, nothing is distilled"
 )
 
-OF_CHECKPOINTS = ("arch", "arch_args", "weights_key", "trust_pickle")
+OF_CHECKPOINTS = ("arch", "arch_args", "weights_key", "specialise", "trust_pickle")
 """Options that mean nothing for an ONNX file."""
 
 
@@ -49,6 +49,7 @@ def convert_as_is(
     output: str | int | None = None,
     inputs: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
+    specialise: str | Path | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
     dump_dir: Path | None = None,
@@ -85,6 +86,7 @@ def convert_as_is(
         output=output,
         inputs=inputs,
         weights_key=weights_key,
+        specialise=specialise,
         trust_pickle=trust_pickle,
         sandbox=sandbox,
         dump_dir=dump_dir,

@@ -51,6 +51,7 @@ class BundleOptions:
         output: Name or index of the image in what it returns; see `distillc.trace`.
         inputs: Name -> constant of every further input; see `distillc.load`.
         weights_key: Which weights to take from a file that holds several; see `distillc.load`.
+        specialise: A picture that the network's choices are fixed for; see `distillc.load`.
         trust_pickle: Whether a pickled module, which can run any code, is loaded.
         sandbox: Whether the checkpoint is read in a process of its own.
         dump_dir: Where the state after each pass and each stage of code generation is written,
@@ -78,6 +79,7 @@ class BundleOptions:
     output: str | int | None = None
     inputs: Mapping[str, Any] | None = None
     weights_key: str | None = None
+    specialise: str | Path | None = None
     trust_pickle: bool = False
     sandbox: bool = True
     dump_dir: Path | None = None

@@ -77,6 +77,7 @@ def read(source: str | Path, options: BundleOptions) -> Network:
         output=options.output,
         inputs=options.inputs,
         weights_key=options.weights_key,
+        specialise=options.specialise,
         trust_pickle=options.trust_pickle,
         sandbox=options.sandbox,
         size=options.size,

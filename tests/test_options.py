@@ -53,6 +53,7 @@ OTHERS: dict[str, Any] = {
     "output": "stages.0",
     "inputs": {"sigma": 0.1},
     "weights_key": "ema",
+    "specialise": "photo.png",
     "trust_pickle": True,
 }
 

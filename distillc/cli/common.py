@@ -147,6 +147,7 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         output: str | None,
         inputs: tuple[tuple[str, Any], ...],
         weights_key: str | None,
+        specialise: Path | None,
         trust_pickle: bool,
         no_sandbox: bool,
         **rest: Any,
@@ -158,6 +159,7 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "output": output,
             "inputs": _once(inputs),
             "weights_key": weights_key,
+            "specialise": specialise,
             "trust_pickle": trust_pickle,
             "sandbox": not no_sandbox,
         }
@@ -189,6 +191,13 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="NAME",
             help="Which weights to take from a file that holds several: keys and a prefix of the "
             "names, with dots between. A wrong one lists what there is.",
+        ),
+        click.option(
+            "--specialise",
+            type=PATH,
+            metavar="IMAGE",
+            help="Fix whatever your network's Python chooses by values as it is for this image, "
+            "at its size.",
         ),
         click.option(
             "--trust-pickle",

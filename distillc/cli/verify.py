@@ -88,13 +88,13 @@ def verify(
     from distillc.runtime.teacher import NoTeacher, load_teacher
     from distillc.runtime.verify import verification_images, verify_bundle
 
-    named = ("arch", "arch_args", "output", "inputs", "weights_key", "trust_pickle")
+    named = ("arch", "arch_args", "output", "inputs", "weights_key", "specialise", "trust_pickle")
     asked = any(loading[name] for name in named)
     if data is None and (teacher is not None or asked):
         raise UsageError(
             "the teacher is measured on your images, and there are none",
-            where="--teacher, --arch, --arch-args, --output, --input, --weights-key or "
-            "--trust-pickle",
+            where="--teacher, --arch, --arch-args, --output, --input, --weights-key, "
+            "--specialise or --trust-pickle",
             hint="add --data, or leave these options out",
         )
     opened = Bundle.open(bundle)

@@ -21,7 +21,7 @@ from distillc.frontend.formats import is_onnx, read_checkpoint, require_file
 from distillc.frontend.program_trial import input_shape, program_limits
 from distillc.frontend.programs import read_program
 from distillc.frontend.recognise import recognise
-from distillc.frontend.trace import SIZE, image_shapes, scale_of, trace_module
+from distillc.frontend.trace import SIZE, image_shapes, scale_of, trace, trace_module
 from distillc.frontend.user_code import (
     advice,
     import_class,
@@ -47,6 +47,7 @@ def load(
     output: str | int | None = None,
     inputs: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
+    specialise: str | Path | None = None,
     trust_pickle: bool = False,
     sandbox: bool = True,
     size: tuple[int, int] | None = None,
@@ -70,6 +71,8 @@ def load(
             ONNX file; see `distillc.trace`.
         weights_key: Where the weights are in a file that holds several state dicts: keys of dicts
             and a prefix of the names, with dots between; `"."` is the outermost dict.
+        specialise: A picture: whatever that class's Python chooses by values of the image is fixed
+            as it is for this one, whose size the network then has.
         trust_pickle: Accept a pickled module, and a `.pt2` file that holds more than a graph and
             tensors. Loading one can run any code, in this process.
         sandbox: Read the file in a process without network, in bounded memory and time, first or
@@ -94,6 +97,12 @@ def load(
         raise _nothing_to_fix("an exported program")
     if weights_key is not None and (is_onnx(path) or path.suffix == ".pt2"):
         raise _no_state_dict("graph")
+    if specialise is not None and not arch:
+        raise UsageError(
+            "only networks of a class of yours are specialised",
+            where="--specialise",
+            hint="name your class with --arch, or leave --specialise out",
+        )
     if is_onnx(path):
         # Here, for ONNX and its runtime take most of a second to import.
         from distillc.frontend.onnx_graph.load import load_onnx
@@ -113,7 +122,12 @@ def load(
             name = type(content).__name__
         elif arch:  # rule 1
             own = _load_own(arch, arch_args or {}, content, path)
-            net, name = trace_module(own, *sizes, output=output, inputs=constants), arch
+            name = arch
+            if specialise is None:
+                net = trace_module(own, *sizes, output=output, inputs=constants)
+            else:
+                image = _read_image(Path(specialise))
+                net = trace(own, image, output=output, inputs=constants, specialise=True)
         elif output is not None:
             raise _nothing_to_choose(path)
         elif constants:
@@ -136,7 +150,22 @@ def load(
         source["inputs"] = described_inputs(constants)
     if weights_key is not None:
         source["weights_key"] = weights_key
+    if specialise is not None:
+        source |= {"specialise": Path(specialise).name, **net.source}
     return replace(net, name=path.stem, source=source)
+
+
+def _read_image(path: Path) -> Tensor:
+    """Return a picture as a network gets it, (1, C, H, W) float32 in [0, 1].
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    from distillc.data.files import read_picture  # here, for what decodes pictures takes a while
+
+    picture = read_picture(path)
+    pixels = torch.from_numpy(picture.pixels.astype("float32") / picture.white)
+    return pixels.permute(2, 0, 1)[None].contiguous()
 
 
 def _load_program(path: Path, trust: bool, sandbox: bool) -> Network:

@@ -26,6 +26,7 @@ from distillc.frontend.values.advice import instead, why_not
 from distillc.frontend.values.module_state import kept_attributes
 from distillc.frontend.values.running_state import run_frozen
 from distillc.frontend.values.settle import settle
+from distillc.frontend.values.specialise import fix_choices
 from distillc.network import Network
 from distillc.quiet import quiet_libraries
 
@@ -51,6 +52,7 @@ def trace(
     *,
     output: str | int | None = None,
     inputs: Mapping[str, Any] | None = None,
+    specialise: bool = False,
 ) -> Network:
     """Make a `Network` of any module that maps an image to an image.
 
@@ -67,11 +69,13 @@ def trace(
         inputs: Name -> constant of every further input: a number, a text, None, nested lists of
             numbers, an array or tensor, or the `Path` of a file that holds one. What was fixed, and
             in which form, is logged.
+        specialise: Whether what its Python chooses by values is fixed as it is for the example,
+            whose size it then has. What was fixed is in the `source`.
 
     Raises:
         TraceError: It does not run on the example, gives no image, or several.
-        UsageError: It returns nothing of the name `output`, has no input of a name, or a value is
-            not a constant.
+        UsageError: It returns nothing of the name `output`, has no input of a name, a value is not
+            a constant, or there is nothing to specialise.
         CheckpointError: Weights are NaN or infinite.
     """
     module = module.eval()
@@ -86,7 +90,12 @@ def trace(
     height, width = example.shape[2:]
     scale = scale_of(example.shape, image)
     assert isinstance(image, Tensor)  # or it would have no scale
-    sizes = find_sizes(module, example)
+    sizes, source = None, {}
+    if specialise:
+        module, fixed = fix_choices(module, example)
+        source["specialised"] = list(fixed)
+    else:
+        sizes = find_sizes(module, example)
     return Network(
         module,
         (height, width),
@@ -97,6 +106,7 @@ def trace(
         square=bool(sizes and sizes.square),
         fixed_size=sizes is None,
         out_channels=image.shape[1],
+        source=source,
     )
 
 

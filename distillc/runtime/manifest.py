@@ -129,6 +129,8 @@ class Source(_Checked):
         output: The image in what the class returns, where the user said which it is.
         inputs: Constants of further inputs; of tensors their shape, dtype and SHA-256.
         weights_key: Which weights of the file were taken, where the user said so.
+        specialise: Name of the picture that choices were fixed for.
+        specialised: What was fixed.
     """
 
     path: Annotated[str, StringConstraints(max_length=1000)] = ""
@@ -137,6 +139,8 @@ class Source(_Checked):
     output: Annotated[str, StringConstraints(max_length=1000)] | None = None
     inputs: dict[str, Any] | None = None
     weights_key: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    specialise: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    specialised: list[str] = Field(default_factory=list)
 
 
 class Manifest(_Checked):

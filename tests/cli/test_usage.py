@@ -121,6 +121,7 @@ def test_the_old_name_of_train_on_answers_with_the_new_one(value: str, run: Run)
         (["--output", "1"], "leave --output out"),
         (["--input", "sigma=1"], "leave --input out"),
         (["--input", "a=1", "--input", "a=2"], "input 'a' is given twice"),
+        (["--specialise", "photo.png"], "only networks of a class of yours"),
         (["--weights-key", "ghost"], "no weights under 'ghost'"),
         (["--weights-key", ""], "no weights under ''"),
         (["--max-latency-ms", "5"], "no latency is measured"),

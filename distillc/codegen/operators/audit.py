@@ -74,7 +74,8 @@ def _refuse_dynamic(program: torch.export.ExportedProgram) -> None:
         raise LoweringError(
             "operators whose results depend in size on the values of the image:" + _listed(missing),
             hint="keep the size (`torch.where(mask, x, y)`): a masked read compiles where only "
-            "elementwise operators stand between it and a write with the same mask",
+            "elementwise operators stand between it and a write with the same mask; or fix them as "
+            "they are for one image: --specialise IMAGE",
         )
 
 

@@ -24,7 +24,7 @@ def why_not(error: Exception, settled: Settled) -> str:
         more = len(settled.open) - 1
         also = f", and so do {more} more lines" if more > 1 else ", and so does one more line"
         return (
-            f"its Python depends on tensor values of the image, here {_shown(read)}: "
+            f"its Python depends on tensor values of the image, here {shown(read)}: "
             f"`{read.place.source}`" + also * bool(more)
         )
     return reason(error, longest=300)
@@ -40,7 +40,7 @@ def instead(error: Exception, settled: Settled) -> str:
     if function in TRUTHS:
         return (
             "compute both and choose by torch.where(condition, a, b); leave the line out if it is "
-            "there for training or for other inputs"
+            "there for training or for other inputs; " + SPECIALISE
         )
     if function in (Tensor.numpy, Tensor.__array__):
         return "compute it with torch, or once in __init__ if it is the same for every image"
@@ -50,9 +50,12 @@ def instead(error: Exception, settled: Settled) -> str:
     )
 
 
+SPECIALISE = "or fix it as it is for one image: --specialise IMAGE"
+
 KEEP_SIZES = (
     "keep sizes that no value changes: multiply by a mask instead of a crop, keep a fixed ratio of "
-    "tokens (scores.topk(n // 2)), run every expert and weigh the results with gates that are 0"
+    "tokens (scores.topk(n // 2)), run every expert and weigh the results with gates that are 0; "
+    + SPECIALISE
 )
 """What does instead of sizes that depend on values."""
 
@@ -61,7 +64,9 @@ def _is_about_values(error: Exception) -> bool:
     return re.search("data-dependent|dynamic|unbacked", str(error), re.IGNORECASE) is not None
 
 
-def _shown(read: Read) -> str:
+def shown(read: Read) -> str:
+    """Return what a value was, briefly."""
     if isinstance(read.value, bool | int | float):
         return f"{read.value:.4g}" if isinstance(read.value, float) else str(read.value)
-    return f"an array {read.value.shape}"
+    values = read.value if isinstance(read.value, tuple) else (read.value,)
+    return f"an array {', '.join(str(tuple(each.shape)) for each in values)}"

@@ -52,4 +52,5 @@ class _Answers:
 
 def _only(known: Sequence[Any]) -> Sequence[Any]:
     """Return what all known answers are, if they are one."""
-    return known[:1] if all(each is known[0] or each == known[0] for each in known) else ()
+    plain = all(isinstance(each, bool | int | float | str) for each in known)
+    return known[:1] if len(known) == 1 or (plain and len({*known}) == 1) else ()

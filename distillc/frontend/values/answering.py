@@ -30,9 +30,14 @@ PLAIN = frozenset(
 )
 """Calls whose result Python takes only as a number or an array."""
 
+PLACES = frozenset(
+    {torch.nonzero, Tensor.nonzero, torch.argwhere, Tensor.argwhere, torch.where, Tensor.where}
+)
+"""Calls that return as many places as a mask has; `where` with only a mask."""
+
 TEXTS = frozenset({Tensor.__format__, Tensor.__repr__})
 
-READS = TRUTHS | PLAIN | TEXTS | {Tensor.item, Tensor.tolist, torch._assert}
+READS = TRUTHS | PLAIN | PLACES | TEXTS | {Tensor.item, Tensor.tolist, torch._assert}
 
 AS_TENSOR = "as a tensor"
 """The answer to `item` where Python computes with the tensor as well."""
@@ -100,7 +105,8 @@ class Answering(TorchFunctionMode):
             self.rewrote = True
             return None
         tensors = [each for each in tree_leaves((args, options)) if isinstance(each, Tensor)]
-        if func not in READS or not tensors:
+        chooses = func in (torch.where, Tensor.where) and len(args) + len(options) > 1
+        if func not in READS or chooses or not tensors:
             return func(*args, **options)
         place = here(self._paths)
         if func is Tensor.tolist:
