@@ -188,7 +188,7 @@ def _forms(value: Any) -> Iterator[Form]:
     kinds = (
         [tensor]
         if isinstance(value, Tensor) or tensor.is_floating_point()
-        else [tensor, tensor.float()]
+        else [tensor.float(), tensor]
     )
     for each in kinds:
         yield Form(each)

@@ -19,7 +19,7 @@ from distillc.frontend.finite import check_finite
 from distillc.frontend.inputs import fix_inputs, fixing, needed_inputs
 from distillc.frontend.outputs import described, take_image, whole_scale
 from distillc.frontend.scans import adopt_scans
-from distillc.frontend.sizes import find_edge, find_sizes
+from distillc.frontend.sizes import EDGES, find_edge, find_sizes
 from distillc.frontend.static_form import is_dynamic, static_form
 from distillc.frontend.user_code import advice, user_line
 from distillc.frontend.values.advice import instead, why_not
@@ -84,7 +84,7 @@ def trace(
     check_finite(module)
     adopt_scans(module)
     if constants := read_inputs(inputs or {}):
-        module = fix_inputs(module, example, constants)
+        module = _fix(module, example, constants)
     module, returned = run_frozen(module, lambda: _run(module, example))
     module, image = take_image(module, example, returned, output)
     height, width = example.shape[2:]
@@ -145,7 +145,8 @@ def trace_module(
                 return trace(module, example, output=output, inputs=inputs)
             except TraceError as error:
                 errors.append(error)
-    raise errors[0]
+    # What it says where it ran tells more than that it does not run with other channels.
+    raise next((error for error in errors if error.__cause__ is None), errors[0])
 
 
 def as_network(network: Network | nn.Module, size: tuple[int, int]) -> Network:
@@ -208,6 +209,18 @@ def _run(module: nn.Module, example: Tensor) -> object:
             or "check the number of channels, the size, and that it is float32 and on the CPU: "
             "module.float().cpu()",
         ) from error
+
+
+def _fix(module: nn.Module, example: Tensor, constants: Mapping[str, Any]) -> nn.Module:
+    """Fix inputs by the example, or by an image of another size where the network needs one."""
+    try:
+        return fix_inputs(module, example, constants)
+    except TraceError as error:
+        for edge in EDGES:
+            with suppress(TraceError):
+                square = torch.zeros(1, example.shape[1], edge, edge)
+                return fix_inputs(module, square, constants)
+        raise error
 
 
 def _other_size(module: nn.Module, example: Tensor) -> _OtherSize | None:

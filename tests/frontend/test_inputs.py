@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import distillc
 from distillc.errors import CheckpointError, TraceError, UsageError
 from distillc.frontend.structure import module_digest
-from distillc.frontend.trace import export_program
+from distillc.frontend.trace import export_program, trace_module
 
 
 class Conv(nn.Module):
@@ -157,6 +157,34 @@ def test_what_cannot_be_fixed(
     with pytest.raises(error) as caught:
         distillc.trace(kind(), X, inputs=inputs)
     assert said in str(caught.value)
+
+
+class Windows(Scaled):
+    def forward(self, x: Tensor, sigma: Any) -> Tensor:
+        b, c, h, w = x.shape
+        return super().forward(x.view(b, c, h // 7, 7, w // 7, 7).reshape(b, c, h, w), sigma)
+
+
+def test_a_size_that_the_example_has_not() -> None:
+    net = trace_module(Windows(), (64, 64), inputs={"sigma": 0.5})
+    assert net.multiple == 7
+
+
+class Two(Prompted):
+    """Its first layer sees the image twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(6, 8, 3, padding=1)
+
+    def forward(self, x: Tensor, prompt: Tensor | None = None) -> Any:
+        y = super().forward(torch.cat([x, x], 1), prompt)
+        return y, x
+
+
+def test_the_error_of_the_channels_that_run() -> None:
+    with pytest.raises(TraceError, match="returns several images"):
+        trace_module(Two(), (16, 16), inputs={"prompt": torch.ones(8)})
 
 
 def test_from_a_checkpoint(tmp_path: Path) -> None:
