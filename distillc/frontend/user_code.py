@@ -22,7 +22,7 @@ from distillc.frontend.mamba_package import stand_in
 def importing_from(folder: Path) -> Iterator[None]:
     """Within it, modules of a folder are found first, as `python -m` does; afterwards last.
 
-    After all others come the parts of mamba_ssm that we stand in for.
+    Where mamba_ssm cannot run, we stand in for what networks import of it.
 
     A network may import its neighbours as late as when it runs.
     """
