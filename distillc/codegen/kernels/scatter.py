@@ -9,14 +9,22 @@ from tvm.tirx.script.builder import ir as T
 
 from distillc.codegen.kernels.builder import begin_kernel, operand
 
+REDUCTIONS = {
+    "sum": lambda there, value: there + value,
+    "prod": lambda there, value: there * value,
+    "amax": tirx.max,
+    "amin": tirx.min,
+}
+"""How several values at one place are joined, by torch's names."""
 
-def scatter_kernel(size: int, writes: int, dtype: str, add: bool = False) -> tirx.PrimFunc:
+
+def scatter_kernel(size: int, writes: int, dtype: str, reduce: str = "") -> tirx.PrimFunc:
     """Return the kernel (x, places, values) -> y for static shapes.
 
     y is x (size,) with y[places[i]] = values[i], where places is (writes,) int64, counted from the
     end where negative, and values (writes,). Of two writes to one place the later counts; with
-    `add`, values are added instead, one after the other. A place that is none, for which torch
-    raises, is not written.
+    `reduce`, one of `REDUCTIONS`, values are joined with what is there, one after the other. A
+    place that is none, for which torch raises, is not written.
     """
     with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
         begin_kernel("scatter")
@@ -30,5 +38,7 @@ def scatter_kernel(size: int, writes: int, dtype: str, add: bool = False) -> tir
             with T.serial(writes) as i:
                 place = T.Select(places[i] < 0, places[i] + size, places[i])
                 with T.If(tirx.And(place >= 0, place < size)), T.Then():
-                    T.buffer_store(y, y[place] + values[i] if add else values[i], [place])
+                    there = y[place] if reduce else None
+                    joined = REDUCTIONS[reduce](there, values[i]) if reduce else values[i]
+                    T.buffer_store(y, joined, [place])
     return builder.get()

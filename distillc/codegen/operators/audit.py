@@ -43,9 +43,7 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
     for node in activations(program):
         name = getattr(node.target, "__name__", "")
         if node.op == "call_function" and (
-            lacks_form(node)
-            if is_split(node)
-            else name not in known or is_other_write(node) or _gives_places(node)
+            lacks_form(node) if is_split(node) else name not in known or is_other_write(node)
         ):
             missing.setdefault(name, []).append(_place(node))
     if missing:
@@ -55,13 +53,6 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
         )
     with compiler_errors("what is constant in the network cannot be computed"):
         return prepare(program)
-
-
-def _gives_places(node: fx.Node) -> bool:
-    """Whether someone asks a window's largest element for its place: the importer says 0."""
-    return node.target is torch.ops.aten.max_pool2d_with_indices.default and any(
-        user.args[1] for user in node.users
-    )
 
 
 def _refuse_dynamic(program: torch.export.ExportedProgram) -> None:

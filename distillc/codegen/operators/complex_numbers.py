@@ -135,7 +135,8 @@ LAYOUTS = {
     *(aten.index.Tensor, aten.index_select.default, aten.gather.default, aten.flip.default),
     *(aten.roll.default, aten.constant_pad_nd.default),
     *(aten.sum.dim_IntList, aten.mean.dim, aten.alias.default, aten.detach.default),
-    aten.split_with_sizes.default,
+    *(aten.split_with_sizes.default, aten.repeat.default, aten.slice_scatter.default),
+    aten.select_scatter.default,
 }
 """What may be done to both parts separately."""
 
@@ -190,6 +191,23 @@ def _product(a: ComplexPair, b: ComplexPair) -> ComplexPair:
 
 def _abs(x: ComplexPair) -> Tensor:
     return (x.real * x.real + x.imag * x.imag).sqrt()
+
+
+def _power(x: ComplexPair, exponent: float) -> ComplexPair:
+    """Turn and stretch; the square, which is common, is a product."""
+    if exponent == 2:
+        return _mul(x, x)
+    return _polar(_abs(x) ** exponent, torch.atan2(x.imag, x.real) * exponent)
+
+
+def _copy(x: ComplexPair, y: Any) -> ComplexPair:
+    return _pair(y).map(lambda part: part.expand(x.real.shape))
+
+
+def _full(size: list[int], value: Any, *, dtype: torch.dtype | None = None, **_: Any) -> Any:
+    if dtype is None or not dtype.is_complex:
+        return torch.full(size, value, dtype=dtype)
+    return _pair(value).map(lambda part: part.expand(size).clone())
 
 
 def _matrix(extent: int, sign: int) -> ComplexPair:
@@ -263,6 +281,7 @@ MAKERS: dict[Any, Callable[..., Any]] = {
     aten._fft_c2r.default: _fft_c2r,
     aten._to_copy.default: _to_copy,
     aten.complex.default: ComplexPair,
+    aten.full.default: _full,
     aten.polar.default: _polar,
     aten.view_as_complex.default: lambda x: ComplexPair(x[..., 0], x[..., 1]),
 }
@@ -277,6 +296,11 @@ OPERATORS: dict[Any, Callable[..., Any]] = {
     aten._conj.default: lambda x: ComplexPair(x.real, -x.imag),
     aten.angle.default: lambda x: torch.atan2(x.imag, x.real),
     aten.abs.default: _abs,
+    aten.pow.Tensor_Scalar: _power,
+    aten.sqrt.default: lambda x: _power(x, 0.5),
+    aten.log.default: lambda x: ComplexPair(_abs(x).log(), torch.atan2(x.imag, x.real)),
+    aten.reciprocal.default: lambda x: _div(_pair(1.0), x),
+    aten.copy.default: _copy,
     aten.exp.default: lambda x: _polar(x.real.exp(), x.imag),
     aten.where.self: _where,
     aten.mm.default: _product,

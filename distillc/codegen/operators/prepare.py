@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import torch
+from torch import fx
 
 from distillc.codegen.operators.complex_numbers import split_complex
 from distillc.codegen.operators.fold_constants import fold_constants
 from distillc.codegen.operators.forms import DECOMPOSITIONS
+from distillc.codegen.operators.forms.pooling import WITH_PLACES
 from distillc.codegen.operators.forms.sampling import deform_conv2d
 
 Program = torch.export.ExportedProgram
+
+
+def gives_places(node: fx.Node) -> bool:
+    """Whether someone asks the largest elements of windows for their places."""
+    return node.target in WITH_PLACES and any(user.args[1] for user in node.users)
 
 
 def decompose(program: Program) -> Program:
@@ -17,6 +24,8 @@ def decompose(program: Program) -> Program:
     table = {**torch.export.default_decompositions(), **DECOMPOSITIONS}
     if hasattr(torch.ops.torchvision, "deform_conv2d"):  # where torchvision was imported
         table[torch.ops.torchvision.deform_conv2d.default] = deform_conv2d
+    if any(map(gives_places, program.graph.nodes)):
+        table |= WITH_PLACES
     with torch.no_grad():
         return program.run_decompositions(table)
 

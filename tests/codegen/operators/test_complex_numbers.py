@@ -111,9 +111,32 @@ def test_a_real_program_is_left_alone() -> None:
 
 
 def test_what_has_no_form_on_pairs() -> None:
-    class Power(nn.Module):
+    class Bent(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.fft.fft(x).sqrt().real
+            return torch.fft.fft(x).tanh().real
 
-    with pytest.raises(NotImplementedError, match="sqrt"):
-        split_complex(decompose(torch.export.export(Power(), (torch.zeros(4),))))
+    with pytest.raises(NotImplementedError, match="tanh"):
+        split_complex(decompose(torch.export.export(Bent(), (torch.zeros(4),))))
+
+
+def test_other_functions_of_complex_numbers() -> None:
+    def mixed(x: torch.Tensor) -> torch.Tensor:
+        f = torch.fft.rfft2(x)
+        parts = f**2, (f * 0.3).sqrt(), (f + 2).log(), (f + 3).reciprocal()
+        return torch.cat([each.abs() for each in parts], 1) + torch.stack(parts).sum(0).real.repeat(
+            1, 4, 1, 1
+        )
+
+    check_prepared(mixed, torch.rand(1, 2, 6, 5))
+
+
+def test_frequencies_that_are_written_over() -> None:
+    def cut(x: torch.Tensor) -> torch.Tensor:
+        f = torch.fft.rfft2(x)
+        other = torch.zeros(f.shape, dtype=torch.complex64)
+        other[:, :1] = f[:, 1:] * 2
+        f[..., 2:4, 1:3] = 0
+        f[..., :1] *= 0.5
+        return torch.fft.irfft2(f.repeat(1, 1, 1, 1) + other, s=x.shape[-2:])
+
+    check_prepared(cut, torch.rand(1, 2, 6, 5))

@@ -121,9 +121,9 @@ def _bucketize(
     sorter: Tensor | None = None,
 ) -> Tensor:
     """Count the edges below each number; TVM's own form is a call that no rule schedules."""
-    if edges.dim() != 1 or sorter is not None:
+    if sorter is not None:
         return NotImplemented
-    each = x.unsqueeze(-1)
+    each, edges = x.unsqueeze(-1), edges.unsqueeze(-2) if edges.dim() > 1 else edges
     below = edges <= each if right or side == "right" else edges < each
     return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
 
@@ -136,6 +136,13 @@ def _cdist(x: Tensor, y: Tensor, p: float, mode: int | None) -> Tensor:
     if p == math.inf:
         return apart.amax(-1)
     return apart.sum(-1) if p == 1 else (apart**p).sum(-1) ** (1 / p)
+
+
+def _pdist(x: Tensor, p: float = 2) -> Tensor:
+    """Distances of each pair of rows (N, D), in torch's order."""
+    first, second = torch.triu_indices(len(x), len(x), 1)
+    places = first * len(x) + second
+    return torch.index_select(_cdist(x, x, p, None).reshape(-1), 0, places)
 
 
 _COMPARISONS = [getattr(aten, name).Scalar for name in ("eq", "ne", "lt", "le", "gt", "ge")]
@@ -185,4 +192,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.bucketize.Tensor: _bucketize,
     aten.searchsorted.Tensor: lambda edges, x, **given: _bucketize(x, edges, **given),
     aten._cdist_forward.default: _cdist,
+    aten._pdist_forward.default: _pdist,
+    aten.lerp.Tensor: lambda x, y, share: x + share * (y - x),
+    aten.dist.default: lambda x, y, p=2: torch.linalg.vector_norm(x - y, p),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -93,8 +94,61 @@ def _avg_pool(
     return F.avg_pool2d(padded, kernel, step) * (kernel[0] * kernel[1] / divisor_override)
 
 
+def max_pool_with_places(
+    x: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Find the largest pixel of each window and its place in the image, the first of equal ones.
+
+    Args:
+        x: (N, C, H, W) or (N, C, D, H, W), or without N.
+        kernel_size: One number an axis of the window, or one for all; so with what follows.
+
+    Returns:
+        Values and places (int64), of the size that `torch.nn.functional.max_pool2d` gives.
+    """
+    axes = len(kernel_size)
+    extents, before = x.shape[-axes:], x.shape[:-axes]
+    kernel, step, border, spread = (
+        [*given] * (axes // len(given))
+        for given in (kernel_size, stride or kernel_size, padding, dilation)
+    )
+    windows, places, counts = x, torch.zeros((), dtype=torch.int64), []
+    for axis, extent in enumerate(extents):
+        room = extent + 2 * border[axis] - spread[axis] * (kernel[axis] - 1) - 1
+        last = -(-room // step[axis]) if ceil_mode else room // step[axis]
+        if last * step[axis] >= extent + border[axis]:  # a window must begin inside the image
+            last -= 1
+        counts.append(last + 1)
+        first = torch.arange(last + 1)[:, None] * step[axis] - border[axis]
+        own = first + torch.arange(kernel[axis]) * spread[axis]
+        row = own.reshape(-1)
+        inside = ((row >= 0) & (row < extent)).reshape(-1, *[1] * (axes - 1 - axis))
+        taken = torch.index_select(windows, axis - axes, row.clamp(0, extent - 1))
+        windows = torch.where(inside, taken, -math.inf)
+        places = places.unsqueeze(-1).unsqueeze(-1) * extent + own
+    cut = [each for pair in zip(counts, kernel, strict=True) for each in pair]
+    order = [*range(0, 2 * axes, 2), *range(1, 2 * axes, 2)]
+    whole = [*range(len(before)), *(len(before) + each for each in order)]
+    windows = windows.reshape(*before, *cut).permute(whole).flatten(len(before) + axes)
+    places = places.reshape(cut).permute(order).flatten(axes)
+    largest, number = largest_of(windows, -1, keepdim=True)
+    place = torch.gather(places.expand(windows.shape), -1, number)
+    return largest.squeeze(-1), place.squeeze(-1)
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten._adaptive_avg_pool2d.default: _adaptive_avg_pool,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,
     aten.avg_pool2d.default: _avg_pool,
 }
+
+WITH_PLACES = {
+    aten.max_pool2d_with_indices.default: max_pool_with_places,
+    aten.max_pool3d_with_indices.default: max_pool_with_places,
+}
+"""Decompositions for programs that ask for the places: without, TVM pools itself."""

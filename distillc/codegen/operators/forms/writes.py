@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -73,12 +74,47 @@ def _scatter_add(x: Tensor, dim: int, index: Tensor, values: Tensor) -> Tensor:
     return _write(x, _places(x).gather(dim, index), values, add=True)
 
 
+_NEUTRAL = {"sum": 0.0, "mean": 0.0, "prod": 1.0, "amax": -math.inf, "amin": math.inf}
+
+
 def _scatter_reduce(
     x: Tensor, dim: int, index: Tensor, values: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
-    if reduce != "sum" or not include_self:
+    """Join values with what is there, or (without `include_self`) only with each other."""
+    if x.dim() == 1 and include_self and reduce not in ("sum", "mean"):
+        return NotImplemented  # what the kernel does
+    if x.dim() == 0 or not x.is_floating_point():
         return NotImplemented
-    return _scatter_add(x, dim, index, values)
+    values = values[tuple(map(slice, index.shape))]
+    places = _places(x).gather(dim, index)
+    written = _write(torch.zeros_like(x), places, torch.ones_like(values), add=True)
+    if not include_self:
+        x = torch.where(written > 0, _NEUTRAL[reduce], x)
+    if reduce not in ("sum", "mean"):
+        flat = x.reshape(-1), 0, places.reshape(-1), values.reshape(-1)
+        return aten.scatter_reduce.two(*flat, reduce).reshape(x.shape)
+    total = _write(x, places, values, add=True)
+    if reduce == "sum":
+        return total
+    return total / (written + 1 if include_self else written.clamp(min=1.0))
+
+
+def _scatter_and(
+    x: Tensor, dim: int, index: Tensor, values: Tensor | float, *, reduce: str
+) -> Tensor:
+    joined = {"add": "sum", "multiply": "prod"}[reduce]
+    values = torch.as_tensor(values, dtype=x.dtype).expand(index.shape)
+    result: Tensor = x.scatter_reduce(dim, index, values, joined)
+    return result
+
+
+def _index_reduce(
+    x: Tensor, dim: int, index: Tensor, values: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    rows = index.reshape(shape).expand(values.shape)
+    return x.scatter_reduce(dim, rows, values, reduce, include_self=include_self)
 
 
 def _slice_scatter(
@@ -111,12 +147,17 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.scatter.src: _scatter,
     aten.scatter_add.default: _scatter_add,
     aten.scatter_reduce.two: _scatter_reduce,
+    aten.scatter.reduce: _scatter_and,
+    aten.scatter.value_reduce: _scatter_and,
+    aten.index_reduce.default: _index_reduce,
     aten.slice_scatter.default: _slice_scatter,
 }
 
 
 def is_other_write(node: fx.Node) -> bool:
     """Whether a node writes at computed places in a way that is not our kernel's."""
+    if node.target is aten.scatter_reduce.two:
+        return cast("Any", node.args)[0].meta["val"].dim() != 1
     if node.target is not aten.index_put.default:
         return False
     x, (place, *more), *_ = cast("Any", node.args)
@@ -125,13 +166,17 @@ def is_other_write(node: fx.Node) -> bool:
 
 def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
     """Lower writes into a flat tensor to our kernel."""
-    x, (places,), values = cast("Any", fx.node.map_arg(node.args[:3], importer.env.get))
-    add = bool(cast("Any", (*node.args, False))[3])
+    given = cast("Any", fx.node.map_arg(node.args, lambda each: importer.env.get(each)))
+    if node.target is aten.index_put.default:
+        x, (places,), values, *add = given
+        reduce = "sum" if any(add) else ""
+    else:
+        x, _, places, values, reduce = given
     (size,), (writes,) = ([int(each) for each in value.ty.shape] for value in (x, places))
-    kernel = scatter_kernel(size, writes, x.ty.dtype, add)
+    kernel = scatter_kernel(size, writes, x.ty.dtype, reduce)
     function = importer.block_builder.add_func(kernel, "scatter")
     result = relax.TensorType((size,), x.ty.dtype)
     return importer.block_builder.emit(relax.call_tir(function, [x, places, values], result))
 
 
-CONVERSIONS = {aten.index_put.default: _convert}
+CONVERSIONS = {aten.index_put.default: _convert, aten.scatter_reduce.two: _convert}

@@ -134,3 +134,19 @@ def test_mish_needs_one_exponential() -> None:
 @pytest.mark.parametrize("size", [(300,), (3, 300), (5, 2)])
 def test_places_of_the_diagonal(size: tuple[int, ...]) -> None:
     check_prepared(lambda x: x[..., :1] * torch.eye(*size), torch.rand(1, 1))
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_edges_of_each_row(right: bool) -> None:
+    def found(x: torch.Tensor) -> torch.Tensor:
+        return torch.searchsorted(x.sort(-1)[0], x.flip(1), right=right).float()
+
+    assert "searchsorted" not in check_prepared(found, torch.rand(2, 3, 7))
+
+
+def test_distances_and_shares() -> None:
+    def mixed(x: torch.Tensor) -> torch.Tensor:
+        pairs = torch.nn.functional.pdist(x[0])
+        return torch.lerp(x, x.flip(1), x.sigmoid()) * torch.dist(x, x * 0.5) + pairs.sum()
+
+    assert not {"_pdist_forward", "dist"} & set(check_prepared(mixed, torch.randn(2, 5, 6)))

@@ -90,3 +90,27 @@ def test_compiled_sums_at_computed_places() -> None:
         return torch.zeros(1, 4).scatter_add(1, bins, torch.ones_like(bins).float())
 
     check_compiled(histogram, torch.rand(1, 1, 8, 8), error=0)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "prod", "mean", "amax", "amin"])
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("dim", [0, 2])
+def test_values_that_are_joined(reduce: str, include_self: bool, dim: int) -> None:
+    """Several at one place, one, none; of fewer rows than there are."""
+
+    def joined(x: torch.Tensor) -> torch.Tensor:
+        index = (x[:, :2].abs() * 9).long() % x.shape[dim]
+        return x.scatter_reduce(dim, index, x * 2 - 1, reduce, include_self=include_self)
+
+    check_prepared(joined, torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("reduce", ["prod", "mean", "amax"])
+def test_joined_values_are_compiled(reduce: str) -> None:
+    def joined(x: torch.Tensor) -> torch.Tensor:
+        index = (x[:, :, :5] * 7).long()
+        y = x.scatter_reduce(2, index, x, reduce, include_self=False)
+        y = y.index_reduce(2, torch.tensor([0, 3, 3]), x[:, :, :3], reduce)
+        return y.scatter(3, index[..., :5], 0.5, reduce="multiply")
+
+    check_compiled(joined, torch.rand(1, 3, 7, 7, generator=torch.Generator().manual_seed(0)))
