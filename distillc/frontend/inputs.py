@@ -26,7 +26,7 @@ MOST_TRIES = 300
 
 
 @dataclass(frozen=True)
-class Form:
+class InputForm:
     """A way to hand a constant to a network.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Fixed:
     """
 
     _image: str
-    _forms: Mapping[str, Form]
+    _forms: Mapping[str, InputForm]
 
     def forward(self, image: Tensor) -> Any:
         given: dict[str, Any] = {self._image: image}
@@ -97,7 +97,7 @@ def fix_inputs(module: nn.Module, example: Tensor, constants: Mapping[str, Any])
             hint=fixing(missing),
         )
     names, shown, last = list(constants), None, None
-    first: Mapping[str, Form] = {}
+    first: Mapping[str, InputForm] = {}
     trial = copy.deepcopy(module)  # a network may change as it runs
     choices = itertools.product(*(_forms(constants[name]) for name in names))
     for forms in itertools.islice(choices, MOST_TRIES):
@@ -170,19 +170,19 @@ def _image_name(module: nn.Module, constants: Mapping[str, Any]) -> str:
     return left[0]
 
 
-def _forms(value: Any) -> Iterator[Form]:
+def _forms(value: Any) -> Iterator[InputForm]:
     """Yield the ways to hand a constant over, the likeliest first."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield Form(value)
+        yield InputForm(value)
         for shape in ((1,), (), (1, 1), (1, 1, 1, 1)):
             for kind in (
                 (torch.int64, torch.float32) if isinstance(value, int) else (torch.float32,)
             ):
-                yield Form(torch.full(shape, value, dtype=kind))
-        yield Form(torch.full((1, 1, 1, 1), value, dtype=torch.float32), "map")
+                yield InputForm(torch.full(shape, value, dtype=kind))
+        yield InputForm(torch.full((1, 1, 1, 1), value, dtype=torch.float32), "map")
         return
     if not isinstance(value, (Tensor, list)):
-        yield Form(value)
+        yield InputForm(value)
         return
     tensor = as_tensor(value)
     kinds = (
@@ -191,13 +191,13 @@ def _forms(value: Any) -> Iterator[Form]:
         else [tensor.float(), tensor]
     )
     for each in kinds:
-        yield Form(each)
-        yield Form(each[None])
+        yield InputForm(each)
+        yield InputForm(each[None])
     if isinstance(value, list):
-        yield Form(value)
+        yield InputForm(value)
 
 
-def _with(module: nn.Module, image: str, forms: Mapping[str, Form]) -> Any:
+def _with(module: nn.Module, image: str, forms: Mapping[str, InputForm]) -> Any:
     """Return a copy that shares all but its class and its buffers."""
     twin: Any = copy.copy(module)
     own = type(module)
@@ -216,7 +216,7 @@ def _buffer(name: str) -> str:
     return f"fixed_{name}"
 
 
-def _told(module: nn.Module, image: str, forms: Mapping[str, Form]) -> nn.Module:
+def _told(module: nn.Module, image: str, forms: Mapping[str, InputForm]) -> nn.Module:
     """Return the network with constants, and log which, in which form."""
     for name, form in forms.items():
         log.warning("input %s is fixed: %s", printable(name), printable(str(form)))
@@ -224,7 +224,7 @@ def _told(module: nn.Module, image: str, forms: Mapping[str, Form]) -> nn.Module
     return made
 
 
-def _for_batches(twin: Any, module: nn.Module, example: Tensor) -> Mapping[str, Form]:
+def _for_batches(twin: Any, module: nn.Module, example: Tensor) -> Mapping[str, InputForm]:
     """Return the forms by which a network takes several images (rule 3), none if it does not."""
     one = [
         name
@@ -234,7 +234,7 @@ def _for_batches(twin: Any, module: nn.Module, example: Tensor) -> Mapping[str, 
     pair = torch.rand(2, *example.shape[1:], generator=torch.Generator().manual_seed(0))
     for chosen in _subsets(one):
         forms = {
-            name: Form(form.value, "batch") if name in chosen else form
+            name: InputForm(form.value, "batch") if name in chosen else form
             for name, form in twin._forms.items()
         }
         tried = _with(module, twin._image, forms)
@@ -256,4 +256,4 @@ def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 
 def _described(value: Any) -> str:
-    return str(Form(value))
+    return str(InputForm(value))

@@ -39,7 +39,7 @@ def is_map(declared: Declared, value: Array) -> bool:
     return len(declared.shape) == 4 and None in declared.shape[2:] and value.shape[2:] == (1, 1)
 
 
-def constant(declared: Declared, value: Any) -> Array:
+def as_declared(declared: Declared, value: Any) -> Array:
     """Return a constant as an input is declared.
 
     A number fills the whole input, free axes are 1: see `is_map`. A list or a tensor may lack the
@@ -77,7 +77,7 @@ def chosen(found: Sequence[Declared], constants: Mapping[str, Any]) -> dict[Decl
 
     Raises:
         UsageError: The file has no input of a name, or none is left for the image; or as of
-            `constant`.
+            `as_declared`.
     """
     known = {each.name: each for each in found}
     unknown = [name for name in constants if name not in known]
@@ -86,7 +86,7 @@ def chosen(found: Sequence[Declared], constants: Mapping[str, Any]) -> dict[Decl
         raise UsageError(
             f"the ONNX graph has {what}", where="--input", hint=f"its inputs are {', '.join(known)}"
         )
-    return {known[name]: constant(known[name], value) for name, value in constants.items()}
+    return {known[name]: as_declared(known[name], value) for name, value in constants.items()}
 
 
 def fix(model: onnx.ModelProto, constants: Mapping[str, Any]) -> None:

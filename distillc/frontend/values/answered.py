@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from distillc.frontend.values.answering import Answering, Question
+from distillc.frontend.values.answering import AnswerMode, Question
 from distillc.frontend.values.places import Place
-from distillc.frontend.values.surrounded import Run, surrounded
+from distillc.frontend.values.surrounded import Forward, surrounded
 
 NATURAL = "what it gives"
 """The answer that is computed as if nobody had asked."""
@@ -33,7 +33,7 @@ class _Answers:
     def __init__(self, answers: Answers) -> None:
         self.answers = dict(answers)
 
-    def __call__(self, network: nn.Module, run: Run) -> Run:
+    def __call__(self, network: nn.Module, run: Forward) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
             asked: Counter[tuple[Place, str]] = Counter()
 
@@ -44,7 +44,7 @@ class _Answers:
                 alike = known[asked[key] - 1 :][:1] or _only(known)
                 return question.natural() if not alike or alike[0] is NATURAL else alike[0]
 
-            with Answering(network, answer):
+            with AnswerMode(network, answer):
                 return run(*args, **kwargs)
 
         return forward

@@ -60,7 +60,7 @@ class Question:
     natural: Callable[[], Any]
 
 
-class Answering(TorchFunctionMode):
+class AnswerMode(TorchFunctionMode):
     """Within it, values that Python asks for come from a function.
 
     Experts, and slices, that tensors choose become operators at the same time.
@@ -82,7 +82,7 @@ class Answering(TorchFunctionMode):
         self.rewrote = False
         self.all_run: dict[Place, int] = {}
 
-    def __enter__(self) -> Answering:
+    def __enter__(self) -> AnswerMode:
         self._patches.enter_context(gathered_experts(self._note_experts))
         super().__enter__()
         return self

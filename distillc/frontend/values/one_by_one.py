@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from distillc.frontend.values.surrounded import Run, surrounded
+from distillc.frontend.values.surrounded import Forward, surrounded
 
 
 def one_by_one(network: nn.Module, images: Sequence[Tensor]) -> nn.Module:
@@ -30,7 +30,7 @@ def one_by_one(network: nn.Module, images: Sequence[Tensor]) -> nn.Module:
     return network if right else surrounded(network, _separately)
 
 
-def _separately(network: nn.Module, run: Run) -> Run:
+def _separately(network: nn.Module, run: Forward) -> Forward:
     def forward(images: Tensor) -> Tensor:
         if len(images) == 1:
             result: Tensor = run(images)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from distillc.frontend.values.answering import AS_TENSOR, TEXTS, TRUTHS, Answering, Question
+from distillc.frontend.values.answering import AS_TENSOR, TEXTS, TRUTHS, AnswerMode, Question
 from distillc.frontend.values.places import Line, Place
 
 
@@ -43,7 +43,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Run:
+class Recording:
     """What a network did.
 
     Attributes:
@@ -60,7 +60,9 @@ class Run:
 
 
 @torch.no_grad()
-def record(network: nn.Module, image: Tensor, as_tensors: bool, forced: Mapping[Line, bool]) -> Run:
+def record(
+    network: nn.Module, image: Tensor, as_tensors: bool, forced: Mapping[Line, bool]
+) -> Recording:
     """Run a network and keep what its Python asks.
 
     Args:
@@ -83,12 +85,12 @@ def record(network: nn.Module, image: Tensor, as_tensors: bool, forced: Mapping[
         return value
 
     given = image.clone()
-    with Dependence(given) as dependence, Answering(network, answer) as answering:
+    with Dependence(given) as dependence, AnswerMode(network, answer) as answering:
         output = network(given)
-    return Run(tensors(output), reads, answering.rewrote, answering.all_run)
+    return Recording(tensor_leaves(output), reads, answering.rewrote, answering.all_run)
 
 
-def tensors(values: Any) -> list[Tensor]:
+def tensor_leaves(values: Any) -> list[Tensor]:
     """Return the tensors in what a function took or returned."""
     return [each for each in tree_leaves(values) if isinstance(each, Tensor)]
 
@@ -113,10 +115,10 @@ class Dependence(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = {_storage(each) for each in tensors((args, kwargs or {}))}
+        given = {_storage(each) for each in tensor_leaves((args, kwargs or {}))}
         result = func(*args, **(kwargs or {}))
         depends = not given.isdisjoint(self._storages)
-        for each in tensors(result):
+        for each in tensor_leaves(result):
             if depends:
                 self._storages.add(_storage(each))
             elif _storage(each) not in given or func is torch.ops.aten.lift_fresh.default:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from distillc.frontend.values.surrounded import Run, surrounded
+from distillc.frontend.values.surrounded import Forward, surrounded
 from distillc.printable import printable
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 def run_frozen(network: nn.Module, run: Callable[[], _Result]) -> tuple[nn.Module, _Result]:
-    """Run a network, and freeze the tensors of it that this changes, as centres of tokens.
+    """Forward a network, and freeze the tensors of it that this changes, as centres of tokens.
 
     What was not there before stays: it is a cache, which every run fills alike.
 
@@ -60,7 +60,7 @@ class _Frozen:
     def __init__(self, names: list[tuple[str, str]]) -> None:
         self.names = names
 
-    def __call__(self, network: nn.Module, run: Run) -> Run:
+    def __call__(self, network: nn.Module, run: Forward) -> Forward:
         def forward(*args: Any, **kwargs: Any) -> Any:
             held = [(network.get_submodule(path), name) for path, name in self.names]
             lent = [(module, name, getattr(module, name)) for module, name in held]

@@ -17,7 +17,7 @@ from distillc.frontend.values.answered import NATURAL, answered
 from distillc.frontend.values.module_state import kept_attributes
 from distillc.frontend.values.one_by_one import one_by_one
 from distillc.frontend.values.places import Line, Place, is_theirs
-from distillc.frontend.values.recording import Read, Run, record, tensors
+from distillc.frontend.values.recording import Read, Recording, record, tensor_leaves
 from distillc.quiet import quiet_libraries
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class _Settling:
         self._wanted: list[list[Tensor]] = []
         for image in images:
             with suppress(Exception):  # a check of the user's code may refuse it
-                self._wanted.append(tensors(module(image.clone())))
+                self._wanted.append(tensor_leaves(module(image.clone())))
                 self._images.append(image)
         self._as_tensors = True
         self._as_tensors = bool(self._images) and self._is_right(0, {})
@@ -148,10 +148,10 @@ class _Settling:
             for one, other in zip(output, self._wanted[image], strict=True)
         )
 
-    def _run(self, image: int, fixed: Mapping[Line, bool]) -> Run:
+    def _run(self, image: int, fixed: Mapping[Line, bool]) -> Recording:
         return record(self._module, self._images[image], self._as_tensors, fixed)
 
-    def _made(self, run: Run, fixed: Mapping[Line, bool], specialise: bool) -> Settled:
+    def _made(self, run: Recording, fixed: Mapping[Line, bool], specialise: bool) -> Settled:
         """Return the network with the answers of a run."""
         answers: dict[tuple[Place, str], list[Any]] = defaultdict(list)
         left: dict[Line, Read] = {}

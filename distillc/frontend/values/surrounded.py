@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-Run = Callable[..., Any]
-Layer = Callable[[nn.Module, Run], Run]
+Forward = Callable[..., Any]
+Layer = Callable[[nn.Module, Forward], Forward]
 """Makes of a network, and what runs it, what runs it from then on."""
 
 
@@ -37,7 +37,7 @@ class _Forward:
         self.layers = layers
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        run: Run = partial(type(self.network).forward, self.network)
+        run: Forward = partial(type(self.network).forward, self.network)
         for layer in self.layers:
             run = layer(self.network, run)
         return run(*args, **kwargs)
