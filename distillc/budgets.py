@@ -75,7 +75,7 @@ _SMOKE = Budget(
 )
 _QUICK = Budget(
     "quick",
-    families=("conv", "ssd:values=50,width=50", "ssd:values=50"),
+    families=("conv", "ssd:values=50,width=66", "ssd:values=50"),
     distill_steps=250,
     distill_batch=8,
     hybrid_steps=200,
@@ -98,7 +98,7 @@ _FULL = replace(
         "conv:width=50",
         "conv:width=200",
         "ssd:values=25,width=50",
-        "ssd:values=50,width=50",
+        "ssd:values=50,width=66",
         "ssd:values=50",
         "ssd",
         "skip",

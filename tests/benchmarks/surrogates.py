@@ -57,7 +57,7 @@ LABELS = (
     *(
         f"{family}:{options}" if options else family
         for family in STATES
-        for options in ("values=25,width=50", "values=50,width=50", "values=50", "")
+        for options in ("values=25,width=50", "values=50,width=66", "values=50", "")
     ),
 )
 SETS = {
