@@ -72,4 +72,6 @@ def is_allowed(target: str) -> bool:
         return True
     if NEVER.search(name) or NEVER.search(overload):  # rule 3
         return False
+    if re.fullmatch(r"__i?(and|or|xor)__", name):  # elementwise, but not tagged so
+        return True
     return name.removesuffix("_") in ALLOWED or torch.Tag.pointwise in operator.tags  # rule 2
