@@ -43,8 +43,8 @@ class Mamba(nn.Module):
     """The block of "Mamba" (arXiv 2312.00752, section 3.4), with the names of mamba_ssm's weights.
 
     Args:
-        d_model: C.
-        d_state: N.
+        d_model: Channels C of what it takes and returns.
+        d_state: Size N of the state of a channel.
         d_conv: Taps of its convolution.
         expand: Inner channels for each of C.
         dt_rank: Rank of the step sizes; `"auto"` is a sixteenth of C.

@@ -1,4 +1,4 @@
-"""Selective scans of other code, as our operator: a Python loop over pixels is no use exported."""
+"""Selective scans of other code, as our operator: a loop over pixels is useless once exported."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _renewed(value: Any, adopted: Mapping[FunctionType, Callable[..., Any]]) -> 
 
 
 def _roles(function: FunctionType) -> dict[str, str]:
-    """Return the parameters of a function by what they are for; empty if it is no scan."""
+    """Return the parameters of a function by what they are for; empty if it does not scan."""
     names = [each for each in inspect.signature(function).parameters if each != "self"]
     roles = {role: name for role, known in ROLES.items() for name in names if name in known}
     return roles if all(each in roles for each in NEEDED) else {}

@@ -97,7 +97,8 @@ def _of_command(line: str, known: set[str]) -> Iterator[str]:
             if f"\n{target}:" not in (ROOT / "Makefile").read_text():
                 yield f"target make {target}"
         case ["python", "-m", module, *_] if module.startswith("tests."):
-            path = ROOT / f"{module.replace('.', '/')}.py"
+            place = ROOT / module.replace(".", "/")
+            path = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
             if not path.exists():
                 yield f"module {module}"
             else:

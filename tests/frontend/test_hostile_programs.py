@@ -62,7 +62,7 @@ def test_no_backward_operator_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*GOOD_CALLS, "add_.Tensor", "scaled_dot_product_attention.default"]
+    "name", [*GOOD_CALLS, "add_.Tensor", "__and__.Tensor", "scaled_dot_product_attention.default"]
 )
 def test_operators_of_inference(name: str) -> None:
     assert is_allowed(f"torch.ops.aten.{name}")

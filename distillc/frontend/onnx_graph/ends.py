@@ -21,7 +21,7 @@ Extents = list[int | None]
 
 
 def image_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Return the inputs that are no weights; old files list these too."""
+    """Return the inputs without the weights, which old files list too."""
     weights = {each.name for each in graph.initializer}
     return [each for each in graph.input if each.name not in weights]
 

@@ -48,7 +48,7 @@ class Question:
     """A value that Python asks for.
 
     Attributes:
-        place: Where.
+        place: Where it stands in the code.
         function: What it calls.
         tensors: The tensors that it is asked of.
         natural: Computes the value.

@@ -20,7 +20,7 @@ class Read:
     """A value that Python asked for, once.
 
     Attributes:
-        place: Where.
+        place: Where it stands in the code.
         function: What it called.
         value: What it got; `AS_TENSOR` where the tensor did as well.
         of_image: Whether it depends on the image; else weights and constants make it.

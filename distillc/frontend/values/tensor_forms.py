@@ -18,8 +18,8 @@ def gathered_experts(tell: Callable[[int], None]) -> Iterator[None]:
     Args:
         tell: Gets the number of modules each time.
 
-    Given:   experts[i](x)
-    Result:  stack([expert(x) for expert in experts])[i]
+    Given:   expert = experts[i]; y = expert(x)
+    Result:  y = stack([expert(x) for expert in experts])[i]
     """
     natural = nn.ModuleList.__getitem__
 
