@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import distillc
+from distillc.data.tasks import tasks_for
 from distillc.errors import DistillcError, PassError
 from distillc.network import Network
 from distillc.passes import (
@@ -104,7 +105,7 @@ class Stages:
         return f"{len(self.net.candidates)} of {len(self.net.blocks)} blocks"
 
     def distil(self) -> str:
-        task = f"sr:scale={self.net.scale}" if self.net.scale > 1 else "denoise:sigma=25"
+        task = tasks_for(self.net.scale, *self.net.channels)[0]
         patch = self.net.size[0]
         self.net = DistillBlocks(None, task, steps=4, batch=1, patch=patch)(self.net, Context())
         labels = {name: found[-1].label for name, found in self.net.candidates.items()}
