@@ -26,8 +26,10 @@ ALLOWED = frozenset(
     reflection_pad2d replication_pad1d replication_pad2d upsample_nearest1d upsample_nearest2d
     _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d
     _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler grid_sampler_2d
-    affine_grid_generator dropout feature_dropout alpha_dropout native_dropout glu prelu silu
-    hardswish logsigmoid relu6 elu gelu mish mean sum prod var var_mean std std_mean norm amax
+    grid_sampler_3d affine_grid_generator cdist _cdist_forward pdist dist bucketize
+    searchsorted index_reduce max_pool3d_with_indices max_unpool3d dropout feature_dropout
+    alpha_dropout native_dropout glu prelu silu hardswish
+    logsigmoid relu6 elu gelu mish mean sum prod var var_mean std std_mean norm amax
     amin aminmax max min any all median argmax argmin argsort sort topk cumsum cumprod
     logsumexp count_nonzero gather index index_select index_put index_add index_fill
     index_copy scatter scatter_add scatter_reduce select_scatter slice_scatter masked_scatter
