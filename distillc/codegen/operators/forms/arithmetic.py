@@ -163,7 +163,19 @@ def _eye(
     return (torch.arange(rows)[:, None] == across).to(dtype or torch.float32)
 
 
+def _differs(x: Tensor, y: Tensor) -> Tensor:
+    """Ask for NaN in words: TVM believes that nothing differs from itself."""
+    return x.isnan() if x is y and x.is_floating_point() else NotImplemented
+
+
+def _equals(x: Tensor, y: Tensor) -> Tensor:
+    """See `_differs`."""
+    return x.isnan().logical_not() if x is y and x.is_floating_point() else NotImplemented
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    aten.ne.Tensor: _differs,
+    aten.eq.Tensor: _equals,
     aten.add.Tensor: _add,
     aten.sub.Tensor: _sub,
     aten.mul.Tensor: _mul,

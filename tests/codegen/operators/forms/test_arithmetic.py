@@ -150,3 +150,17 @@ def test_distances_and_shares() -> None:
         return torch.lerp(x, x.flip(1), x.sigmoid()) * torch.dist(x, x * 0.5) + pairs.sum()
 
     assert not {"_pdist_forward", "dist"} & set(check_prepared(mixed, torch.randn(2, 5, 6)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.where(x != x, 0.5, x),
+        lambda x: torch.where(x == x, x, 0.5),
+        lambda x: x.nanmean(1, keepdim=True).expand_as(x),
+    ],
+    ids=["differs from itself", "equals itself", "mean of numbers"],
+)
+def test_numbers_that_are_none(function: Callable[..., torch.Tensor]) -> None:
+    x = torch.linspace(-1, 2, 12).reshape(3, 4)
+    check_compiled(lambda x: function(torch.where(x > 0, x, torch.nan)).nan_to_num(9.0), x)
