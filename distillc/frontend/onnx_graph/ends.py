@@ -133,7 +133,10 @@ def turn_channels(graph: onnx.GraphProto) -> list[str]:
     given, result = inputs[0], graph.output[0]
     last_in, extents = _channels_last(_extents(given)), _extents(result)
     unknown = len(extents) != 4 or not (extents[1] or extents[3])
-    last_out = last_in if unknown else _channels_last(extents)
+    last_out = last_in
+    if not unknown:  # (1, 16, 3, 4) of (1, 4, 6, 8) has many channels, and no rows of 16
+        shape = _first_channels(_extents(given))
+        last_out = _channels_last(extents) and _is_scaled(shape, _first_channels(extents))
     turned = []
     if last_in:
         inside = f"{given.name}_channels_last"
