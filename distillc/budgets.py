@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from distillc.errors import UsageError
-from distillc.network import Network
+
+if TYPE_CHECKING:  # the command line lists budgets, and does not wait for torch
+    from distillc.network import Network
 
 TIMED_THREADS = 2
 """Threads of every latency that a conversion measures."""
