@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.zoo import run_one
+from tests.benchmarks.stages import Stages
+from tests.benchmarks.zoo import build
 
 ARCHITECTURES = "spandrel.architectures"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -33,7 +34,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("found", NETWORKS)
 def test_every_stage(found: str) -> None:
     model = {"id": "network", "kind": "", **NETWORKS[found]}
-    row = run_one(model, until="host")
+    row = Stages(lambda: build(model)).run(until="host")
     assert "error" not in row, row
     assert row["find"] == found
     assert "FAILS" not in row.values()

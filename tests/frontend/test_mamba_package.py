@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,8 @@ def test_a_network_that_imports_it_is_traced(
     with caplog.at_level(logging.WARNING):
         net = distillc.load(weights, arch=f"{tmp_path}/imports_mamba.py:Net")
     assert "mamba_ssm is not here with its CUDA part" in caplog.text
-    assert "is a selective scan" not in caplog.text  # what was stood in for is ours already
+    if find_spec("mamba_ssm") is None:  # what was stood in for is ours already
+        assert "is a selective scan" not in caplog.text
     with pytest.raises(PassError, match="holds 2 selective scans") as caught:
         FindAttention()(Trace()(net))
     assert "--no-distill" in str(caught.value.hint)
