@@ -33,6 +33,9 @@ TIMEOUT_S = 14400
 """Longest time of one network."""
 
 STAGES = ("trace", "audit", "find", "surrogates", "distil", "host", "aarch64")
+"""Methods of `Stages`, in order."""
+
+_OF_BLOCKS = {"find", "surrogates", "distil"}
 
 
 class Stages:
@@ -48,26 +51,16 @@ class Stages:
         self.build = build
         self.expected = expected
         self.net: Network
-        self.stages: dict[str, Callable[[], str]] = {
-            "trace": self.trace,
-            "audit": self.audit,
-            "find": self.find,
-            "surrogates": self.surrogates,
-            "distil": self.distil,
-            "host": self.host,
-            "aarch64": self.aarch64,
-        }
-        if expected == "":
-            for name in ("find", "surrogates", "distil"):
-                del self.stages[name]
 
     def run(self, until: str = STAGES[-1]) -> dict[str, Any]:
         """Return a row: what each stage gives, its seconds, and the error that ended it."""
         row: dict[str, Any] = {"seconds": {}}
-        for name, stage in self.stages.items():
+        for name in STAGES[: STAGES.index(until) + 1]:
+            if self.expected == "" and name in _OF_BLOCKS:
+                continue
             start = time.monotonic()
             try:
-                row[name] = stage()
+                row[name] = getattr(self, name)()
             except Exception as error:
                 own = isinstance(error, DistillcError)
                 text = str(error) if own else repr(error)[:600]
@@ -75,8 +68,6 @@ class Stages:
                 break
             finally:
                 row["seconds"][name] = round(time.monotonic() - start, 1)
-            if name == until:
-                break
         return row
 
     def trace(self) -> str:
