@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distillc.frontend.cost import on_meta
 from distillc.frontend.outputs import tensors, whole_scale
 
-EDGES = (
+SQUARES = (
     *(48, 56, 60, 64, 72, 80, 88, 96, 100, 104, 112, 128, 136, 144, 160, 176, 192, 200, 208),
     *(224, 240, 288, 320, 336, 352, 384, 400, 416, 448, 480, 512),
 )
@@ -50,14 +50,14 @@ def find_sizes(module: nn.Module, example: Tensor) -> SizeRule | None:
 
 
 def find_edge(module: nn.Module, channels: int) -> int | None:
-    """Return the edge of the first square of `EDGES` that a network takes; None if it takes none.
+    """Return the edge of the first square of `SQUARES` that a network takes; None if it takes none.
 
     Args:
         module: A network that does not take the size that was asked for.
         channels: Of its images.
     """
     trials = _Trials(module, channels)
-    return next((edge for edge in EDGES if trials.takes(edge, edge)), None)
+    return next((edge for edge in SQUARES if trials.takes(edge, edge)), None)
 
 
 class _Trials:
@@ -126,7 +126,7 @@ class _Trials:
     @cached_property
     def _twin(self) -> nn.Module | None:
         """The network without values; None where it does not even take what the network takes."""
-        shape = (1, self.channels, *(self.taken or (EDGES[0], EDGES[0])))
+        shape = (1, self.channels, *(self.taken or (SQUARES[0], SQUARES[0])))
         try:
             twin, (image,) = on_meta(self.module, [shape])
         except Exception:  # what cannot be copied

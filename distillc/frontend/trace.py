@@ -19,7 +19,7 @@ from distillc.frontend.finite import check_finite
 from distillc.frontend.inputs import fix_inputs, fixing, needed_inputs
 from distillc.frontend.outputs import described, take_image, whole_scale
 from distillc.frontend.scans import adopt_scans
-from distillc.frontend.sizes import EDGES, find_edge, find_sizes
+from distillc.frontend.sizes import SQUARES, find_edge, find_sizes
 from distillc.frontend.static_form import is_dynamic, static_form
 from distillc.frontend.user_code import advice, user_line
 from distillc.frontend.values.advice import instead, why_not
@@ -216,7 +216,7 @@ def _fix(module: nn.Module, example: Tensor, constants: Mapping[str, Any]) -> nn
     try:
         return fix_inputs(module, example, constants)
     except TraceError as error:
-        for edge in EDGES:
+        for edge in SQUARES:
             with suppress(TraceError):
                 square = torch.zeros(1, example.shape[1], edge, edge)
                 return fix_inputs(module, square, constants)

@@ -26,7 +26,13 @@ from distillc.frontend.trace import trace
 from distillc.network import Network
 from distillc.sandbox import ProcessLimits, outcome
 
-EDGES = (64, 128, 256, 512, *(edge for edge in range(16, 257, 4) if edge not in (64, 128, 256)))
+FREE_EDGES = (
+    64,
+    128,
+    256,
+    512,
+    *(edge for edge in range(16, 257, 4) if edge not in (64, 128, 256)),
+)
 """Tried for free axes: what the exporter took for granted can leave one size, any."""
 
 
@@ -160,7 +166,7 @@ def _sizes(
     Raises:
         TraceError: It takes none that is tried, or returns no image.
     """
-    first, *others = EDGES
+    first, *others = FREE_EDGES
     sizes = [(first, first), *([(wanted[0], wanted[1])] if wanted else [])]
     sizes += [(edge, edge) for edge in others]
     examples = [
