@@ -13,18 +13,20 @@ aten = torch.ops.aten
 
 
 def _promote(function: Callable[..., Tensor], x: Tensor, y: Any, quotient: bool = False) -> Tensor:
-    """Make whole numbers floats where torch does: TVM computes in the first operand's type."""
+    """Change types where torch does: TVM computes in the first operand's type."""
     kind = torch.result_type(x, y)
     if quotient and not kind.is_complex and not kind.is_floating_point:
         kind = torch.float32
     tensors = [each for each in (x, y) if isinstance(each, Tensor)]
-    if not kind.is_floating_point or all(each.is_floating_point() for each in tensors):
+    if kind.is_complex or all(each.dtype == kind for each in tensors):
         return NotImplemented
     return function(*(each.to(kind) if isinstance(each, Tensor) else each for each in (x, y)))
 
 
 def _add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
     """Multiply first what is added: TVM 0.27's importer drops the factor."""
+    if _of_truths(x, y):
+        return x | y if alpha else x
     return _promote(torch.add, x, y) if alpha == 1 else x + y * alpha
 
 
@@ -33,7 +35,20 @@ def _sub(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
 
 
 def _mul(x: Tensor, y: Any) -> Tensor:
-    return _promote(torch.mul, x, y)
+    return x & y if _of_truths(x, y) else _promote(torch.mul, x, y)
+
+
+def _of_truths(x: Tensor, y: Any) -> bool:
+    """Tell whether both are truth values, on which LLVM does no arithmetic."""
+    return torch.result_type(x, y) == torch.bool
+
+
+def _largest(x: Tensor, y: Tensor) -> Tensor:
+    return x | y if _of_truths(x, y) else NotImplemented
+
+
+def _smallest(x: Tensor, y: Tensor) -> Tensor:
+    return x & y if _of_truths(x, y) else NotImplemented
 
 
 def _div(x: Tensor, y: Any) -> Tensor:
@@ -68,12 +83,13 @@ def _hypot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _of_truth(operator: Any) -> Callable[..., Tensor]:
-    """Return a comparison of truth values with a number, as whole numbers: LLVM has no other."""
+    """Return a comparison of truth values as one of whole numbers: LLVM has no other."""
 
     def compare(x: Tensor, y: Any) -> Tensor:
         if x.dtype != torch.bool:
             return NotImplemented
-        result: Tensor = operator(x.to(torch.int32), y)
+        other = y.to(torch.int32) if isinstance(y, Tensor) and y.dtype == torch.bool else y
+        result: Tensor = operator(x.to(torch.int32), other)
         return result
 
     return compare
@@ -145,7 +161,11 @@ def _pdist(x: Tensor, p: float = 2) -> Tensor:
     return torch.index_select(_cdist(x, x, p, None).reshape(-1), 0, places)
 
 
-_COMPARISONS = [getattr(aten, name).Scalar for name in ("eq", "ne", "lt", "le", "gt", "ge")]
+_COMPARISONS = [
+    getattr(getattr(aten, name), kind)
+    for name in ("eq", "ne", "lt", "le", "gt", "ge")
+    for kind in ("Scalar", "Tensor")
+]
 
 
 def _mish(x: Tensor) -> Tensor:
@@ -165,17 +185,19 @@ def _eye(
 
 def _differs(x: Tensor, y: Tensor) -> Tensor:
     """Ask for NaN in words: TVM believes that nothing differs from itself."""
-    return x.isnan() if x is y and x.is_floating_point() else NotImplemented
+    if x is y and x.is_floating_point():
+        return x.isnan()
+    return _of_truth(aten.ne.Tensor)(x, y)
 
 
 def _equals(x: Tensor, y: Tensor) -> Tensor:
     """See `_differs`."""
-    return x.isnan().logical_not() if x is y and x.is_floating_point() else NotImplemented
+    if x is y and x.is_floating_point():
+        return x.isnan().logical_not()
+    return _of_truth(aten.eq.Tensor)(x, y)
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    aten.ne.Tensor: _differs,
-    aten.eq.Tensor: _equals,
     aten.add.Tensor: _add,
     aten.sub.Tensor: _sub,
     aten.mul.Tensor: _mul,
@@ -187,6 +209,10 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.remainder.Scalar: _of_whole(aten.remainder.Tensor),
     aten.fmod.Scalar: _of_whole(aten.fmod.Tensor),
     **{each: _of_truth(each) for each in _COMPARISONS},
+    aten.ne.Tensor: _differs,
+    aten.eq.Tensor: _equals,
+    aten.maximum.default: _largest,
+    aten.minimum.default: _smallest,
     aten.sinh.default: _sinh,
     aten.cosh.default: _cosh,
     aten.exp2.default: lambda x: (x * math.log(2.0)).exp(),

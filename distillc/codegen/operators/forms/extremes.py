@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,8 +28,8 @@ def largest_of(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tens
 
 
 def _min(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    values, indices = largest_of(-x, dim, keepdim)
-    return -values, indices
+    values, indices = largest_of(_turned(x), dim, keepdim)
+    return _turned(values), indices
 
 
 def _argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -37,7 +37,20 @@ def _argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
 
 
 def _argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    return _argmax(-x, dim, keepdim)
+    return _argmax(_turned(x), dim, keepdim)
+
+
+def _turned(x: Tensor) -> Tensor:
+    return ~x if x.dtype == torch.bool else -x
+
+
+def _amax(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
+    """Of truth values TVM knows no smallest."""
+    return x.any(list(dim) or None, keepdim) if x.dtype == torch.bool else NotImplemented
+
+
+def _amin(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
+    return x.all(list(dim) or None, keepdim) if x.dtype == torch.bool else NotImplemented
 
 
 def _prod(
@@ -53,6 +66,8 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.min.dim: _min,
     aten.argmax.default: _argmax,
     aten.argmin.default: _argmin,
+    aten.amax.default: _amax,
+    aten.amin.default: _amin,
     aten.prod.dim_int: _prod,
 }
 

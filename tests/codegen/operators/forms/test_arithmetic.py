@@ -164,3 +164,29 @@ def test_distances_and_shares() -> None:
 def test_numbers_that_are_none(function: Callable[..., torch.Tensor]) -> None:
     x = torch.linspace(-1, 2, 12).reshape(3, 4)
     check_compiled(lambda x: function(torch.where(x > 0, x, torch.nan)).nan_to_num(9.0), x)
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [
+        torch.add,
+        torch.mul,
+        torch.maximum,
+        torch.minimum,
+        torch.eq,
+        torch.ne,
+        torch.lt,
+        torch.ge,
+        lambda a, b: a * 2 + b * 3,
+        lambda a, b: (a + 1) * (b * 5 - 3),
+        lambda a, b: a.int() * b.long(),
+        lambda a, b: a.amax(-1) & b.amin((0, 3)),
+        lambda a, b: a.max(-1).values & b.min(-1).values,
+        lambda a, b: a.float().isfinite() & b,
+        lambda a, b: torch.logaddexp(a.float(), b.float()),
+    ],
+)
+def test_compiled_truth_values(combine: Callable[..., torch.Tensor]) -> None:
+    check_compiled(
+        lambda x: combine(x > 0, x < 2).to(torch.float32), torch.randn(1, 2, 3, 70).round()
+    )
