@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import sys
 import types
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +279,7 @@ def test_macs_are_counted() -> None:
 
 def test_values_equal_mamba_ssm() -> None:
     """mamba-ssm imports its CUDA kernels first; without them its reference is still there."""
-    spec = find_spec("mamba_ssm")
+    spec = PathFinder.find_spec("mamba_ssm")  # others may have been told to stand in for it
     if spec is None and "CI" not in os.environ:
         pytest.skip("mamba-ssm is not installed: `make setup` does that")
     assert spec is not None, "mamba-ssm is not installed"
