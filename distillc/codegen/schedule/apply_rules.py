@@ -64,9 +64,9 @@ def schedule_module(
 ) -> tvm.IRModule:
     """Schedule all PrimFuncs of a module after FuseTIR.
 
-    PrimFuncs with the attribute `distillc.scheduled` keep their loops, but scans are built as their
-    records say; in all of them the transcendental functions become polynomials, so that no vector
-    loop calls libm.
+    PrimFuncs with the attribute `distillc.scheduled` keep their loops, but what has sizes is built
+    as its record says; in all of them the transcendental functions become polynomials, so that no
+    vector loop calls libm.
 
     Args:
         mod: A lowered module.

@@ -18,7 +18,7 @@ from distillc.codegen.kernels.builder import built_from
 from distillc.codegen.kernels.polynomials import rewrite_math
 from distillc.codegen.knobs import Knobs
 from distillc.codegen.schedule.apply_rules import schedule_module
-from distillc.codegen.schedule.rules.scans import schedule_axial_scan
+from distillc.codegen.schedule.rules.rebuilt import schedule_axial_scan
 from distillc.codegen.stages import lower
 from distillc.frontend.trace import export_program
 from distillc.surrogates.axial_scan import DIRECTIONS, axial_scan

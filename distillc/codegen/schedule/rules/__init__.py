@@ -13,8 +13,12 @@ from distillc.codegen.schedule.rules.fallback import schedule_fallback
 from distillc.codegen.schedule.rules.gram import schedule_gram
 from distillc.codegen.schedule.rules.half import with_half_lanes
 from distillc.codegen.schedule.rules.long_sum import schedule_long_sum
+from distillc.codegen.schedule.rules.rebuilt import (
+    schedule_attention,
+    schedule_axial_scan,
+    schedule_selective_scan,
+)
 from distillc.codegen.schedule.rules.row_reduction import schedule_row_reduction
-from distillc.codegen.schedule.rules.scans import schedule_axial_scan, schedule_selective_scan
 
 
 class Entry(NamedTuple):
@@ -28,6 +32,7 @@ RULES = (
     # They have their loops already: no other rule may take them.
     Entry("selective_scan", schedule_selective_scan),
     Entry("axial_scan", schedule_axial_scan),
+    Entry("attention", schedule_attention),
     # Reductions are none of its matter, so what it takes no later rule needs.
     Entry("schedule_elementwise", with_half_lanes(schedule_elementwise)),
     # Products by what is contiguous. A sum along the rows of both comes before one along columns,

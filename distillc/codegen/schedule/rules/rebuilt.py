@@ -1,4 +1,4 @@
-"""The scans: their kernels, built anew as their records say.
+"""Kernels that a builder writes, scans and attention: built anew as their records say.
 
 Their loops are written by hand, so there is nothing to schedule but what they ask of the knobs.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from tvm import s_tir, tirx
 
+from distillc.codegen.kernels.attention import rebuild_attention
 from distillc.codegen.kernels.axial_scan import rebuild_axial_scan
 from distillc.codegen.kernels.builder import built_from
 from distillc.codegen.kernels.selective_scan import rebuild_selective_scan
@@ -28,6 +29,11 @@ def schedule_selective_scan(
 def schedule_axial_scan(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
     """Take an axial scan."""
     return _rebuilt("axial_scan", rebuild_axial_scan, func, target, knobs)
+
+
+def schedule_attention(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
+    """Take the attention of windows."""
+    return _rebuilt("attention", rebuild_attention, func, target, knobs)
 
 
 def _rebuilt(
