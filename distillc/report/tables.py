@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from distillc.codegen.tuning.tuner import TuningResult
 from distillc.network import KEEP, Network
 from distillc.runtime.benchmark import Stats
 from distillc.runtime.quality import CONFIDENCE
 from distillc.runtime.verify import Verification
+
+if TYPE_CHECKING:  # other tables do not wait for the compiler
+    from distillc.codegen.tuning.tuner import TuningResult
 
 
 def millions(count: float) -> str:

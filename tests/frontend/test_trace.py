@@ -118,6 +118,24 @@ def test_normalization_by_torchvision(inplace: bool) -> None:
         transforms.Normalize([0.5], [0.0])(x)
 
 
+def test_constants_of_a_forward_are_no_reason_to_export_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Weighed(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image * torch.tensor([0.5, 0.25, 0.25])[:, None, None]
+
+    exports, export = [], torch.export.export
+
+    def counted(*args: Any) -> torch.export.ExportedProgram:
+        exports.append(args)
+        return export(*args)
+
+    monkeypatch.setattr(torch.export, "export", counted)
+    export_program(Weighed(), (1, 3, 8, 8))
+    assert len(exports) == 1
+
+
 def test_what_cannot_be_exported_names_the_line(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TraceError, match="cannot be exported") as caught:
         export_program(Branching(), (1, 3, 8, 8))

@@ -25,9 +25,15 @@ def kept_attributes(network: nn.Module) -> Iterator[Callable[[], bool]]:
             if type(each) in _CONTAINERS:
                 held[id(each)] = each, each.copy()
     known = {id(tensor) for _, content in held.values() for tensor in _tensors(content)}
+    own = set(network.modules())
     registered: list[str] = []
+
+    def note(module: nn.Module, name: str, _: Tensor | None) -> None:
+        if module in own:  # others are the graph's, which torch makes
+            registered.append(name)
+
     # `torch.export` puts buffers back itself.
-    hook = register_module_buffer_registration_hook(lambda _, name, __: registered.append(name))
+    hook = register_module_buffer_registration_hook(note)
     try:
         yield (
             lambda: (
