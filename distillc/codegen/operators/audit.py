@@ -25,6 +25,20 @@ EXTERNAL = {
 }
 """What the importer knows but no schedule rule: sorted, written or read at computed places."""
 
+REMEDIES = (
+    (
+        "linalg",
+        "of a matrix that does not depend on the image, compute it in `__init__`; else write out "
+        "the closed form of small ones (2x2, 3x3), or a few steps of an iteration such as Newton's",
+    ),
+    (
+        "histc",
+        "count by comparing: "
+        "`((x.unsqueeze(-1) >= edges[:-1]) & (x.unsqueeze(-1) < edges[1:])).sum(...)`",
+    ),
+)
+"""What to do instead of operators whose names hold a word."""
+
 
 @quiet_libraries()
 def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -47,9 +61,11 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
         ):
             missing.setdefault(name, []).append(_place(node))
     if missing:
+        said = {remedy: None for name in missing for word, remedy in REMEDIES if word in name}
         raise LoweringError(
             "operators that cannot be compiled yet:" + _listed(missing),
-            hint="rewrite these lines with other operators, or report the network",
+            hint="; ".join(said)
+            or "rewrite these lines with other operators, or report the network",
         )
     with compiler_errors("what is constant in the network cannot be computed"):
         return prepare(program)

@@ -55,7 +55,17 @@ def test_all_unsupported_operators_are_listed_with_module_and_line() -> None:
     assert f'test_audit.py", line {line_of(Spectrum, "tanh")})' in text
     assert f'test_audit.py", line {line_of(Histogram, "histc")})' in text
     assert text.count("histc.default") == 1
-    assert "next:" in text
+    assert "next:  count by comparing" in text
+
+
+def test_matrices_that_cannot_be_inverted_here_say_what_would_do() -> None:
+    class Inverse(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.inv(x[..., :3, :3])
+
+    with pytest.raises(LoweringError, match="linalg_inv_ex") as caught:
+        audit(export_program(Inverse(), SHAPE))
+    assert "compute it in `__init__`; else write out the closed form" in str(caught.value)
 
 
 @pytest.mark.parametrize(

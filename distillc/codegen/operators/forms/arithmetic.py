@@ -56,12 +56,18 @@ def _div(x: Tensor, y: Any) -> Tensor:
 
 
 def _of_whole(operator: Any) -> Callable[..., Tensor]:
-    """Return a form that gives a number of Python the type of the whole numbers beside it."""
+    """Return a form of a division that computes in torch's type: TVM does in the first one's."""
 
     def apply(x: Tensor, y: Any, **options: Any) -> Tensor:
-        if isinstance(y, Tensor) or x.is_floating_point() or isinstance(y, float):
+        kind = torch.result_type(x, y)
+        if kind.is_complex or (x.dtype == kind and x.is_floating_point()):
+            same = not isinstance(y, Tensor) or y.dtype == kind
+            if kind.is_complex or same:
+                return NotImplemented
+        if isinstance(y, Tensor) and x.dtype == y.dtype == kind:
             return NotImplemented
-        result: Tensor = operator(x, torch.full((), y, dtype=x.dtype), **options)
+        other = y.to(kind) if isinstance(y, Tensor) else torch.full((), y, dtype=kind)
+        result: Tensor = operator(x.to(kind), other, **options)
         return result
 
     return apply
@@ -97,8 +103,7 @@ def _of_truth(operator: Any) -> Callable[..., Tensor]:
 
 def _sinh(x: Tensor) -> Tensor:
     """Near 0 the difference of two powers would lose what is asked for."""
-    less = x.expm1()
-    return (less + less / (less + 1)) / 2
+    return (x.expm1() - (-x).expm1()) / 2
 
 
 def _cosh(x: Tensor) -> Tensor:
@@ -199,9 +204,13 @@ def _equals(x: Tensor, y: Tensor) -> Tensor:
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.add.Tensor: _add,
+    aten.add.Scalar: lambda x, y, alpha=1: _add(x, y, alpha=alpha),
     aten.sub.Tensor: _sub,
+    aten.sub.Scalar: lambda x, y, alpha=1: _sub(x, y, alpha=alpha),
     aten.mul.Tensor: _mul,
+    aten.mul.Scalar: _mul,
     aten.div.Tensor: _div,
+    aten.div.Scalar: _div,
     aten.reciprocal.default: _reciprocal,
     aten.hypot.default: _hypot,
     aten.floor_divide.default: _of_whole(aten.floor_divide.default),

@@ -31,6 +31,16 @@ def _adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
     return _shares(height, rows) @ x @ _shares(width, columns).T
 
 
+def _adaptive_avg_pool_3d(x: Tensor, output_size: Sequence[int]) -> Tensor:
+    """The same for (..., D, H, W): frames first, then each of the results."""
+    frames, rows, columns = output_size
+    if all(extent % bins == 0 for extent, bins in zip(x.shape[-3:], output_size, strict=True)):
+        return NotImplemented
+    pooled = (_shares(x.shape[-3], frames) @ x.flatten(-2)).unflatten(-1, x.shape[-2:])
+    pooled = F.adaptive_avg_pool2d(pooled.flatten(0, -4), (rows, columns))
+    return pooled.reshape(*x.shape[:-3], *output_size)
+
+
 def _bins(extent: int, count: int) -> tuple[Tensor, Tensor]:
     """Return where each bin begins and ends, (count, 1)."""
     number = torch.arange(count)[:, None]
@@ -143,6 +153,7 @@ def max_pool_with_places(
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten._adaptive_avg_pool2d.default: _adaptive_avg_pool,
+    aten._adaptive_avg_pool3d.default: _adaptive_avg_pool_3d,
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,
     aten.avg_pool2d.default: _avg_pool,
 }

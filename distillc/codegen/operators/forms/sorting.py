@@ -20,7 +20,10 @@ aten = torch.ops.aten
 def _sort(
     x: Tensor, *, stable: bool | None = False, dim: int = -1, descending: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Sort along the last axis."""
+    """Sort along the last axis; truth values as whole numbers."""
+    if x.dtype == torch.bool:
+        values, order = torch.sort(x.to(torch.int32), stable=stable, dim=dim, descending=descending)
+        return values.to(torch.bool), order
     axis = dim % x.dim()
     if axis == x.dim() - 1:
         return NotImplemented

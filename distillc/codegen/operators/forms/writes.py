@@ -44,6 +44,8 @@ def _places(x: Tensor) -> Tensor:
 
 def _write(x: Tensor, places: Tensor, values: Tensor, add: bool = False) -> Tensor:
     """Write or add values, broadcast, at places of the flat tensor: what `scatter_kernel` does."""
+    if x.dtype == torch.bool:  # the kernel writes numbers
+        return _write(x.to(torch.int32), places, values.to(torch.int32), add).to(torch.bool)
     values = values.expand(places.shape).reshape(-1)
     return aten.index_put(x.reshape(-1), [places.reshape(-1)], values, add).reshape(x.shape)
 
@@ -58,8 +60,10 @@ def _scatter(x: Tensor, dim: int, index: Tensor, values: Tensor | float) -> Tens
             values = values[tuple(map(slice, index.shape))]
         return _write(x, _places(x).gather(axis, index), torch.as_tensor(values, dtype=x.dtype))
     places = torch.arange(x.shape[axis]).reshape(-1, *[1] * (x.dim() - 1 - axis))
+    if not isinstance(values, Tensor):
+        values = torch.full(index.shape, values, dtype=x.dtype)
     for number in range(count):
-        given = values.narrow(axis, number, 1) if isinstance(values, Tensor) else values
+        given = values.narrow(axis, number, 1)
         x = torch.where(places == index.narrow(axis, number, 1), given, x)
     return x
 

@@ -35,6 +35,12 @@ def test_largest_pixels_of_bins(size: tuple[int, int], bins: tuple[int, int]) ->
     assert "adaptive_max_pool2d" not in check_prepared(pooled, x)
 
 
+def test_means_of_bins_of_frames() -> None:
+    x = torch.rand(1, 3, 4, 8)
+    check_compiled(lambda x: nn.functional.adaptive_avg_pool3d(x, (2, 2, 3)), x)
+    check_compiled(lambda x: nn.functional.adaptive_avg_pool3d(x[None], (2, 3, 5))[0], x)
+
+
 def test_windows_without_a_batch() -> None:
     pool = nn.AvgPool2d((4, 1), (3, 1), ceil_mode=True)
     check_compiled(lambda x: pool(x[0])[None], torch.rand(1, 2, 8, 9))

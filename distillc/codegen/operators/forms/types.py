@@ -1,0 +1,107 @@
+"""Types that torch changes: functions and bounds of whole numbers and truth values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+_OF_FLOATS = (
+    *("exp", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "sigmoid", "erf"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "tanh", "asinh", "acosh", "atanh"),
+)
+"""Functions that torch computes in float32 of whole numbers, and TVM refuses."""
+
+
+def is_whole(x: Any) -> bool:
+    """Whether a tensor or a number holds whole numbers or truth values."""
+    if isinstance(x, Tensor):
+        return not (x.is_floating_point() or x.is_complex())
+    return isinstance(x, int)
+
+
+def _in_floats(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def apply(x: Tensor) -> Tensor:
+        return function(x.to(torch.float32)) if is_whole(x) else NotImplemented
+
+    return apply
+
+
+def _power(x: Any, y: Any) -> Tensor:
+    """Raise in the type of the result; TVM knows whole powers of whole numbers only."""
+    kind = torch.result_type(x, y)
+    if kind.is_complex or kind.is_floating_point:
+        tensors = [each for each in (x, y) if isinstance(each, Tensor)]
+        if kind.is_complex or all(each.dtype == kind for each in tensors):
+            return NotImplemented
+        return torch.pow(*(each.to(kind) if isinstance(each, Tensor) else each for each in (x, y)))
+    if isinstance(y, int) and x.dtype == kind:
+        return NotImplemented
+    base, exponent = (torch.as_tensor(each, dtype=torch.float64) for each in (x, y))
+    return torch.pow(base, exponent).round().to(kind)
+
+
+def _clamp(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
+    """Keep whole numbers in bounds, which TVM takes for infinite where there are none.
+
+    Where the bounds are the wrong way round, all is the upper one.
+    """
+    kind = x.dtype
+    for bound in (low, high):
+        kind = kind if bound is None else torch.result_type(torch.empty(0, dtype=kind), bound)
+    if not is_whole(x) and (low is None or high is None or low <= high):
+        return NotImplemented
+    y = x.to(kind)
+    y = y if low is None else torch.maximum(y, torch.full((), low, dtype=kind))
+    return y if high is None else torch.minimum(y, torch.full((), high, dtype=kind))
+
+
+def _product(operator: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """Multiply matrices of whole numbers in float64; TVM multiplies them in float32."""
+
+    def apply(x: Tensor, y: Tensor) -> Tensor:
+        if not is_whole(x):
+            return NotImplemented
+        product: Tensor = operator(x.to(torch.float64), y.to(torch.float64))
+        return product.to(x.dtype)
+
+    return apply
+
+
+def _rest_of_number(x: float, y: Tensor) -> Tensor:
+    """Divide a number by a tensor, and keep what is left."""
+    kind = torch.result_type(x, y)
+    return torch.remainder(torch.full((), x, dtype=kind), y.to(kind))
+
+
+def _cast(x: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    """Wrap floats that a short whole number cannot hold, as torch does; LLVM leaves that open."""
+    if dtype not in _SHORT or not x.is_floating_point():
+        return NotImplemented
+    bits, lowest = _SHORT[dtype]
+    return (((x.to(torch.int32) - lowest) & (2**bits - 1)) + lowest).to(dtype)
+
+
+_SHORT = {torch.uint8: (8, 0), torch.int8: (8, -128), torch.int16: (16, -(2**15))}
+"""Bits and the smallest number of short types."""
+
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
+    **{getattr(aten, name).default: _in_floats(getattr(torch, name)) for name in _OF_FLOATS},
+    aten.pow.Tensor_Scalar: _power,
+    aten.pow.Tensor_Tensor: _power,
+    aten.pow.Scalar: _power,
+    aten.clamp.default: _clamp,
+    aten.clamp_min.default: _clamp,
+    aten.clamp_max.default: lambda x, high: _clamp(x, None, high),
+    aten.mm.default: _product(aten.mm.default),
+    aten.bmm.default: _product(aten.bmm.default),
+    aten.remainder.Scalar_Tensor: _rest_of_number,
+    aten._to_copy.default: _cast,
+    aten.__lshift__.Scalar: lambda x, by: x * 2**by,
+    aten.__rshift__.Scalar: lambda x, by: torch.div(x, 2**by, rounding_mode="floor"),
+}

@@ -1,0 +1,104 @@
+"""Types of results, as torch has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.codegen.operators.programs import check_compiled
+
+IMAGE = torch.linspace(-3.2, 3.4, 24).reshape(1, 1, 4, 6)
+
+
+def whole(x: Tensor) -> Tensor:
+    return (x * 3).long()
+
+
+def short(x: Tensor) -> Tensor:
+    return (x * 3).int()
+
+
+def truth(x: Tensor) -> Tensor:
+    return x > 0.3
+
+
+OF_FLOATS: list[Callable[[Tensor], Tensor]] = [
+    torch.exp,
+    torch.sigmoid,
+    torch.tanh,
+    torch.sin,
+    lambda x: x.abs().sqrt(),
+    lambda x: x**0.5,
+    lambda x: 2.5**x,
+    lambda x: x % 2.5,
+    lambda x: x // 2.5,
+    lambda x: torch.fmod(x, 2.5),
+    lambda x: torch.div(x, 1.5, rounding_mode="trunc"),
+    lambda x: 7.5 % (x + 20),
+    lambda x: x.clamp(-1.5, 2.5),
+    torch.trapezoid,
+    lambda x: torch.gradient(x, dim=3)[0],
+]
+OF_WHOLE: list[Callable[[Tensor], Tensor]] = [
+    lambda x: x.clamp(min=0),
+    lambda x: x.clamp(max=1),
+    lambda x: x.clamp(2, -1),
+    lambda x: 2 ** x.abs(),
+    lambda x: x.abs() ** (x.abs() % 3),
+    lambda x: 7 % (x + 20),
+    lambda x: x << 2,
+    lambda x: x >> 1,
+    lambda x: x @ x.mT,
+]
+
+
+def results(given: Callable[[Tensor], Tensor], functions: list[Callable[[Tensor], Tensor]]) -> None:
+    """Assert values, and types by what dividing or joining with them gives."""
+
+    def all_of(x: Tensor) -> Tensor:
+        found = [each(given(x)) for each in functions]
+        return torch.cat([each.float().flatten() for each in found])
+
+    check_compiled(all_of, IMAGE)
+
+
+@pytest.mark.parametrize("given", [whole, short], ids=["int64", "int32"])
+def test_functions_of_whole_numbers_give_floats(given: Callable[[Tensor], Tensor]) -> None:
+    results(given, OF_FLOATS)
+
+
+@pytest.mark.parametrize("given", [whole, short], ids=["int64", "int32"])
+def test_functions_of_whole_numbers_give_whole_numbers(given: Callable[[Tensor], Tensor]) -> None:
+    results(given, OF_WHOLE)
+
+
+def test_functions_of_truth_values() -> None:
+    results(
+        truth,
+        [
+            torch.exp,
+            lambda x: x % 2,
+            lambda x: x % 0.7,
+            lambda x: x**2,
+            lambda x: x.sort(-1)[0],
+            lambda x: x.scatter(3, x.long(), True),
+            lambda x: torch.zeros_like(x).scatter(2, x.argsort(dim=2, stable=True), x),
+        ],
+    )
+
+
+def test_bounds_the_wrong_way_round_give_the_upper_one() -> None:
+    check_compiled(lambda x: x.clamp(2, -1), IMAGE, error=0)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16], ids=str)
+def test_floats_beyond_a_short_type_wrap_around(kind: torch.dtype) -> None:
+    """Values beyond the type reached the next operator whole."""
+    check_compiled(lambda x: (x * 20000).to(kind).float() + 1, IMAGE, error=0)
+
+
+def test_a_number_that_is_written_has_the_type_of_what_it_is_written_to() -> None:
+    check_compiled(lambda x: whole(x).scatter(3, truth(x).long(), 7.5) / 2, IMAGE, error=0)
