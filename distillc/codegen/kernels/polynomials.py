@@ -64,12 +64,9 @@ def rewrite_math(func: tirx.PrimFunc) -> tirx.PrimFunc:
 
 def _rewrite_call(call: Call) -> Expr:
     name = getattr(call.op, "name", None)
-    if str(call.ty.dtype) != "float32":
+    if (name not in _RULES and name != "tirx.pow") or str(call.ty.dtype) != "float32":
         return call
-    if name == "tirx.pow":
-        return _power(call)
-    rule = _RULES.get(name)
-    return call if rule is None else rule(call.args[0])
+    return _power(call) if name == "tirx.pow" else _RULES[name](call.args[0])
 
 
 def _rewrite_division(node: tirx.Div) -> Expr:
