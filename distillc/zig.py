@@ -14,17 +14,22 @@ from distillc.errors import StorageError
 
 HINT = "check that `python -m ziglang version` works and the disk has space"
 
+HOME = Path(ziglang.__file__).resolve().parent
+"""Where it runs: its cache has a C library for each folder that it was run in."""
+
 
 def run_zig(*words: object) -> str | None:
     """Run `zig` with some arguments; return its errors, None where it succeeded.
 
+    Args:
+        words: The arguments; paths among them are absolute.
+
     Raises:
         StorageError: There is no folder for its temporary files, or no space.
     """
-    program = Path(ziglang.__file__).parent / "zig"
     environment = {**os.environ, "TMPDIR": str(temporary_folder())}
-    command = with_us([program, *words])
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    command = with_us([HOME / "zig", *words])
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HOME)
     if not done.returncode:
         return None
     if "NoSpaceLeft" in done.stderr:

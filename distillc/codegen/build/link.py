@@ -11,7 +11,7 @@ from distillc.errors import LoweringError
 from distillc.runtime.native import FLAGS, FOLDER
 from distillc.targets.base import Target
 from distillc.workdir import write_whole
-from distillc.zig import HINT, run_zig
+from distillc.zig import HINT, HOME, run_zig
 
 
 class Artifact(Enum):
@@ -71,7 +71,7 @@ def link(
     """
     sources = [*parts, *(FOLDER / f"{name}.c" for name in native)]
     # Symbols stay, for counts by kernel; with them lines of code do, but no folder of this machine.
-    folders = {FOLDER: "distillc", parts[0].parent: "build", Path.cwd(): "."}
+    folders = {FOLDER: "distillc", parts[0].parent: "build", HOME: "."}
     flags = [*FLAGS, *(f"-ffile-prefix-map={folder}={name}" for folder, name in folders.items())]
 
     def zig(*words: object) -> None:
