@@ -53,6 +53,13 @@ def _amin(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
     return x.all(list(dim) or None, keepdim) if x.dtype == torch.bool else NotImplemented
 
 
+def _any(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    """Ask which numbers differ from 0: TVM takes the largest one for the answer."""
+    if dim is None:
+        return x.flatten().any(0)
+    return NotImplemented if x.dtype == torch.bool else (x != 0).any(dim, keepdim)
+
+
 def _prod(
     x: Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Tensor:
@@ -68,6 +75,11 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.argmin.default: _argmin,
     aten.amax.default: _amax,
     aten.amin.default: _amin,
+    aten.max.default: lambda x: x.any() if x.dtype == torch.bool else NotImplemented,
+    aten.min.default: lambda x: x.all() if x.dtype == torch.bool else NotImplemented,
+    aten.any.default: _any,
+    aten.any.dim: _any,
+    aten.any.dims: _any,
     aten.prod.dim_int: _prod,
 }
 

@@ -38,3 +38,16 @@ def test_products_along_an_axis(count: int, axis: int, keepdim: bool) -> None:
     x = torch.rand(shape) + 0.5
     whole = torch.arange(x.numel()).reshape(shape) % 3 + 1
     check_compiled(lambda x: x.prod(axis, keepdim) + (whole + x.long()).prod(axis, keepdim), x)
+
+
+def test_any_of_numbers_is_a_truth() -> None:
+    """The largest number was taken for it."""
+
+    def some(x: torch.Tensor) -> torch.Tensor:
+        found = [x.any(-1), x.long().any(-1), (x > 0).any(-1), x.any().expand(1, 3, 4)]
+        found += [(x > 0).max().expand(1, 3, 4), (x > -9).min().expand(1, 3, 4)]
+        return torch.stack(found, -1) * 2.5
+
+    x = torch.linspace(-3, 3, 96).reshape(1, 3, 4, 8)
+    x[:, :, 1] = 0
+    check_compiled(some, x, error=0)
