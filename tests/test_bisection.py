@@ -19,6 +19,7 @@ from distillc.codegen.dumps import Dumps
 from distillc.codegen.rewrites.walk import is_call, rewrite_functions
 from distillc.errors import StorageError
 from distillc.network import Network
+from distillc.targets.base import Target
 
 
 class Block(nn.Module):
@@ -77,8 +78,10 @@ def test_the_innermost_module_is_found_and_reproduced(
 ) -> None:
     fuse = stages.fuse
 
-    def fuse_wrongly(mod: tvm.IRModule, precision: str, dumps: Dumps) -> tvm.IRModule:
-        return fuse(rewrite_functions(mod, _Mistake(mod)), precision, dumps)
+    def fuse_wrongly(
+        mod: tvm.IRModule, target: Target, precision: str, dumps: Dumps
+    ) -> tvm.IRModule:
+        return fuse(rewrite_functions(mod, _Mistake(mod)), target, precision, dumps)
 
     monkeypatch.setattr(stages, "fuse", fuse_wrongly)
     culprit = bisect(network, tmp_path / "out", dump_dir=tmp_path / "dumps")

@@ -22,6 +22,7 @@ from distillc.codegen.rewrites.fold_layouts import FoldLayouts
 from distillc.codegen.rewrites.fold_views import FoldViews
 from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.codegen.rewrites.half_precision import HalfPrecision
+from distillc.codegen.rewrites.image_layout import ImageLayout
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from distillc.codegen.rewrites.slice_splits import SliceSplits
 from distillc.codegen.schedule.apply_rules import Kernel, Scheduled, schedule_module
@@ -41,12 +42,14 @@ class Rewrite(NamedTuple):
         make: Returns its pass.
         why: The reason for its place.
         half: Whether only networks in float16 have it.
+        targeted: Whether it is made for a target.
     """
 
     name: str
-    make: Callable[[], tvm.transform.Pass]
+    make: Callable[..., tvm.transform.Pass]
     why: str
     half: bool = False
+    targeted: bool = False
 
 
 _OF_TVM = relax.transform
@@ -61,6 +64,12 @@ REWRITES = (
         "slice_splits",
         SliceSplits,
         "before views are folded: slices move to where views and products can be seen together",
+    ),
+    Rewrite(
+        "image_layout",
+        ImageLayout,
+        "before anything that looks at products: tokens become images, and attention a kernel",
+        targeted=True,
     ),
     Rewrite("fold_views", FoldViews, "the next two look for products without views between"),
     Rewrite("defer_scales", DeferScales, "while q and k are still operands of one product"),
@@ -133,10 +142,12 @@ def lower(
     with compiler_errors("the network cannot be lowered"):
         mod = to_relax(program, target)
     _show(mod, IMPORT, dumps)
-    return fuse(mod, precision, dumps)
+    return fuse(mod, target, precision, dumps)
 
 
-def fuse(mod: tvm.IRModule, precision: str = "fp32", dumps: Dumps = NONE) -> tvm.IRModule:
+def fuse(
+    mod: tvm.IRModule, target: Target, precision: str = "fp32", dumps: Dumps = NONE
+) -> tvm.IRModule:
     """Run the rewrites on an imported module; see `lower`."""
     legalize.register()
     for stage in REWRITES:
@@ -144,7 +155,8 @@ def fuse(mod: tvm.IRModule, precision: str = "fp32", dumps: Dumps = NONE) -> tvm
             continue
         with compiler_errors("the network cannot be lowered"):
             # As a sequence of one, a pass is subject to TVM's own switches.
-            mod = tvm.transform.Sequential([stage.make()])(mod)
+            made = stage.make(target) if stage.targeted else stage.make()
+            mod = tvm.transform.Sequential([made])(mod)
         _show(mod, stage.name, dumps)
     return mod
 

@@ -14,7 +14,7 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from distillc.codegen.schedule.apply_rules import schedule_func, schedule_module
 from distillc.codegen.stages import fuse
-from distillc.targets.base import Target
+from distillc.targets.base import Target, get_target
 
 # Lanes and registers of three kinds of CPU; the tests run all of them on the host's LLVM.
 SSE = Target(
@@ -54,7 +54,8 @@ class Function(nn.Module):
 def lower(module: nn.Module, *inputs: torch.Tensor, precision: str = "fp32") -> tvm.IRModule:
     """Import a module and fuse its operators, as the compiler does before it schedules."""
     program = torch.export.export(module.eval(), inputs)
-    return fuse(from_exported_program(program, unwrap_unit_return_tuple=True), precision)
+    mod = from_exported_program(program, unwrap_unit_return_tuple=True)
+    return fuse(mod, get_target("host"), precision)
 
 
 def rules_of(mod: tvm.IRModule, target: Target) -> dict[str, str]:

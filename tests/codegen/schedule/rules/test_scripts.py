@@ -33,8 +33,8 @@ KERNELS = {
 
 
 def test_every_rule_has_a_script() -> None:
-    """Scans come with their loops; tests/codegen/kernels has them."""
-    assert {*KERNELS, "axial_scan", "selective_scan"} == {entry.id for entry in RULES}
+    """Attention and scans come with their loops; tests/codegen/kernels has them."""
+    assert {*KERNELS, "attention", "axial_scan", "selective_scan"} == {entry.id for entry in RULES}
 
 
 @pytest.mark.parametrize("rule", KERNELS)
