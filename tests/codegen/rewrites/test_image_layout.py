@@ -263,3 +263,19 @@ def test_any_views(steps: list[tuple[str, int]]) -> None:
         return y * 3
 
     check_same(REWRITE, viewed, torch.randn(1, 6, 4, 8))
+
+
+def test_shuffled_pixels_are_an_image_again() -> None:
+    def shuffled(x: Tensor, skip: Tensor) -> Tensor:
+        return F.pixel_shuffle(x, 2).relu() + skip
+
+    after = check_same(REWRITE, shuffled, torch.randn(1, 8, 4, 6), torch.randn(1, 2, 8, 12))
+    assert moved(after) == 8 * 24
+
+
+def test_one_number_for_a_channel_is_combined_with_tokens() -> None:
+    def scaled(x: Tensor) -> Tensor:
+        tokens = x.view(3, 2, 2, 2, 3).permute(1, 3, 2, 4, 0).reshape(4, 6, 3)
+        return tokens.tanh() * x.mean((2, 3)).sigmoid().view(1, 1, 3)
+
+    check_same(REWRITE, scaled, torch.randn(1, 3, 4, 6))

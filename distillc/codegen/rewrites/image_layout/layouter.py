@@ -183,7 +183,7 @@ class Layouter(PyExprMutator):
     def tokens(self, expr: relax.Expr) -> Tokens | None:
         """Return a tensor of tokens that does not lie in memory in its own order."""
         value = self.values.get(expr) if isinstance(expr, relax.Var) else None
-        return value if isinstance(value, Tokens) and not value.is_image_like() else None
+        return value if isinstance(value, Tokens) and value.is_pointwise() else None
 
     def constant(self, expr: relax.Expr) -> Places | None:
         """Return the value of a constant, or of a view of one."""
@@ -262,7 +262,7 @@ class Layouter(PyExprMutator):
         if weight is not None:
             if (
                 not isinstance(a, Tokens)
-                or a.is_image_like()
+                or not a.is_pointwise()
                 or weight.size != np.prod(weight.shape[-2:])
             ):
                 return None
@@ -307,7 +307,7 @@ class Layouter(PyExprMutator):
                     return None
                 factor = value.factor * float(constant.reshape(()))
                 return replace(value, factor=factor, view=None)
-            if value.is_image_like():
+            if not value.is_pointwise():
                 return None
             return pointwise.with_constant(operator, value, constant, swapped, self.emit)
         first, second = (
@@ -323,7 +323,7 @@ class Layouter(PyExprMutator):
             first, second = self.adopted(call, first, second)
         if not isinstance(first, Tokens) or not isinstance(second, Tokens):
             return None
-        if first.is_image_like() and second.is_image_like():
+        if not (first.is_pointwise() or second.is_pointwise()):
             return None
         return pointwise.together(operator, first, second, self.emit)
 
@@ -333,7 +333,7 @@ class Layouter(PyExprMutator):
         """Lay a tensor in memory out as the tokens that it is combined with."""
         tokens, number = (first, 1) if isinstance(first, Tokens) else (second, 0)
         shape = extents(call.args[number])
-        if not isinstance(tokens, Tokens) or tokens.is_image_like():
+        if not isinstance(tokens, Tokens) or not tokens.is_pointwise():
             return first, second
         if len(shape) != len(tokens.dims) or any(
             extent not in (1, whole) for extent, whole in zip(shape, tokens.shape, strict=True)

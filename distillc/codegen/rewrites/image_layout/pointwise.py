@@ -76,7 +76,7 @@ def together(
     full = extents_of(flat(dims), PIXEL)
     if any(each.pixels.shape != full and _pixel_count(each) > 1 for each in (a, b)):
         return None
-    leader = b if a.pixels.size == 1 or (_in_order(b) and not _in_order(a)) else a
+    leader = max(a, b, key=lambda each: (each.pixels.size, _in_order(each)))
     moved = [placed for each in (a, b) if (placed := _moved(each, leader, emit)) is not None]
     if leader.pixels.shape != full or len(moved) < 2:
         return None

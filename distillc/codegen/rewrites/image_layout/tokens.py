@@ -72,6 +72,11 @@ class Tokens:
             return False
         return kinds == sorted(kinds) and bool(np.all(np.diff(self.pixels.reshape(-1)) == 1))
 
+    def is_pointwise(self) -> bool:
+        """Whether its order is that of tokens, and no dimension mixes channels and pixels."""
+        pure = all(len({axis.kind for axis in dim}) < 2 for dim in self.dims)
+        return pure and not self.is_image_like()
+
     def is_whole(self) -> bool:
         """Whether it has all channels of the image, in order."""
         return self.channels.size == extents(self.image)[1] and is_counting(self.channels)
