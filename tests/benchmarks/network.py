@@ -1,8 +1,10 @@
 """Whole networks: ours against ONNX Runtime, OpenVINO, torch and ncnn.
 
     python -m tests.benchmarks.network --size 128 256 --json network.json
+    python -m tests.benchmarks.network --size 64 --networks SwinIR-light DAT-light network.pth
 
 The teacher is Restormer with random weights; in a hybrid every block is replaced by one surrogate.
+Networks of others go by a name (`published.py`) or a checkpoint that spandrel reads.
 Every engine loads its network in a process of its own; they run in turn, never two at once, with
 equal threads. Error is the largest difference from eager torch on the same random image.
 """
@@ -11,12 +13,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from distillc.errors import UsageError
+from distillc.surrogates.specs import parse_label
 from tests.benchmarks.engines import ENGINES
-from tests.benchmarks.networks import TEACHER, Artifacts, NetworkSpec, add_network_arguments
+from tests.benchmarks.networks import (
+    TEACHER,
+    Artifacts,
+    NetworkSpec,
+    Spec,
+    add_network_arguments,
+)
+from tests.benchmarks.published import PublishedNetwork
 from tests.benchmarks.race import Worker, WorkerError, race
 from tests.benchmarks.report import describe_machine, markdown, percentiles, save
 
@@ -40,7 +52,12 @@ COLUMNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--size", type=int, nargs="+", default=[128, 256])
-    parser.add_argument("--networks", nargs="+", default=[TEACHER, "conv", "ssd", "mamba"])
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        default=[TEACHER, "conv", "ssd", "mamba"],
+        help="the teacher, families of surrogates, published networks, or checkpoints",
+    )
     parser.add_argument(
         "--engines",
         nargs="+",
@@ -58,9 +75,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for size in arguments.size:
         plan = [
-            (NetworkSpec(family, arguments.dim, tuple(arguments.blocks)), engine)
-            for family in arguments.networks
-            for engine in (arguments.engines if family == TEACHER else arguments.hybrid_engines)
+            (spec, engine)
+            for spec in (_spec(name, size, arguments) for name in arguments.networks)
+            for engine in (arguments.engines if _is_whole(spec) else arguments.hybrid_engines)
         ]
         rows += measure(plan, size, arguments)
     print(f"{machine['cpu']}, {arguments.threads} threads, medians of {arguments.runs} rounds\n")
@@ -70,8 +87,22 @@ def main() -> None:
         sys.exit("distillc failed or is wrong; see the remarks")
 
 
+def _spec(name: str, size: int, arguments: argparse.Namespace) -> Spec:
+    """Return a Restormer for the teacher and families of surrogates, else a published network."""
+    try:
+        if name != TEACHER:
+            parse_label(name)
+    except UsageError:  # no family of surrogates
+        return PublishedNetwork(name, size)
+    return NetworkSpec(name, arguments.dim, tuple(arguments.blocks))
+
+
+def _is_whole(spec: Spec) -> bool:
+    return isinstance(spec, PublishedNetwork) or spec.name == TEACHER
+
+
 def measure(
-    plan: list[tuple[NetworkSpec, str]], size: int, arguments: argparse.Namespace
+    plan: list[tuple[Spec, str]], size: int, arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Return one row for each network and engine; what fails has its reason in `remark`."""
     artifacts = Artifacts(arguments.work_dir)
@@ -79,9 +110,9 @@ def measure(
     workers: dict[int, Worker] = {}
     try:
         for index, (spec, engine) in enumerate(plan):
-            print(f"{size}: preparing {spec.family} for {engine}", file=sys.stderr)
-            row: dict[str, Any] = {"network": spec.family, "size": size, "engine": engine}
-            row |= {"dim": spec.dim, "blocks": spec.blocks, "remark": ""}
+            print(f"{size}: preparing {spec.name} for {engine}", file=sys.stderr)
+            row: dict[str, Any] = {"network": spec.name, "size": size, "engine": engine}
+            row |= asdict(spec) | {"remark": ""}
             rows.append(row)
             try:
                 built = artifacts.file(engine, spec, size)
@@ -113,19 +144,18 @@ def _compare(worker: Worker, reference: np.ndarray) -> dict[str, Any]:
 
 
 def add_ratios(rows: list[dict[str, Any]]) -> None:
-    """Add how many times as fast each row is as the teacher in ONNX Runtime, and in the faster of
-    ONNX Runtime and OpenVINO."""
-    peers = {
-        row["engine"]: row["median_ms"]
-        for row in rows
-        if row["network"] == TEACHER and "median_ms" in row
-    }
-    known = [peers[name] for name in ("onnxruntime", "openvino") if name in peers]
+    """Add how many times as fast each row is as its network in ONNX Runtime, and in the faster of
+    ONNX Runtime and OpenVINO; for surrogates, as the teacher."""
+    peers: dict[str, dict[str, float]] = {}
     for row in rows:
-        if "median_ms" in row and "onnxruntime" in peers:
-            row["over_onnxruntime"] = peers["onnxruntime"] / row["median_ms"]
+        if row["engine"] in ("onnxruntime", "openvino") and "median_ms" in row:
+            peers.setdefault(row["network"], {})[row["engine"]] = row["median_ms"]
+    for row in rows:
+        known = peers.get(row["network"]) or peers.get(TEACHER) or {}
+        if "median_ms" in row and "onnxruntime" in known:
+            row["over_onnxruntime"] = known["onnxruntime"] / row["median_ms"]
         if "median_ms" in row and known:
-            row["over_best"] = min(known) / row["median_ms"]
+            row["over_best"] = min(known.values()) / row["median_ms"]
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from distillc.surrogates.specs import build_surrogate, parse_label
 from distillc.targets.base import get_target
 from distillc.workdir import write_json
 from tests.benchmarks.engines import random_input
+from tests.benchmarks.published import PublishedNetwork
 from tests.benchmarks.race import ROOT
 
 TEACHER = "teacher"
@@ -62,6 +63,11 @@ class NetworkSpec:
     dim: int = 48
     blocks: tuple[int, ...] = (4, 6, 6, 8, 4)
 
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return self.family
+
     def build(self) -> nn.Module:
         """Return the module in eval mode, (1, 3, H, W) float32 -> the same; always equal weights.
 
@@ -76,6 +82,9 @@ class NetworkSpec:
             if self.family != TEACHER:
                 replace_blocks(module, dict.fromkeys(block_names(module), self.family))
         return module
+
+
+Spec = NetworkSpec | PublishedNetwork
 
 
 def block_names(module: nn.Module) -> list[str]:
@@ -124,7 +133,7 @@ class Artifacts:
     def __init__(self, root: Path) -> None:
         self._work = WorkDir(root)
 
-    def file(self, engine: str, spec: NetworkSpec, size: int) -> Built:
+    def file(self, engine: str, spec: Spec, size: int) -> Built:
         """Return what an engine loads; raises whatever making it raises."""
         if engine == "distillc":
             return self.library(str(spec), spec.build, (1, 3, size, size))
@@ -170,7 +179,7 @@ class Artifacts:
             lambda path: export_onnx(export_program(build(), shape), path),
         )
 
-    def reference(self, spec: NetworkSpec, size: int) -> np.ndarray:
+    def reference(self, spec: Spec, size: int) -> np.ndarray:
         """Return torch's output on `random_input`."""
 
         def run(path: Path) -> None:
