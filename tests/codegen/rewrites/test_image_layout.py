@@ -279,3 +279,10 @@ def test_one_number_for_a_channel_is_combined_with_tokens() -> None:
         return tokens.tanh() * x.mean((2, 3)).sigmoid().view(1, 1, 3)
 
     check_same(REWRITE, scaled, torch.randn(1, 3, 4, 6))
+
+
+def test_a_number_stays_a_number() -> None:
+    """An exponent in a tensor would be a call of libm for every element."""
+    after = check_same(REWRITE, lambda x: x.flatten(2).mT.pow(2), torch.randn(1, 3, 4, 6))
+    (call,) = [each for each in calls(after) if each.op.name == "relax.power"]
+    assert len(call.args[1].ty.shape) == 0

@@ -59,7 +59,7 @@ def with_constant(
         value = value.reshape(extents(tokens.image))
     else:
         return None
-    other = relax.const(np.ascontiguousarray(value), str(constant.dtype))
+    other = relax.const(np.array(value, order="C"), str(constant.dtype))
     operands = (other, tokens.image) if swapped else (tokens.image, other)
     return replace(tokens, image=emit(operator(*operands)))
 
