@@ -1,6 +1,7 @@
 """Instructions per pixel of aarch64 code under qemu: the teacher, hybrids, and ONNX Runtime.
 
     python -m tests.benchmarks.aarch64 --json out.json
+    python -m tests.benchmarks.aarch64 --networks SwinIR-light DAT-light --arm DIR
 
 Everything on one thread, one inference, the whole process: TVM's runtime, ONNX Runtime's and the C
 library count too. Counts are exact and repeatable, but they are not times: see
@@ -24,13 +25,13 @@ from distillc.codegen.build.onnx_export import export_onnx
 from distillc.codegen.tuning.static_cost import static_cost
 from distillc.frontend.cost import count_cost
 from distillc.frontend.trace import export_program
-from distillc.network import Network
 from distillc.passes import FindAttention, SynthesizeSurrogates, Trace
 from distillc.runtime.aarch64_classes import CLASSES
 from distillc.runtime.instruction_count import Instruction, classes, count_instructions, total
 from distillc.targets.base import get_target
 from distillc.workdir import write_json
 from tests.benchmarks.arm_onnxruntime import ONNXRUNTIME, count_onnxruntime, prepare
+from tests.benchmarks.published import PublishedNetwork
 
 CHECKPOINT = Path(__file__).parents[2] / "examples/checkpoints/restormer_tiny_denoise_sigma25.pth"
 HYBRIDS = ("conv", "mamba")
@@ -39,12 +40,12 @@ LANES = 4
 ENGINE = f"ONNX Runtime {ONNXRUNTIME}"
 
 
-def networks(checkpoint: Path, size: int) -> tuple[Network, dict[str, nn.Module]]:
-    """Return the teacher and, by name, the modules: itself, and hybrids of one family each."""
+def hybrids(checkpoint: Path, size: int) -> dict[str, nn.Module]:
+    """Return the teacher and, by name, hybrids of one family each."""
     passes = [Trace(), FindAttention(), SynthesizeSurrogates(HYBRIDS)]
     net = distillc.Pipeline(passes).run(distillc.load(checkpoint).at((size, size)))
-    hybrids = {label: net.hybrid({block.name: label for block in net.blocks}) for label in HYBRIDS}
-    return net, {"teacher": net.hybrid({}), **hybrids}
+    found = {label: net.hybrid({block.name: label for block in net.blocks}) for label in HYBRIDS}
+    return {"teacher": net.hybrid({}), **found}
 
 
 def row(engine: str, pixels: int, code: Sequence[Instruction]) -> dict[str, Any]:
@@ -53,17 +54,18 @@ def row(engine: str, pixels: int, code: Sequence[Instruction]) -> dict[str, Any]
     return {"engine": engine, "all": total(code) / pixels, **parts}
 
 
-def measure(checkpoint: Path, size: int, arm: Path | None, cycles: bool) -> list[dict[str, Any]]:
+def measure(
+    modules: Mapping[str, nn.Module], size: int, arm: Path | None, cycles: bool
+) -> list[dict[str, Any]]:
     """Count everything.
 
     Args:
-        checkpoint: The teacher.
+        modules: Networks by name.
         size: Height and width of the image, pixels.
         arm: Folder of the arm64 Python; None leaves ONNX Runtime out.
         cycles: Whether to model cycles, with LLVM's analyser.
     """
-    net, modules = networks(checkpoint, size)
-    shape, pixels = net.input_shape, size * size
+    shape, pixels = (1, 3, size, size), size * size
     rows: list[dict[str, Any]] = []
     for name, module in modules.items():
         facts = {"network": name, "macs": count_cost(module, shape).macs / pixels}
@@ -117,6 +119,9 @@ def cycle_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument(
+        "--networks", nargs="+", help="published networks instead of the checkpoint and its hybrids"
+    )
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument(
         "--arm", type=Path, help="folder for the arm64 Python (filled once); without it no ONNX"
@@ -127,7 +132,12 @@ def main() -> None:
     if arguments.arm:
         prepare(arguments.arm.resolve())
     arm = arguments.arm and arguments.arm.resolve()
-    rows = measure(arguments.checkpoint, arguments.size, arm, arguments.cycles)
+    size = arguments.size
+    if arguments.networks:
+        modules = {name: PublishedNetwork(name, size).build() for name in arguments.networks}
+    else:
+        modules = hybrids(arguments.checkpoint, size)
+    rows = measure(modules, size, arm, arguments.cycles)
     print(table(rows))
     if arguments.cycles:
         print(f"\n{cycle_table(rows)}")
