@@ -4,7 +4,7 @@
     python -m tests.benchmarks.network --size 64 --networks SwinIR-light DAT-light network.pth
 
 The teacher is Restormer with random weights; in a hybrid every block is replaced by one surrogate.
-Networks of others go by a name (`published.py`) or a checkpoint that spandrel reads.
+Networks of others have a name (`published.py`) or are checkpoints that spandrel reads.
 Every engine loads its network in a process of its own; they run in turn, never two at once, with
 equal threads. Error is the largest difference from eager torch on the same random image.
 """
