@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from distillc.codegen.build.library import build_library
 from distillc.codegen.build.self_check import self_check
@@ -19,6 +19,25 @@ from distillc.runtime.benchmark import Stats, time_libraries
 from distillc.runtime.devices import get_device
 from distillc.runtime.precision import get_precision
 from distillc.targets.base import Target, get_target
+
+_TOKENS = 3
+"""Axes of tokens, (B, H W, C) or (H W, B, C)."""
+
+
+class _OnImage(nn.Module):
+    """A module on tokens, which are given as an image of one channel: devices know only images."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.module(x[0])
+        return result[None]
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (1, *shape) if len(shape) == _TOKENS else shape
 
 
 @dataclass(frozen=True)
@@ -40,13 +59,15 @@ class Meter:
 
         Args:
             module: Takes one float32 tensor.
-            shape: Its shape, (1, C, H, W).
+            shape: Its shape: (1, C, H, W), (1, H, W, C), or that of tokens, three axes.
             path: The library, or the program.
             records: A file of tuning records beside the shipped and the user's own.
 
         Raises:
             LoweringError: It cannot be compiled.
         """
+        if len(shape) == _TOKENS:
+            module, shape = _OnImage(module), _image(shape)
         program, target = export_program(module, shape), get_target(self.target)
         if not get_device(self.device).programs:
             return build_library(program, target, path, records).output_shape
@@ -67,7 +88,8 @@ class Meter:
         warmup: int = 3,
     ) -> list[Stats]:
         """Time what `build` made in turn; see `distillc.runtime.benchmark.time_libraries`."""
-        return time_libraries(paths, shape, output, self.device, threads, runs, warmup)
+        shapes = _image(shape), _image(output)
+        return time_libraries(paths, *shapes, self.device, threads, runs, warmup)
 
 
 HERE = Meter()
