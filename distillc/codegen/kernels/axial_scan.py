@@ -90,13 +90,22 @@ def cut_lines(lines: int, lanes: int, vectors: int) -> Iterator[Strips]:
 def axial_scan_kernel(sizes: Sizes, target: Target, knobs: Knobs | None = None) -> tirx.PrimFunc:
     """Return the kernel (u, delta, A, B, C, D, delta_bias) -> y for static shapes, all float32.
 
-    Knobs, for down and up: `vectors` of a strip; `channels` that are walked at once.
+    Knobs: `vectors` of a strip of columns; `channels` of it, and `row_channels` of a strip of rows,
+    that are walked at once.
     """
     knobs = knobs or Knobs()
     b, d, h, w, g, m, n, ways = sizes
-    # Strips of a cache line, and enough channels to hide the latency of a multiply-add.
-    vectors = knobs.choose("vectors", (1, 2, 4, 8), max(1, 16 // target.lanes))
-    together = knobs.choose("channels", (1, 2, 4, 8), 4)
+    columns, rows = (any(code % 2 == odd for code in ways) for odd in (0, 1))
+    own = g // len(ways)
+    vectors = together = abreast = 1
+    # Enough channels to hide the latency of a multiply-add, but no more states than first-level
+    # caches answer at once. Of rows, each channel also has a square of pixels in registers.
+    if columns:
+        vectors = knobs.choose("vectors", (1, 2, 4, 8), _strip_vectors(b * own, w, target))
+        few = next(each for each in (4, 2, 1) if each * vectors * n <= 64 or each == 1)
+        together = knobs.choose("channels", (1, 2, 4, 8), few)
+    if rows:
+        abreast = knobs.choose("row_channels", (1, 2, 4, 8), 4 if target.lanes <= 4 else 2)
     with IRBuilder() as builder, T.prim_func(private=True, s_tir=True):
         begin_kernel("axial_scan")
         given = ScanBuffers(
@@ -109,7 +118,6 @@ def axial_scan_kernel(sizes: Sizes, target: Target, knobs: Knobs | None = None) 
             operand("delta_bias", "float32", g),
             operand("y", "float32", b, d, h, w),
         )
-        own = g // len(ways)
         for number, code in enumerate(ways):
             upright = code % 2 == 0
             lines = w if upright else h
@@ -125,7 +133,7 @@ def axial_scan_kernel(sizes: Sizes, target: Target, knobs: Knobs | None = None) 
                     if upright:
                         _walk_columns(given, sizes, place, strips, backwards, together)
                     else:
-                        _walk_rows(given, sizes, place, strips.lanes, backwards)
+                        _walk_rows(given, sizes, place, strips.lanes, backwards, abreast)
     return with_sizes(builder.get(), (*sizes[:-1], *ways))
 
 
@@ -141,7 +149,7 @@ def _walk_columns(
     image, head, first = place
     _, d, h, _, g, m, n, _ = sizes
     share, weights = d // g, head * m // g
-    together = next(each for each in range(min(together, share), 0, -1) if share % each == 0)
+    together = _divisor(share, together)
     lanes = strips.lanes
     spots = [lane_index(first + v * lanes, lanes) for v in range(strips.vectors)]
     wide = strips.vectors * lanes
@@ -193,11 +201,13 @@ def _walk_rows(
     place: tuple[Expr, Expr, Expr],
     lanes: int,
     backwards: bool,
+    together: int,
 ) -> None:
     """Walk as many rows as there are lanes for all channels of a head."""
     image, head, first = place
     _, d, _, w, g, m, n, _ = sizes
     share, weights = d // g, head * m // g
+    together = _divisor(share, together)
     decays = T.sblock_alloc_buffer((w * lanes,), "float32", scope="global")
     inputs, outputs = (
         T.sblock_alloc_buffer((w * n * lanes,), "float32", scope="global") for _ in range(2)
@@ -230,6 +240,19 @@ def _walk_rows(
             found.append(vector[0])
         return found
 
+    def store(channel: Expr, begin: Expr, vectors: list[Expr]) -> None:
+        """Write the columns of a square, a vector each."""
+        if len(vectors) == lanes:
+            for r, vector in enumerate(transpose(vectors)):
+                here = lane_index(begin, lanes)
+                T.buffer_store(given.y, vector, [image, channel, first + r, here])
+            return
+        for at, vector in enumerate(vectors):
+            for r in range(lanes):
+                lane = tirx.Shuffle([vector], [tirx.IntImm("int32", r)])
+                spot = [image, channel, first + r, begin + at]
+                T.buffer_store(given.y, vector if lanes == 1 else lane, spot)
+
     def step(begin: Expr, column: int, size: int = 1, s: int = 0) -> Expr | int:
         return lane_index(((begin + column) * size + s) * lanes, lanes)
 
@@ -246,37 +269,47 @@ def _walk_rows(
             for at, (dt, into, out) in enumerate(zip(dts, *pair, strict=True)):
                 T.buffer_store(inputs, dt * into, [step(begin, at, n, s)])
                 T.buffer_store(outputs, out, [step(begin, at, n, s)])
-    with T.serial(share) as index:
-        channel = head * share + index
-        skip = broadcast(given.D[channel], lanes)
-        states = Vectors(n, lanes)
-        for group in states.groups():
+    with T.serial(share // together) as index:
+        channels = [head * share + index * together + k for k in range(together)]
+        skips = [broadcast(given.D[channel], lanes) for channel in channels]
+        states = [Vectors(n, lanes) for _ in channels]
+        for group in states[0].groups():
             for s in group:
-                states[s] = constant(0.0, lanes)
+                for own in states:
+                    own[s] = constant(0.0, lanes)
         for begin, columns in squares():
-            us = load(given.u, (image, channel), begin, columns)
+            us = [load(given.u, (image, channel), begin, columns) for channel in channels]
             order = range(columns - 1, -1, -1) if backwards else range(columns)
-            found: dict[int, Expr] = {}
+            found: list[dict[int, Expr]] = [{} for _ in channels]
             for at in order:
-                total = Vectors(1, lanes)
-                total[0] = skip * us[at]
+                totals = [Vectors(1, lanes) for _ in channels]
+                for total, skip, u in zip(totals, skips, us, strict=True):
+                    total[0] = skip * u[at]
                 decay = keep(decays[step(begin, at)])
-                for group in states.groups():
+                for group in states[0].groups():
                     for s in group:
-                        states[s] = decay * states[s] + inputs[step(begin, at, n, s)] * us[at]
-                        total[0] = total[0] + outputs[step(begin, at, n, s)] * states[s]
-                found[at] = total[0]
-            totals = [found[at] for at in range(columns)]
-            if columns == lanes:
-                for r, vector in enumerate(transpose(totals)):
-                    here = lane_index(begin, lanes)
-                    T.buffer_store(given.y, vector, [image, channel, first + r, here])
-                continue
-            for at, vector in enumerate(totals):
-                for r in range(lanes):
-                    lane = tirx.Shuffle([vector], [tirx.IntImm("int32", r)])
-                    spot = [image, channel, first + r, begin + at]
-                    T.buffer_store(given.y, vector if lanes == 1 else lane, spot)
+                        into = keep(inputs[step(begin, at, n, s)])
+                        out = keep(outputs[step(begin, at, n, s)])
+                        for own, u, total in zip(states, us, totals, strict=True):
+                            own[s] = decay * own[s] + into * u[at]
+                            total[0] = total[0] + out * own[s]
+                for each, total in zip(found, totals, strict=True):
+                    each[at] = total[0]
+            for channel, each in zip(channels, found, strict=True):
+                store(channel, begin, [each[at] for at in range(columns)])
+
+
+def _strip_vectors(heads: int, width: int, target: Target) -> int:
+    """Return the vectors of a strip of columns: two cache lines, fewer where a thread idles."""
+    vectors = max(1, 32 // target.lanes)
+    while vectors > 1 and heads * (width // (vectors * target.lanes)) < target.threads:
+        vectors //= 2
+    return vectors
+
+
+def _divisor(number: int, limit: int) -> int:
+    """Return the largest divisor that is no larger than a limit."""
+    return next(each for each in range(min(limit, number), 0, -1) if number % each == 0)
 
 
 def rebuild_axial_scan(sizes: tuple[int, ...], target: Target, knobs: Knobs) -> tirx.PrimFunc:

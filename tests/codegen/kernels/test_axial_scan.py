@@ -61,6 +61,27 @@ def test_knobs_change_no_number(vectors: int, channels: int) -> None:
     check((1, 1, 8, 1, 3, 5, 70), "0", HOST, Knobs({"vectors": vectors, "channels": channels}))
 
 
+@pytest.mark.parametrize(("target", "channels"), [(HOST, 1), (HOST, 8), (SSE, 1), (SSE, 2)])
+def test_rows_walk_several_channels_at_once(target: Target, channels: int) -> None:
+    check((1, 1, 8, 1, 3, 18, 21), "1", target, Knobs({"row_channels": channels}))
+
+
+@pytest.mark.parametrize(("width", "threads", "vectors"), [(64, 2, 2), (64, 4, 1), (32, 2, 1)])
+def test_strips_are_as_wide_as_leaves_no_thread_idle(
+    width: int, threads: int, vectors: int
+) -> None:
+    target, knobs = replace(HOST, vector_bits=512, threads=threads), Knobs()
+    axial_scan_kernel(Sizes(1, 4, 6, width, 1, 1, 1, (0,)), target, knobs)
+    assert knobs.values["vectors"] == vectors
+
+
+def test_no_knob_is_searched_that_changes_nothing() -> None:
+    for codes, known in ((0, 2), {"vectors", "channels"}), ((1, 3), {"row_channels"}):
+        knobs = Knobs()
+        axial_scan_kernel(Sizes(1, 4, 6, 6, 2, 1, 1, codes), HOST, knobs)
+        assert set(knobs.space) == known
+
+
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     batch=st.integers(1, 2),
