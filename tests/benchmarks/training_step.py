@@ -35,7 +35,8 @@ def step(module: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tens
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    labels = ["ssd:values=50,width=50", "mamba:values=50,width=50", "mamba:values=50", "mamba"]
+    labels = ["ssd:values=50,width=50", "ssd:values=50,width=66", "ssd:values=50"]
+    labels += ["mamba:values=50,width=50", "mamba:values=50"]
     parser.add_argument("--labels", nargs="+", default=labels)
     parser.add_argument("--runs", type=int, default=31)
     arguments = parser.parse_args()
