@@ -79,14 +79,16 @@ def family(label: str) -> str:
 
 def train(checkpoint: Path, arguments: argparse.Namespace, ctx: Context) -> Network:
     """Return the network with all surrogates, trained one by one and timed."""
+    teacher = distillc.load(checkpoint).at((arguments.size, arguments.size))
+    net = Pipeline([Trace(), FindAttention()]).run(teacher, ctx)
+    if arguments.blocks:
+        net = net.with_(blocks=tuple(map(net.block, arguments.blocks)))
     passes = [
-        Trace(),
-        FindAttention(),
         SynthesizeSurrogates(arguments.labels or LABELS),
         DistillBlocks(arguments.data, arguments.task, arguments.steps),
         ProfileBlocks(),
     ]
-    return Pipeline(passes).run(distillc.load(checkpoint).at((256, 256)), ctx)
+    return Pipeline(passes).run(net, ctx)
 
 
 def of_blocks(net: Network) -> str:
@@ -218,6 +220,8 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True, help="folder of other clean images")
     parser.add_argument("--work-dir", type=Path, default=Path("results/surrogates"))
     parser.add_argument("--labels", nargs="+", help="surrogates, instead of the usual ones")
+    parser.add_argument("--blocks", nargs="+", help="names of blocks, instead of all")
+    parser.add_argument("--size", type=int, default=256, help="edge that latencies are for")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--speedups", nargs="*", type=float, default=[2, 3])
     parser.add_argument("--steps", type=int, default=250)
