@@ -308,7 +308,7 @@ def _strip_vectors(heads: int, width: int, target: Target) -> int:
 
 
 def _divisor(number: int, limit: int) -> int:
-    """Return the largest divisor that is no larger than a limit."""
+    """Return the largest divisor up to a limit."""
     return next(each for each in range(min(limit, number), 0, -1) if number % each == 0)
 
 
