@@ -286,3 +286,31 @@ def test_a_number_stays_a_number() -> None:
     after = check_same(REWRITE, lambda x: x.flatten(2).mT.pow(2), torch.randn(1, 3, 4, 6))
     (call,) = [each for each in calls(after) if each.op.name == "relax.power"]
     assert len(call.args[1].ty.shape) == 0
+
+
+@pytest.mark.parametrize("value", [-torch.inf, -1e9])
+@pytest.mark.parametrize("turned", [False, True])
+def test_scores_that_are_filled_have_a_mask(value: float, turned: bool) -> None:
+    keep = torch.rand(2, 1, 16, 16) > 0.3
+    keep |= torch.eye(16, dtype=torch.bool)
+    drop, fill = ~keep, torch.tensor(value)
+
+    def filled(x: Tensor) -> Tensor:
+        tokens = x.view(2, 4, 2, 16).permute(2, 0, 3, 1)
+        scores = tokens @ tokens.mT
+        scores = torch.where(keep, scores, fill) if turned else torch.where(drop, fill, scores)
+        return scores.softmax(-1) @ tokens
+
+    after = check_same(REWRITE, filled, torch.randn(1, 8, 4, 8))
+    assert attentions(after) == 1
+
+
+def test_scores_that_are_filled_with_some_number_stay() -> None:
+    keep, fill = torch.rand(16, 16) > 0.3, torch.tensor(-1.0)
+
+    def filled(x: Tensor) -> Tensor:
+        tokens = x.view(2, 4, 2, 16).permute(2, 0, 3, 1)
+        scores = torch.where(keep, tokens @ tokens.mT, fill)
+        return scores.softmax(-1) @ tokens
+
+    assert attentions(check_same(REWRITE, filled, torch.randn(1, 8, 4, 8))) == 0

@@ -13,7 +13,13 @@ from distillc.codegen.rewrites.walk import VIEWS, extents, is_call
 log = logging.getLogger(__name__)
 
 MOVES = (*VIEWS, "relax.permute_dims")
-ARITHMETIC = ("relax.add", "relax.subtract", "relax.multiply", "relax.divide")
+ARITHMETIC = (
+    "relax.add",
+    "relax.subtract",
+    "relax.multiply",
+    "relax.divide",
+    "relax.where",
+)
 
 
 def score_products(func: relax.Function) -> set[relax.Var]:

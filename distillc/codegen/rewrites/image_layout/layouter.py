@@ -144,6 +144,8 @@ class Layouter(PyExprMutator):
             return self.multiplied(call)
         if name in PAIRS:
             return self.combined(call, PAIRS[name])
+        if name == "relax.where":
+            return self.filled(call)
         if name == "relax.nn.softmax":
             return self.softmaxed(call)
         tokens = self.tokens(call.args[0]) if call.args else None
@@ -344,6 +346,17 @@ class Layouter(PyExprMutator):
         )
         other = adopt(self.visit_expr(call.args[number]), dims, self.emit)
         return (first, other) if number else (other, second)
+
+    def filled(self, call: relax.Call) -> Value | None:
+        where = self.constant(call.args[0])
+        if where is None:
+            return None
+        for number, places in ((2, where.astype(bool)), (1, ~where.astype(bool))):
+            expr, other = call.args[number], self.constant(call.args[3 - number])
+            value = self.values.get(expr) if isinstance(expr, relax.Var) else None
+            if isinstance(value, Scores) and other is not None and other.size == 1:
+                return value.masked(places, float(other.reshape(())))
+        return None
 
     def softmaxed(self, call: relax.Call) -> Value | None:
         (expr,) = call.args

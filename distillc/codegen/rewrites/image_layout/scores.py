@@ -31,6 +31,9 @@ from distillc.codegen.rewrites.walk import extents
 
 log = logging.getLogger(__name__)
 
+LEAST_FILL = -1e4
+"""A score below it has no weight: e to its power is 0 beside any other."""
+
 KINDS = (PIXEL, CHANNEL, QUERY, KEY)
 
 
@@ -100,6 +103,12 @@ class Scores:
         if spread is None or self.softmax:
             return None
         return replace(self, terms=(*self.terms, spread))
+
+    def masked(self, where: Places, value: float) -> Scores | None:
+        """Fill places with a number below all scores; each query keeps some key."""
+        if value > LEAST_FILL or where.all(-1).any():
+            return None
+        return self.plus(np.where(where, np.float32(value), np.float32(0)))
 
     def times(self, constant: Places) -> Scores | None:
         """Multiply by a number, or by one for each head."""
