@@ -113,6 +113,7 @@ def measure(
             print(f"{size}: preparing {spec.name} for {engine}", file=sys.stderr)
             row: dict[str, Any] = {"network": spec.name, "size": size, "engine": engine}
             row |= asdict(spec) | {"remark": ""}
+            row["against"] = spec.name if _is_whole(spec) else TEACHER
             rows.append(row)
             try:
                 built = artifacts.file(engine, spec, size)
@@ -151,7 +152,7 @@ def add_ratios(rows: list[dict[str, Any]]) -> None:
         if row["engine"] in ("onnxruntime", "openvino") and "median_ms" in row:
             peers.setdefault(row["network"], {})[row["engine"]] = row["median_ms"]
     for row in rows:
-        known = peers.get(row["network"]) or peers.get(TEACHER) or {}
+        known = peers.get(row.get("against", TEACHER), {})
         if "median_ms" in row and "onnxruntime" in known:
             row["over_onnxruntime"] = known["onnxruntime"] / row["median_ms"]
         if "median_ms" in row and known:
