@@ -12,7 +12,14 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
-def _promote(function: Callable[..., Tensor], x: Tensor, y: Any, quotient: bool = False) -> Tensor:
+def is_whole(x: Any) -> bool:
+    """Whether a tensor or a number holds whole numbers or truth values."""
+    if isinstance(x, Tensor):
+        return not (x.is_floating_point() or x.is_complex())
+    return isinstance(x, int)
+
+
+def promote(function: Callable[..., Tensor], x: Any, y: Any, quotient: bool = False) -> Tensor:
     """Change types where torch does: TVM computes in the first operand's type."""
     kind = torch.result_type(x, y)
     if quotient and not kind.is_complex and not kind.is_floating_point:
@@ -27,15 +34,15 @@ def _add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
     """Multiply first what is added: TVM 0.27's importer drops the factor."""
     if _of_truths(x, y):
         return x | y if alpha else x
-    return _promote(torch.add, x, y) if alpha == 1 else x + y * alpha
+    return promote(torch.add, x, y) if alpha == 1 else x + y * alpha
 
 
 def _sub(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
-    return _promote(torch.sub, x, y) if alpha == 1 else x - y * alpha
+    return promote(torch.sub, x, y) if alpha == 1 else x - y * alpha
 
 
 def _mul(x: Tensor, y: Any) -> Tensor:
-    return x & y if _of_truths(x, y) else _promote(torch.mul, x, y)
+    return x & y if _of_truths(x, y) else promote(torch.mul, x, y)
 
 
 def _of_truths(x: Tensor, y: Any) -> bool:
@@ -52,7 +59,7 @@ def _smallest(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _div(x: Tensor, y: Any) -> Tensor:
-    return _promote(torch.div, x, y, quotient=True)
+    return promote(torch.div, x, y, quotient=True)
 
 
 def _of_whole(operator: Any) -> Callable[..., Tensor]:
@@ -60,11 +67,8 @@ def _of_whole(operator: Any) -> Callable[..., Tensor]:
 
     def apply(x: Tensor, y: Any, **options: Any) -> Tensor:
         kind = torch.result_type(x, y)
-        if kind.is_complex or (x.dtype == kind and x.is_floating_point()):
-            same = not isinstance(y, Tensor) or y.dtype == kind
-            if kind.is_complex or same:
-                return NotImplemented
-        if isinstance(y, Tensor) and x.dtype == y.dtype == kind:
+        second = y.dtype == kind if isinstance(y, Tensor) else kind.is_floating_point
+        if kind.is_complex or (x.dtype == kind and second):
             return NotImplemented
         other = y.to(kind) if isinstance(y, Tensor) else torch.full((), y, dtype=kind)
         result: Tensor = operator(x.to(kind), other, **options)
@@ -75,13 +79,11 @@ def _of_whole(operator: Any) -> Callable[..., Tensor]:
 
 def accumulated_in(x: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     """Return the type in which torch sums and multiplies many elements: whole numbers in int64."""
-    whole = not (x.is_floating_point() or x.is_complex())
-    return dtype or (torch.int64 if whole else x.dtype)
+    return dtype or (torch.int64 if is_whole(x) else x.dtype)
 
 
 def _reciprocal(x: Tensor) -> Tensor:
-    whole = not x.is_floating_point() and not x.is_complex()
-    return x.to(torch.float32).reciprocal() if whole else NotImplemented
+    return x.to(torch.float32).reciprocal() if is_whole(x) else NotImplemented
 
 
 def _hypot(x: Tensor, y: Tensor) -> Tensor:

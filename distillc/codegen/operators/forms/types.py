@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillc.codegen.operators.forms.arithmetic import is_whole, promote
+
 aten = torch.ops.aten
 
 _OF_FLOATS = (
@@ -15,13 +17,6 @@ _OF_FLOATS = (
     *("sin", "cos", "tan", "asin", "acos", "atan", "tanh", "asinh", "acosh", "atanh"),
 )
 """Functions that torch computes in float32 of whole numbers, and TVM refuses."""
-
-
-def is_whole(x: Any) -> bool:
-    """Whether a tensor or a number holds whole numbers or truth values."""
-    if isinstance(x, Tensor):
-        return not (x.is_floating_point() or x.is_complex())
-    return isinstance(x, int)
 
 
 def _in_floats(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -35,10 +30,7 @@ def _power(x: Any, y: Any) -> Tensor:
     """Raise in the type of the result; TVM knows whole powers of whole numbers only."""
     kind = torch.result_type(x, y)
     if kind.is_complex or kind.is_floating_point:
-        tensors = [each for each in (x, y) if isinstance(each, Tensor)]
-        if kind.is_complex or all(each.dtype == kind for each in tensors):
-            return NotImplemented
-        return torch.pow(*(each.to(kind) if isinstance(each, Tensor) else each for each in (x, y)))
+        return promote(torch.pow, x, y)
     if isinstance(y, int) and x.dtype == kind:
         return NotImplemented
     base, exponent = (torch.as_tensor(each, dtype=torch.float64) for each in (x, y))
