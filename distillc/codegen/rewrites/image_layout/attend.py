@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
@@ -40,26 +40,20 @@ LONGEST_RUN = 32
 """Neighbouring pixels that one entry of a table stands for, at most."""
 
 
-@dataclass
-class AttentionCall:
-    """What an attention kernel is built from, and what it is called with."""
-
-    sizes: AttentionSizes
-    args: list[relax.Expr] = field(default_factory=list)
+CallKernel = Callable[[AttentionSizes, list[relax.Expr], tuple[int, ...]], relax.Expr]
+"""Calls the kernel of some sizes with its operands; returns the result as an image."""
 
 
 def attend(
-    scores: Scores, values: Tokens | relax.Expr, emit: Emit
-) -> tuple[AttentionCall, Tokens] | None:
-    """Return the operands of the kernel of softmax(scores) v, and what becomes of its result.
+    scores: Scores, values: Tokens | relax.Expr, call: CallKernel, emit: Emit
+) -> Tokens | None:
+    """Return softmax(scores) v, computed by one kernel; None where no kernel does this.
 
     Args:
         scores: After the softmax.
         values: (batch, keys, channels).
+        call: Binds the kernel's result.
         emit: Binds what is computed before.
-
-    Returns:
-        The result has an image that is not bound yet; None where no kernel does this.
     """
     count = len(shape_in_memory(values)) - 2
     batch = [axis for axis in flat(scores.dims) if axis.kind in (CHANNEL, PIXEL)]
@@ -130,8 +124,7 @@ def attend(
     )
     channels = np.arange(heads * wide).reshape(extents_of(flat(dims), CHANNEL))
     pixels = result.reshape(extents_of(flat(dims), PIXEL))
-    image = relax.Var("attended", relax.TensorType((1, heads * wide, *size), "float32"))
-    return AttentionCall(sizes, args), Tokens(image, dims, channels, pixels)
+    return Tokens(call(sizes, args, (1, heads * wide, *size)), dims, channels, pixels)
 
 
 def _rows(tokens: Tokens, heads: int, emit: Emit) -> tuple[Tokens, HeadRows]:

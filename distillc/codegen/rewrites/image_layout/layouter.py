@@ -257,9 +257,8 @@ class Layouter(PyExprMutator):
         return channels.join(parts, dim, self.emit)
 
     def multiplied(self, call: relax.Call) -> Value | None:
-        a, _b = (
-            self.values.get(each) if isinstance(each, relax.Var) else None for each in call.args
-        )
+        left = call.args[0]
+        a = self.values.get(left) if isinstance(left, relax.Var) else None
         weight = self.constant(call.args[1])
         if weight is not None:
             if (
@@ -270,11 +269,7 @@ class Layouter(PyExprMutator):
                 return None
             return channels.product(a, weight.reshape(weight.shape[-2:]), self.emit)
         if isinstance(a, Scores) and a.softmax:
-            found = attend(a, self.operand(call.args[1]), self.emit)
-            if found is None:
-                return None
-            operands, result = found
-            return replace(result, image=self.called(operands.sizes, operands.args, result))
+            return attend(a, self.operand(call.args[1]), self.called, self.emit)
         if self.bound not in self.scores:
             return None
         q, k = (self.operand(each) for each in call.args)
@@ -285,12 +280,13 @@ class Layouter(PyExprMutator):
         value = self.values.get(expr) if isinstance(expr, relax.Var) else None
         return value if isinstance(value, Tokens) else self.visit_expr(expr)
 
-    def called(self, sizes: AttentionSizes, args: list[relax.Expr], result: Tokens) -> relax.Expr:
+    def called(
+        self, sizes: AttentionSizes, args: list[relax.Expr], shape: tuple[int, ...]
+    ) -> relax.Expr:
         """Emit the kernel's call, and return its result as an image."""
         if sizes not in self.kernels:
             kernel = attention_kernel(sizes, self.target)
             self.kernels[sizes] = self.builder_.add_func(kernel, "attention")
-        shape = extents(result.image)
         rows = relax.TensorType((shape[1], shape[2] * shape[3]), "float32")
         called = self.emit(relax.call_tir(self.kernels[sizes], args, rows))
         return self.emit(relax.op.reshape(called, shape))

@@ -163,6 +163,7 @@ def scores_of(a: Tokens | relax.Expr, b: Tokens | relax.Expr, emit: Emit) -> Sco
 
 
 def shape_in_memory(operand: Tokens | relax.Expr) -> tuple[int, ...]:
+    """Return the extents of an operand, laid out or not."""
     return operand.shape if isinstance(operand, Tokens) else extents(operand)
 
 
@@ -221,7 +222,6 @@ def in_memory(scores: Scores, emit: Emit) -> relax.Expr:
     windows, heads, queries, keys = map(prod, shapes)
 
     def tokens(each: Tokens, count: int, turned: bool) -> relax.Expr:
-        each.channels.size // heads
         ends = [(Axis(PIXEL, count),), (Axis(CHANNEL, each.channels.size // heads),)]
         plain = [(Axis(PIXEL, windows),), (Axis(CHANNEL, heads),), *ends[:: -1 if turned else 1]]
         dims = tuple(tuple(axis for axis in dim if axis.extent > 1) for dim in plain)

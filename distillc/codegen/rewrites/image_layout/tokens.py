@@ -53,11 +53,6 @@ class Tokens:
         """The tensor's extents."""
         return shape_of(self.dims)
 
-    @property
-    def order(self) -> Dims:
-        """The axes one by one."""
-        return tuple((axis,) for axis in flat(self.dims))
-
     def is_image(self) -> bool:
         """Whether its elements lie in memory as those of the image do."""
         kinds = [axis.kind for axis in flat(self.dims)]
@@ -91,15 +86,7 @@ class Tokens:
     def reshaped(self, shape: Sequence[int]) -> Tokens | None:
         """Return a reshape, None where it divides an axis unevenly."""
         dims = regroup(flat(self.dims), shape)
-        if dims is None:
-            return None
-        axes = flat(dims)
-        return replace(
-            self,
-            dims=dims,
-            channels=self.channels.reshape(extents_of(axes, CHANNEL)),
-            pixels=self.pixels.reshape(extents_of(axes, PIXEL)),
-        )
+        return None if dims is None else split_as(self, dims)
 
     def permuted(self, order: Sequence[int]) -> Tokens:
         """Return a transposition."""
@@ -164,6 +151,7 @@ def of_image(image: relax.Expr) -> Tokens:
 
 
 def split_as(tokens: Tokens, dims: Dims) -> Tokens:
+    """Return the same numbers in the same order as other dimensions of the same axes, or finer."""
     axes = flat(dims)
     return replace(
         tokens,
