@@ -21,6 +21,7 @@ from distillc.passes.training import RunState, TrainingPass, judging_edge
 from distillc.pipeline import Context, PassResult, require
 from distillc.stages import Stage
 from distillc.surrogates.answering import Answering
+from distillc.surrogates.branches import FEED_FORWARD, find_branches
 from distillc.surrogates.stand_in import StandIn
 from distillc.workdir import digest
 
@@ -36,6 +37,7 @@ class Student:
         surrogate: The candidate.
         path: The module that it imitates.
         attention: The attention inside that module, or the module itself.
+        middle: The norm before the block's feed-forward and the layer after it, where known.
         module: The copy.
         fidelity: Its relative error, once it was judged.
     """
@@ -43,6 +45,7 @@ class Student:
     surrogate: Surrogate
     path: str
     attention: str
+    middle: tuple[str, ...]
     module: nn.Module
     fidelity: float = math.nan
 
@@ -84,10 +87,31 @@ class Student:
     def calibrate(self, calls: Mapping[str, Call]) -> None:
         """Give the student what real input tells before training, see `StandIn.calibrate`."""
         given, mixed = calls[self.path].given, self.change(calls)
-        if self.attention in calls and calls[self.attention].result.shape == given.shape:
-            mixed = calls[self.attention].result
+        inner = calls.get(self.attention) if self.attention != self.path else None
+        if (between := self._between(calls)) is not None and between.shape == given.shape:
+            mixed = between - given  # the attention itself may see windows
+        elif inner is not None and inner.result.shape == given.shape:
+            mixed = inner.result
         if isinstance(self.module, StandIn):
             self.module.calibrate(given, mixed)
+
+    def _between(self, calls: Mapping[str, Call]) -> torch.Tensor | None:
+        """Return what stands between the attention and the feed-forward."""
+        if not self.middle or not set(self.middle) <= calls.keys():
+            return None
+        norm, layer = (calls[path] for path in self.middle)
+        # Else the norm stands behind the feed-forward.
+        return norm.given if torch.equal(norm.result, layer.given) else None
+
+
+def _middle(net: Network, name: str, surrogate: Surrogate) -> tuple[str, ...]:
+    """Return `Student.middle`."""
+    block = net.block(name)
+    channels = block.shape[1] if block.layout == "image" else block.shape[-1]
+    found = find_branches(net.module.get_submodule(name), channels, FEED_FORWARD)
+    if surrogate.scope != "block" or found is None or found.norm is None:
+        return ()
+    return f"{name}.{found.norm}", f"{name}.{found.first}"
 
 
 def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
@@ -116,6 +140,7 @@ class Students:
                 each,
                 name if each.scope == "block" else net.block(name).attention,
                 net.block(name).attention,
+                _middle(net, name, each),
                 copy.deepcopy(each.module),
             )
             for name, candidates in net.candidates.items()
@@ -132,7 +157,7 @@ class Students:
 
     def calibrate(self, teacher: nn.Module, images: torch.Tensor) -> None:
         """Let every student start from what its block does on these images."""
-        paths = [path for each in self for path in (each.path, each.attention)]
+        paths = [path for each in self for path in (each.path, each.attention, *each.middle)]
         calls = record_calls(teacher, paths, images)
         for student in self:
             student.calibrate(calls)

@@ -1,35 +1,49 @@
-"""Feed-forwards and attentions made of convolutions, as weights that surrogates start from."""
+"""Feed-forwards and attentions of blocks, as weights that surrogates start from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-GATED = 2
-"""Parts of a gated feed-forward: gate and value."""
+FEED_FORWARD = 2
+"""Parts of a gated feed-forward: gate and value. One without a gate has one part."""
 ATTENTION = 3
 """Parts of an attention: queries, keys and values."""
+
+_EDGE = 3  # of the kernel that stands for no depthwise convolution
 
 
 @dataclass(frozen=True)
 class Branches:
-    """W_out f(p_1, ..., p_n),  p_1, ..., p_n = dw(W_in norm(x)): n parts of K channels each, on C.
+    """W_out f(p_1, ..., p_n) + c,  p_1, ..., p_n = dw(W_in norm(x)) + b: n parts of K channels.
 
     Attributes:
-        norm: The norm's weight, (C,); None where no norm stands before it.
+        norm: Path in the block of the norm before it; None where the block has none.
+        first: Path in the block of the layer that projects in.
         project_in: (n K, C, 1, 1), the rows of the first part first.
-        dwconv: (n K, 1, k, k).
+        dwconv: (n K, 1, k, k); one in the middle where the block has no such convolution.
+        bias: b, (n K,).
         project_out: (C, K, 1, 1).
+        out_bias: c, (C,).
         heads: Of the K channels, in each part.
     """
 
-    norm: Tensor | None
+    norm: str | None
+    first: str
     project_in: Tensor
     dwconv: Tensor
+    bias: Tensor
     project_out: Tensor
+    out_bias: Tensor
     heads: int = 1
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return len(self.project_in) // self.project_out.shape[1]
 
     def narrow(self, hidden: int, first: int = 0, heads: int = 1) -> Branches:
         """Keep the channels whose weights are largest, at most so many, in their order.
@@ -46,58 +60,133 @@ class Branches:
         runs = importance.reshape(heads, -1)
         best = runs.topk(min(hidden, size) // heads).indices.sort().values
         best = (best + torch.arange(heads)[:, None] * runs.shape[1]).flatten()
-        rows = torch.cat([best + part * size for part in range(len(gains))])
+        rows = torch.cat([best + part * size for part in range(self.parts)])
         return Branches(
-            self.norm, self.project_in[rows], self.dwconv[rows], self.project_out[:, best], heads
+            self.norm,
+            self.first,
+            self.project_in[rows],
+            self.dwconv[rows],
+            self.bias[rows],
+            self.project_out[:, best],
+            self.out_bias,
+            heads,
         )
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A convolution, or a linear layer as one of 1x1.
+
+    Attributes:
+        weight: (out, in / groups, k, k).
+        bias: (out,).
+        groups: Its groups.
+        path: Of the module in the block.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    groups: int
+    path: str
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups == len(self.weight) and self.weight.shape[1] == 1
+
+    def maps(self, given: int, made: int | None = None) -> bool:
+        """Whether it maps each pixel by itself, from so many channels to so many."""
+        shape = (len(self.weight) if made is None else made, given, 1, 1)
+        return self.groups == 1 and self.weight.shape == shape
 
 
 def find_branches(block: nn.Module, channels: int, parts: int) -> Branches | None:
-    """Find a gated feed-forward or an attention by its shapes: Restormer's (section 3), NAFNet's.
+    """Find a feed-forward or an attention by its shapes, whatever the block's classes are.
 
-    Three convolutions in a row, in the order of the module's children: 1x1 from C to n K channels,
-    depthwise, 1x1 from K to C. Of several the last counts.
+    A 1x1 convolution or linear layer from C to n K channels, perhaps a depthwise convolution, one
+    from K to C, in the order of the module's children: Restormer (section 3), NAFNet, the windows
+    of Swin and what came of them. In an attention others may stand before the last, and in a
+    feed-forward the depthwise convolution may be the value's alone (DAT, section 3.3). Of
+    several the last counts.
 
     Args:
-        block: A block on (B, C, H, W).
-        channels: Channels of the image.
-        parts: n, `GATED` or `ATTENTION`.
+        block: A block.
+        channels: C of its input and output.
+        parts: `FEED_FORWARD` or `ATTENTION`.
     """
     found: Branches | None = None
-    norm: Tensor | None = None
-    norms: list[Tensor | None] = []
-    convolutions: list[nn.Conv2d] = []
-    for module in block.modules():
-        if isinstance(module, nn.Conv2d):
-            convolutions.append(module)
-            norms.append(norm)
-        elif (weight := _norm_weight(module, channels)) is not None:
-            norm = weight
-    for first, depthwise, last, before in zip(
-        convolutions, convolutions[1:], convolutions[2:], norms, strict=False
-    ):
-        wide = first.out_channels
-        fits = (
-            first.kernel_size == last.kernel_size == (1, 1)
-            and first.in_channels == last.out_channels == channels
-            and wide == depthwise.out_channels == depthwise.groups == parts * last.in_channels
-            and first.groups == last.groups == 1
-        )
-        if fits:
-            heads = _find_heads(block, last.in_channels) if parts == ATTENTION else 1
-            found = Branches(before, first.weight, depthwise.weight, last.weight, heads)
+    layers = list(_layers(block))
+    norms = _norms(block, channels)
+    norm = None if not norms else norms[0] if parts == ATTENTION else norms[-1]
+    for number, first in enumerate(layers):
+        if not first.maps(channels):
+            continue
+        rest = layers[number + 1 :]
+        depthwise = rest.pop(0) if rest and rest[0].is_depthwise else None
+        wide = len(first.weight)
+        sizes = [wide // parts] if wide % parts == 0 else []
+        if parts == FEED_FORWARD:
+            rest = rest[:1]
+            sizes += [wide] if wide > channels else []  # without a gate
+        for last, size in ((last, size) for last in rest for size in sizes):
+            if last.maps(size, channels):
+                heads = _find_heads(block, size) if parts == ATTENTION else 1
+                found = _branches(norm, first, depthwise, last, heads) or found
+                break
     return found
 
 
+def _branches(
+    norm: str | None, first: _Layer, depthwise: _Layer | None, last: _Layer, heads: int
+) -> Branches | None:
+    wide, size = len(first.weight), last.weight.shape[1]
+    kernel = first.weight.new_zeros(wide, 1, _EDGE, _EDGE)
+    kernel[:, :, _EDGE // 2, _EDGE // 2] = 1
+    bias = first.bias
+    if depthwise is not None:
+        own = len(depthwise.weight)
+        if own == wide:
+            kernel = depthwise.weight
+        elif own == size and depthwise.weight.shape[1:] == kernel.shape[1:]:
+            kernel[-own:] = depthwise.weight
+        else:
+            return None
+        # What the convolution does to a flat image.
+        bias = bias * kernel.sum((1, 2, 3))
+        bias[-own:] += depthwise.bias
+    matrices = first.weight, kernel, bias, last.weight, last.bias
+    return Branches(norm, first.path, *matrices, heads)
+
+
+def _layers(block: nn.Module) -> Iterator[_Layer]:
+    for path, module in block.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            weight = module.weight
+            bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias
+            groups = module.groups if isinstance(module, nn.Conv2d) else 1
+            yield _Layer(
+                weight if weight.dim() == 4 else weight[:, :, None, None], bias, groups, path
+            )
+
+
+def _norms(block: nn.Module, channels: int) -> list[str]:
+    """Return the paths of a block's norms over its channels, without those inside its parts."""
+    paths = []
+    for path, module in block.named_modules():
+        weight = module._parameters.get("weight")
+        if weight is not None and weight.shape == (channels,):
+            paths.append(path)
+    shallow = min((path.count(".") for path in paths), default=0)
+    return [path for path in paths if path.count(".") == shallow]
+
+
 def _find_heads(block: nn.Module, size: int) -> int:
-    """Return how many heads an attention has: as many as temperatures, (heads, 1, 1)."""
-    for weight in block.parameters():
-        if weight.dim() == 3 and weight.shape[1:] == (1, 1) and size % len(weight) == 0:
-            return len(weight)
-    return 1
-
-
-def _norm_weight(module: nn.Module, channels: int) -> Tensor | None:
-    """Return a module's own weight if it is one number a channel."""
-    weight = module._parameters.get("weight")
-    return None if weight is None or weight.shape != (channels,) else weight
+    """Return how many heads an attention has: as its modules say, or as its temperatures do."""
+    told = [
+        value
+        for module in block.modules()
+        for name in ("num_heads", "heads", "n_heads")
+        if type(value := getattr(module, name, None)) is int
+    ]
+    shapes = [weight.shape for weight in block.parameters() if weight.dim() == 3]
+    told += [shape[0] for shape in shapes if shape[1:] == (1, 1)]
+    return next((heads for heads in told if heads > 0 and size % heads == 0), 1)

@@ -8,13 +8,16 @@ from unittest import mock
 
 import pytest
 import torch
+from torch import nn
 
+import distillc
 from distillc.errors import DataError, PassError, PreconditionError, StorageError, UsageError
-from distillc.passes import training
+from distillc.frontend.calls import record_calls
+from distillc.passes import FindAttention, SynthesizeSurrogates, Trace, training
 from distillc.passes.distill_blocks import DistillBlocks
 from distillc.passes.distill_hybrids import DistillHybrids
 from distillc.passes.students import Distillation, Students
-from distillc.pipeline import Context
+from distillc.pipeline import Context, Pipeline
 from distillc.stages import WorkDir
 
 from .toy import Killed, KilledAt, Recorder, same_candidates, toy_network
@@ -112,3 +115,59 @@ def test_what_it_requires(distill: Distillation) -> None:
         replace(distill, task="sr:scale=2")(net)
     with pytest.raises(DataError, match="does not exist"):
         replace(distill, data=Path("/nowhere"))(net)
+
+
+class WindowBlock(nn.Module):
+    """x + attention in windows of 4x4, y + feed-forward(norm(y)), on (B, H, W, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.attn = Windowed()
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, height, width, channels = x.shape
+        tokens = self.norm1(x).view(batch, height // 4, 4, width // 4, 4, channels)
+        mixed = self.attn(tokens.transpose(2, 3).reshape(-1, 16, channels))
+        mixed = mixed.view(batch, height // 4, width // 4, 4, 4, channels).transpose(2, 3)
+        y = x + mixed.reshape(x.shape)
+        return y + self.mlp(self.norm2(y))
+
+
+class Windowed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return self.proj((q @ k.transpose(1, 2)).softmax(-1) @ v)
+
+
+class Windows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.block = nn.Conv2d(3, 8, 3, padding=1), WindowBlock()
+        self.tail = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.block(self.head(x).permute(0, 2, 3, 1))
+        return x + self.tail(y.permute(0, 3, 1, 2))
+
+
+def test_students_start_from_what_attention_in_windows_adds() -> None:
+    torch.manual_seed(0)
+    passes = [Trace(), FindAttention(), SynthesizeSurrogates(["ssd"])]
+    net = Pipeline(passes).run(distillc.trace(Windows().eval(), torch.rand(1, 3, 16, 16)))
+    students, images = Students.of(net), torch.rand(4, 3, 16, 16)
+    (student,) = students
+    assert student.middle == ("block.norm2", "block.mlp.0")
+    students.calibrate(net.module, images)
+    calls = record_calls(net.module, ["block", "block.norm2"], images)
+    given, middle = calls["block"].given, calls["block.norm2"].given
+    ssd = student.module.surrogate
+    ssd.feed_forward = nn.Identity()
+    error = student.module(given) - middle
+    assert error.mean((0, 1, 2)).abs().max() < 1e-3  # as least squares with a constant leaves it
+    assert error.norm() < 0.9 * (middle - given).norm()

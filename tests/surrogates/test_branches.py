@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from distillc.frontend.restormer import TransformerBlock
-from distillc.surrogates.branches import ATTENTION, GATED, find_branches
+from distillc.surrogates.branches import ATTENTION, FEED_FORWARD, find_branches
 from distillc.surrogates.specs import build_surrogate
 
 
@@ -35,11 +35,55 @@ def test_narrower_takes_the_strongest_and_wider_fills_what_there_is(
     assert all(any(torch.equal(column, one) for one in whole) for column in used)
 
 
+class Mlp(nn.Module):
+    """A block of windows: norms, attention, feed-forward, as Swin's (arXiv 2103.14030)."""
+
+    def __init__(self, hidden: int = 12) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(8)
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(8, 24), "proj": nn.Linear(8, 8)})
+        self.mlp = nn.Sequential(nn.Linear(8, hidden), nn.GELU(), nn.Linear(hidden, 8))
+        self.norm2 = nn.LayerNorm(8)
+        self.num_heads = 2
+        for weight in (self.norm2.weight, self.norm2.bias):
+            nn.init.uniform_(weight, 0.5, 1.5)
+
+
+def test_a_feed_forward_without_a_gate_has_values_of_one() -> None:
+    torch.manual_seed(0)
+    source, x = Mlp(), torch.rand(1, 8, 12, 12)
+    surrogate = build_surrogate("conv:width=150", 8, block=source)
+    tokens = x.movedim(1, -1)
+    wanted = tokens + source.mlp(source.norm2(tokens))
+    assert torch.allclose(surrogate(x).movedim(1, -1), wanted, atol=1e-5)
+
+
+def test_a_linear_attention_is_found() -> None:
+    found = find_branches(source := Mlp(), 8, ATTENTION)
+    assert found is not None
+    assert (found.norm, found.first, found.heads, found.parts) == ("norm1", "attn.qkv", 2, 3)
+    assert torch.equal(found.project_in[:, :, 0, 0], source.attn["qkv"].weight)
+    assert torch.equal(found.bias, source.attn["qkv"].bias)
+    x = torch.rand(1, 24, 6, 6)
+    assert torch.equal(nn.functional.conv2d(x, found.dwconv, padding=1, groups=24), x)
+
+
+def test_the_value_alone_is_convolved() -> None:
+    source = nn.Sequential(
+        nn.Linear(8, 32), nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Linear(16, 8)
+    )
+    found = find_branches(source, 8, FEED_FORWARD)
+    assert found is not None
+    assert torch.equal(found.dwconv[16:], source[1].weight)
+    x = torch.rand(1, 16, 6, 6)
+    assert torch.equal(nn.functional.conv2d(x, found.dwconv[:16], padding=1, groups=16), x)
+
+
 def test_dropped_channels_matter_least() -> None:
     source = block(expansion=2)
     with torch.no_grad():
         source.ffn.project_out.weight[:, 8:] *= 1e-4
-    found = find_branches(source, 8, GATED)
+    found = find_branches(source, 8, FEED_FORWARD)
     assert found is not None
     assert torch.equal(found.narrow(8).project_out, source.ffn.project_out.weight[:, :8])
 
@@ -48,7 +92,7 @@ def test_an_attention_is_found_before_a_feed_forward() -> None:
     source = block(expansion=3)
     found = find_branches(source, 8, ATTENTION)
     assert found is not None
-    assert found.norm is source.norm1.get_parameter("body.weight")
+    assert found.norm == "norm1.body"
     assert found.project_in is source.attn.qkv.weight
     assert found.project_out is source.attn.project_out.weight
 
@@ -101,6 +145,6 @@ def test_another_kernel_size_starts_idle() -> None:
     source = nn.Sequential(
         nn.Conv2d(8, 32, 1), nn.Conv2d(32, 32, 5, padding=2, groups=32), nn.Conv2d(16, 8, 1)
     )
-    assert find_branches(source, 8, GATED) is not None
+    assert find_branches(source, 8, FEED_FORWARD) is not None
     x = torch.rand(1, 8, 12, 12)
     assert torch.equal(build_surrogate("conv", 8, block=source)(x), x)

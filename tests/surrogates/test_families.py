@@ -180,7 +180,8 @@ def test_a_convolution_counted_by_hand(width: int, inner: int) -> None:
     channels, pixels = 6, 7 * 9
     weights = channels * 2 * inner + 9 * 2 * inner + inner * channels
     cost = count_cost(ConvSurrogate(channels, True, width), (1, channels, 7, 9))
-    assert cost.params == weights + 2 * channels
+    biases = 2 * inner + channels
+    assert cost.params == weights + biases + 2 * channels
     assert cost.macs == weights * pixels
 
 
@@ -194,6 +195,7 @@ def test_a_mamba_surrogate_counted_by_hand(width: int, values: int, state: int) 
     state_macs = 2 * 9 * (written + inner * inner // groups) + inner * inner * channels // groups
     gated = channels * 2 * hidden + 9 * 2 * hidden + hidden * channels
     vectors = heads + 2 * state + heads + inner + 2 * 2 * channels  # biases, rates, skip, norms
+    vectors += inner + channels + 2 * hidden + channels  # biases of what is no scan
     module = build_surrogate(f"mamba:width={width},values={values},state={state}", channels)
     cost = count_cost(module, (1, channels, 7, 9))
     assert cost.params == products + gated + vectors + written + inner * channels

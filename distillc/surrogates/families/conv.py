@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distillc.frontend.restormer import LayerNorm
-from distillc.surrogates.branches import GATED, find_branches
+from distillc.surrogates.branches import FEED_FORWARD, find_branches
 from distillc.surrogates.family import Family
 from distillc.surrogates.stand_in import StandIn
 
@@ -30,33 +30,46 @@ class ConvSurrogate(StandIn):
         wide = 2 * inner
         self.norm = LayerNorm(channels) if whole_block else None
         self.project_in = nn.Conv2d(channels, wide, 1, bias=False)
-        self.dwconv = nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False)
-        self.project_out = nn.Conv2d(inner, channels, 1, bias=False)
-        nn.init.zeros_(self.project_out.weight)
+        self.dwconv = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.project_out = nn.Conv2d(inner, channels, 1)
+        for name in ("dwconv.bias", "project_out.weight", "project_out.bias"):
+            nn.init.zeros_(self.get_parameter(name))
 
     @torch.no_grad()
     def start_from(self, block: nn.Module) -> None:
-        """Take the strongest channels of a block's own gated feed-forward, where it has one."""
+        """Take the strongest channels of a block's own feed-forward, where it has one."""
         if self.norm is None:  # it replaces the attention
             return
         channels, inner = self.project_out.weight.shape[:2]
-        found = find_branches(block, channels, GATED)
+        found = find_branches(block, channels, FEED_FORWARD)
         if found is None or found.dwconv.shape[1:] != self.dwconv.weight.shape[1:]:
             return
-        hidden = found.project_out.shape[1]
-        own, kept = found.narrow(inner), min(inner, hidden)
-        both = [*range(kept), *range(inner, inner + kept)]
-        self.project_in.weight[both] = own.project_in
-        self.dwconv.weight[both] = own.dwconv
+        own = found.narrow(inner)
+        kept = own.project_out.shape[1]
+        values = range(inner, inner + kept)
+        self.dwconv.weight[values] = 0  # without a gate in the block, values are one
+        self.get_parameter("dwconv.bias")[values] = 1
+        rows = [*range(kept), *values][: own.parts * kept]
+        self.project_in.weight[rows] = own.project_in
+        self.dwconv.weight[rows] = own.dwconv
+        self.get_parameter("dwconv.bias")[rows] = own.bias
         self.project_out.weight[:, :kept] = own.project_out
+        self.get_parameter("project_out.bias").copy_(own.out_bias)
         if own.norm is not None:
-            self.norm.get_parameter("body.weight").copy_(own.norm)
+            take_norm(self.norm, block.get_submodule(own.norm))
 
     def forward(self, x: Tensor) -> Tensor:
         features = x if self.norm is None else self.norm(x)
         gate, value = self.dwconv(self.project_in(features)).chunk(2, 1)
         y = self.project_out(F.gelu(gate) * value)
         return y if self.norm is None else x + y
+
+
+def take_norm(norm: LayerNorm, own: nn.Module) -> None:
+    """Let a norm start as the block's own."""
+    norm.get_parameter("body.weight").copy_(own.get_parameter("weight"))
+    if own._parameters.get("bias") is not None:
+        norm.get_parameter("body.bias").copy_(own.get_parameter("bias"))
 
 
 def _build(channels: int, whole_block: bool, options: Mapping[str, int]) -> ConvSurrogate:

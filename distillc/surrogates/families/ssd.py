@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distillc.frontend.restormer import LayerNorm
 from distillc.surrogates.branches import ATTENTION, find_branches
-from distillc.surrogates.families.conv import ConvSurrogate
+from distillc.surrogates.families.conv import ConvSurrogate, take_norm
 from distillc.surrogates.family import Family
 from distillc.surrogates.stand_in import StandIn
 
@@ -42,14 +42,14 @@ class SsdSurrogate(StandIn):
         inner = max(1, channels * values // 100)
         self.norm = LayerNorm(channels) if whole_block else None
         self.project_in = nn.Conv2d(channels, inner, 1, bias=False)
-        self.dwconv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False)
-        self.project_out = nn.Conv2d(inner, channels, 1, bias=False)
+        self.dwconv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.project_out = nn.Conv2d(inner, channels, 1)
         self.write = nn.Conv2d(channels, 2 * inner, 1, bias=False)
         self.read = nn.Conv2d(inner, channels, 1, bias=False)
         self._heads = inner // _HEAD if inner % _HEAD == 0 else 1
         self.feed_forward = ConvSurrogate(channels, True, width) if whole_block else None
-        nn.init.zeros_(self.project_out.weight)
-        nn.init.zeros_(self.read.weight)
+        for name in ("dwconv.bias", "project_out.weight", "project_out.bias", "read.weight"):
+            nn.init.zeros_(self.get_parameter(name))
 
     @torch.no_grad()
     def start_from(self, block: nn.Module) -> None:
@@ -65,12 +65,13 @@ class SsdSurrogate(StandIn):
             )
             self.project_in.weight[:kept] = own.project_in[values]
             self.dwconv.weight[:kept] = own.dwconv[values]
+            self.get_parameter("dwconv.bias")[:kept] = own.bias[values]
             # What the depthwise convolution does to a flat image.
             write = own.project_in * own.dwconv.sum((2, 3), keepdim=True)
             self.write.weight[:kept] = write[queries]
             self.write.weight[inner : inner + kept] = write[keys]
             if self.norm is not None and own.norm is not None:
-                self.norm.get_parameter("body.weight").copy_(own.norm)
+                take_norm(self.norm, block.get_submodule(own.norm))
         if self.feed_forward is not None:
             self.feed_forward.start_from(block)
 
@@ -81,13 +82,16 @@ class SsdSurrogate(StandIn):
         heads = values.flatten(2).unflatten(1, (self._heads, -1))
         read = (self.state(given) @ heads).reshape(values.shape)
         known = torch.cat([values, read], 1)
+        known = torch.cat([known, torch.ones_like(known[:, :1])], 1)
         rows, wanted = (each.double().transpose(0, 1).flatten(1) for each in (known, mixed))
         gram = rows @ rows.T
         energy = gram.diagonal()[: values.shape[1]].mean()
         gram.diagonal().add_(_RIDGE * energy + torch.finfo(gram.dtype).tiny)
         fitted = torch.linalg.solve(gram, rows @ wanted.T).T[:, :, None, None]
-        for layer, weight in zip((self.project_out, self.read), fitted.chunk(2, 1), strict=True):
+        weights = fitted[:, :-1].chunk(2, 1)
+        for layer, weight in zip((self.project_out, self.read), weights, strict=True):
             layer.weight.copy_(weight)
+        self.get_parameter("project_out.bias").copy_(fitted[:, -1, 0, 0])
 
     def features(self, x: Tensor) -> Tensor:
         """Return the normalised input, (B, C, H, W)."""
@@ -113,11 +117,11 @@ class SsdSurrogate(StandIn):
         adaptive = (read @ self.state(x)).transpose(1, 2).flatten(2)
         matrix = self.project_out.weight.flatten(1) + adaptive
         if len(x) == 1:  # a convolution compiles to faster code
-            mixed = F.conv2d(values, matrix[0, :, :, None, None])
+            mixed = F.conv2d(values, matrix[0, :, :, None, None], self.project_out.bias)
         else:
             # Pixels first: training has channels last, and copies nothing.
             pixels = values.movedim(1, -1).flatten(1, 2) @ matrix.mT
-            mixed = pixels.mT.unflatten(2, x.shape[2:])
+            mixed = (pixels + self.project_out.bias).mT.unflatten(2, x.shape[2:])
         if self.feed_forward is None:
             return mixed
         output: Tensor = self.feed_forward(x + mixed)
