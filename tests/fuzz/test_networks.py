@@ -22,13 +22,12 @@ from tests.fuzz.networks import Worker, judged, minimise, packs, uses_complex
 
 SAMPLES = [
     ("host", "fp32", range(12)),
-    ("host", "fp32", range(12, 24)),
-    ("host", "fp32", range(24, 36)),
+    ("host", "fp32", range(12, 22)),
     ("aarch64", "fp32", range(100, 104)),
     ("onnx", "fp32", range(200, 206)),
     ("host", "fp16", (300, 301, 303, 304)),
 ]
-"""Fifty networks: way, precision, seeds."""
+"""Thirty-six networks: way, precision, seeds."""
 
 
 @pytest.mark.parametrize(("way", "precision", "seeds"), SAMPLES)
