@@ -104,57 +104,70 @@ def find_branches(block: nn.Module, channels: int, parts: int) -> Branches | Non
 
     A 1x1 convolution or linear layer from C to n K channels, perhaps a depthwise convolution, one
     from K to C, in the order of the module's children: Restormer (section 3), NAFNet, the windows
-    of Swin and what came of them. In an attention others may stand before the last, and in a
-    feed-forward the depthwise convolution may be the value's alone (DAT, section 3.3). Of
-    several the last counts.
+    of Swin and what came of them. In an attention, queries, keys and values may have layers of
+    their own, in this order, and others may stand before the last. In a feed-forward the depthwise
+    convolution may be the value's alone (DAT, section 3.3). Of several the last counts.
 
     Args:
         block: A block.
         channels: C of its input and output.
         parts: `FEED_FORWARD` or `ATTENTION`.
     """
-    found: Branches | None = None
     layers = list(_layers(block))
     norms = _norms(block, channels)
     norm = None if not norms else norms[0] if parts == ATTENTION else norms[-1]
-    for number, first in enumerate(layers):
-        if not first.maps(channels):
-            continue
-        rest = layers[number + 1 :]
-        depthwise = rest.pop(0) if rest and rest[0].is_depthwise else None
-        wide = len(first.weight)
-        sizes = [wide // parts] if wide % parts == 0 else []
-        if parts == FEED_FORWARD:
-            rest = rest[:1]
-            sizes += [wide] if wide > channels else []  # without a gate
-        for last, size in ((last, size) for last in rest for size in sizes):
-            if last.maps(size, channels):
-                heads = _find_heads(block, size) if parts == ATTENTION else 1
-                found = _branches(norm, first, depthwise, last, heads) or found
-                break
-    return found
+    for count in range(1, parts + 1) if parts == ATTENTION else [1]:
+        for number in reversed(range(len(layers))):
+            project_in, rest = _joined(layers[number:], channels, count)
+            if project_in is None:
+                continue
+            wide = len(project_in[0])
+            sizes = [wide // parts] if wide % parts == 0 else []
+            if parts == FEED_FORWARD:
+                rest = rest[:1]
+                sizes += [wide] if wide > channels else []  # without a gate
+            for last, size in ((last, size) for last in rest for size in sizes):
+                if last.maps(size, channels):
+                    heads = _find_heads(block, size) if parts == ATTENTION else 1
+                    first = layers[number].path
+                    return Branches(norm, first, *project_in, last.weight, last.bias, heads)
+    return None
 
 
-def _branches(
-    norm: str | None, first: _Layer, depthwise: _Layer | None, last: _Layer, heads: int
-) -> Branches | None:
-    wide, size = len(first.weight), last.weight.shape[1]
+def _joined(
+    layers: list[_Layer], channels: int, count: int
+) -> tuple[tuple[Tensor, Tensor, Tensor] | None, list[_Layer]]:
+    """Return W_in, dw and b of so many layers in a row, and the layers behind them."""
+    made: list[tuple[Tensor, Tensor, Tensor]] = []
+    while len(made) < count:
+        if not layers or not layers[0].maps(channels):
+            return None, layers
+        first, *layers = layers
+        depthwise = layers.pop(0) if layers and layers[0].is_depthwise else None
+        kernel = _kernel(first, depthwise)
+        if kernel is None or (made and made[0][1].shape[1:] != kernel.shape[1:]):
+            return None, layers
+        bias = first.bias * kernel.sum((1, 2, 3))  # what the convolution does to a flat image
+        if depthwise is not None:
+            bias[-len(depthwise.bias) :] += depthwise.bias
+        made.append((first.weight, kernel, bias))
+    weight, kernel, bias = map(torch.cat, zip(*made, strict=True))
+    return (weight, kernel, bias), layers
+
+
+def _kernel(first: _Layer, depthwise: _Layer | None) -> Tensor | None:
+    """Return one kernel a channel; the depthwise convolution gives all or the last half."""
+    wide = len(first.weight)
+    if depthwise is not None and len(depthwise.weight) == wide:
+        return depthwise.weight
     kernel = first.weight.new_zeros(wide, 1, _EDGE, _EDGE)
     kernel[:, :, _EDGE // 2, _EDGE // 2] = 1
-    bias = first.bias
     if depthwise is not None:
-        own = len(depthwise.weight)
-        if own == wide:
-            kernel = depthwise.weight
-        elif own == size and depthwise.weight.shape[1:] == kernel.shape[1:]:
-            kernel[-own:] = depthwise.weight
-        else:
+        own = depthwise.weight
+        if 2 * len(own) != wide or own.shape[1:] != kernel.shape[1:]:
             return None
-        # What the convolution does to a flat image.
-        bias = bias * kernel.sum((1, 2, 3))
-        bias[-own:] += depthwise.bias
-    matrices = first.weight, kernel, bias, last.weight, last.bias
-    return Branches(norm, first.path, *matrices, heads)
+        kernel[-len(own) :] = own
+    return kernel
 
 
 def _layers(block: nn.Module) -> Iterator[_Layer]:

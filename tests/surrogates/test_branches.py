@@ -68,6 +68,18 @@ def test_a_linear_attention_is_found() -> None:
     assert torch.equal(nn.functional.conv2d(x, found.dwconv, padding=1, groups=24), x)
 
 
+@pytest.mark.parametrize("widths", [(8, 16), (8, 8, 8)])
+def test_queries_and_values_may_be_layers_of_their_own(widths: tuple[int, ...]) -> None:
+    projections = [nn.Linear(8, width) for width in widths]
+    source = nn.Sequential(nn.LayerNorm(8), *projections, nn.Conv2d(8, 1, 1), nn.Linear(8, 8))
+    found = find_branches(source, 8, ATTENTION)
+    assert found is not None
+    rows = torch.cat([each.weight for each in projections])
+    assert torch.equal(found.project_in[:, :, 0, 0], rows)
+    assert torch.equal(found.bias, torch.cat([each.bias for each in projections]))
+    assert torch.equal(found.project_out[:, :, 0, 0], source[-1].weight)
+
+
 def test_the_value_alone_is_convolved() -> None:
     source = nn.Sequential(
         nn.Linear(8, 32), nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Linear(16, 8)
@@ -93,7 +105,7 @@ def test_an_attention_is_found_before_a_feed_forward() -> None:
     found = find_branches(source, 8, ATTENTION)
     assert found is not None
     assert found.norm == "norm1.body"
-    assert found.project_in is source.attn.qkv.weight
+    assert torch.equal(found.project_in, source.attn.qkv.weight)
     assert found.project_out is source.attn.project_out.weight
 
 
