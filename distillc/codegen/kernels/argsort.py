@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tvm import tirx
+from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
@@ -14,8 +15,8 @@ def argsort_kernel(rows: int, count: int, dtype: str, descending: bool) -> tirx.
     """Return the kernel x (rows, count) -> order (rows, count) int64 for static shapes.
 
     `order` holds the places of each row's elements from the smallest to the largest, or the other
-    way round; equal elements keep their order, as with `torch.sort(stable=True)`. Where NaNs come
-    to stand is not defined.
+    way round; equal elements keep their order, as with `torch.sort(stable=True)`. NaN is the
+    largest.
 
     Runs of 1, 2, 4, ... places are merged in turn, from one half of a buffer to the other. A merge
     takes its next place without a branch: which run it is from cannot be predicted.
@@ -44,7 +45,7 @@ def argsort_kernel(rows: int, count: int, dtype: str, descending: bool) -> tirx.
                     T.buffer_store(state, middle, [1])
                     with T.serial(end - begin) as k:
                         a, b = (x[row, places[source + each]] for each in (left, right))
-                        before = b > a if descending else b < a
+                        before = _is_less(a, b) if descending else _is_less(b, a)
                         behind = tirx.Or(left >= middle, tirx.And(right < end, before))
                         T.buffer_store(state, T.cast(behind, "int32"), [2])
                         head = T.Select(taken == 1, right, left)
@@ -54,3 +55,10 @@ def argsort_kernel(rows: int, count: int, dtype: str, descending: bool) -> tirx.
             with T.serial(count) as i:
                 T.buffer_store(order, T.cast(places[passes % 2 * count + i], "int64"), [row, i])
     return builder.get()
+
+
+def _is_less(a: Expr, b: Expr) -> Expr:
+    """Whether a number is smaller than another; NaN is larger than all."""
+    if not str(a.ty.dtype).startswith("float"):
+        return a < b
+    return tirx.Or(a < b, tirx.And(tirx.isnan(b), tirx.Not(tirx.isnan(a))))

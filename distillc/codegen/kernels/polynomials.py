@@ -26,6 +26,8 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, Expr
 
+from distillc.codegen.kernels.extremes import begin_at_infinity, differ, keep_nan
+
 _LN2_HIGH = 0.693359375
 _LN2_LOW = -2.12194440e-4
 # Adding 1.5 * 2^23 rounds to an integer, which then stands in the low mantissa bits.
@@ -52,11 +54,14 @@ _TANH_Q = (1.0, 0.4671303331851959, 0.02587107941508293, 0.0003283095429651439,
 def rewrite_math(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """Replace libm calls on float32 by polynomials, small powers and constant divisors by products.
 
-    Powers other than 2, 3, 0.5 and -0.5 stay calls.
+    Extremes keep NaN. Powers other than 2, 3, 0.5 and -0.5 stay calls.
     """
     body = tvm_ffi.structural_map(
-        func.body,
-        [(Call, _rewrite_call), (tirx.Div, _rewrite_division), (tirx.Cast, _rewrite_cast)],
+        begin_at_infinity(func.body),
+        [
+            *((Call, _rewrite_call), (tirx.Div, _rewrite_division), (tirx.Cast, _rewrite_cast)),
+            *((tirx.Max, keep_nan), (tirx.Min, keep_nan), (tirx.NE, differ)),
+        ],
         order="post",
     )
     return func.with_body(body)

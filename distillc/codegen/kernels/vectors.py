@@ -128,13 +128,14 @@ def transpose(rows: Sequence[Expr]) -> list[Expr]:
 
 
 def exp2(exponents: Sequence[Expr]) -> list[Expr]:
-    """Return 2^x of each x <= 126, below -126 as at -126; 3 ulp of the exact power.
+    """Return 2^x of each x <= 126, below -126 as at -126; 3 ulp of the exact power; NaN of NaN.
 
     The vectors take every step side by side, so that the latency of one hides behind the others.
     """
     lanes = lanes_of(exponents[0])
     ints, floats = (kind if lanes == 1 else f"{kind}x{lanes}" for kind in ("int32", "float32"))
-    xs = [keep(T.max(x, constant(-126.0, lanes))) for x in exponents]
+    least = constant(-126.0, lanes)
+    xs = [keep(T.Select(x < least, least, x)) for x in exponents]
     wholes = [keep(T.nearbyint(x)) for x in xs]
     powers = _horner((1.0, *_EXP2), [keep(x - n) for x, n in zip(xs, wholes, strict=True)])
     results = []

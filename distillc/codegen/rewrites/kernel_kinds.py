@@ -139,7 +139,8 @@ def _pixels(func: tirx.PrimFunc) -> int:
 def _copy_kind(block: ComputeBlock) -> Kind | None:
     """Say which axis of a copy's result follows the contiguous axis of its source."""
     load = block.stmt.body.value
-    if block.reduction or not isinstance(load, TensorLoad):
+    indices = block.stmt.body.indices
+    if block.reduction or not isinstance(load, TensorLoad) or not indices:
         return None
     extents = {it.var: it.extent for it in block.iters}
     flat: tirx.Expr = tirx.const(0, "int64")
@@ -160,7 +161,6 @@ def _copy_kind(block: ComputeBlock) -> Kind | None:
             found.append(int(position))
         return [each - found[0] for each in found] == [0, 1, 2, extents[axis] - 1]
 
-    indices = block.stmt.body.indices
     if steps(indices[-1]):
         return Kind.COPY
     return Kind.TRANSPOSE if len(indices) > 1 and steps(indices[-2]) else None

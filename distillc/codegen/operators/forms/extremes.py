@@ -15,33 +15,38 @@ from distillc.codegen.operators.lowering import Lowering
 
 aten = torch.ops.aten
 
+Reduce = Callable[..., Tensor]
 
-def largest_of(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """Find the largest and the first place where it stands, by reductions of one number each."""
-    largest = torch.amax(x, dim, keepdim=True)
+
+def extreme_of(
+    x: Tensor, dim: int, keepdim: bool = False, *, reduce: Reduce = torch.amax
+) -> tuple[Tensor, Tensor]:
+    """Find an extreme and the first place where it stands, by reductions of one number each.
+
+    NaN is both the largest and the smallest, as torch has it.
+    """
+    extreme = reduce(x, dim, keepdim=True)
     extent = x.shape[dim]
     left = extent - torch.arange(extent, dtype=torch.float32)  # counts down: the first is largest
     left = left.reshape(-1, *[1] * (x.dim() - 1 - dim % x.dim()))
-    place = extent - torch.amax(torch.where(x == largest, left, 0), dim, keepdim=True)
-    found = largest, place.to(torch.int64)
-    return found if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
+    found = x == extreme
+    if x.is_floating_point():
+        found = found | x.isnan()
+    place = extent - torch.amax(torch.where(found, left, 0), dim, keepdim=True)
+    both = extreme, place.to(torch.int64)
+    return both if keepdim else (both[0].squeeze(dim), both[1].squeeze(dim))
 
 
-def _min(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    values, indices = largest_of(_turned(x), dim, keepdim)
-    return _turned(values), indices
+largest_of = extreme_of
+smallest_of = functools.partial(extreme_of, reduce=torch.amin)
 
 
-def _argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    return largest_of(x.flatten() if dim is None else x, dim or 0, keepdim)[1]
+def _place(reduce: Reduce) -> Callable[..., Tensor]:
+    def place(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        given = x.flatten() if dim is None else x
+        return extreme_of(given, dim or 0, keepdim, reduce=reduce)[1]
 
-
-def _argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    return _argmax(_turned(x), dim, keepdim)
-
-
-def _turned(x: Tensor) -> Tensor:
-    return ~x if x.dtype == torch.bool else -x
+    return place
 
 
 def _amax(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
@@ -61,18 +66,20 @@ def _any(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 
 
 def _prod(
-    x: Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | None = None
+    x: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Give whole numbers the type that torch multiplies them in."""
+    if dim is None:
+        return x.flatten().prod(0, dtype=dtype)
     kind = accumulated_in(x, dtype)
     return NotImplemented if x.dtype == kind else x.to(kind).prod(dim, keepdim)
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.max.dim: largest_of,
-    aten.min.dim: _min,
-    aten.argmax.default: _argmax,
-    aten.argmin.default: _argmin,
+    aten.min.dim: smallest_of,
+    aten.argmax.default: _place(torch.amax),
+    aten.argmin.default: _place(torch.amin),
     aten.amax.default: _amax,
     aten.amin.default: _amin,
     aten.max.default: lambda x: x.any() if x.dtype == torch.bool else NotImplemented,
@@ -81,6 +88,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.any.dim: _any,
     aten.any.dims: _any,
     aten.prod.dim_int: _prod,
+    aten.prod.default: lambda x, *, dtype=None: _prod(x, dtype=dtype),
 }
 
 

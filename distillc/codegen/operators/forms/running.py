@@ -71,12 +71,12 @@ def _extremes(y: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     y, place = _in_runs(y, -math.inf), _in_runs(place, -1.0)
     so_far = _so_far(y)
     largest = torch.where(so_far, y[..., None, :], -math.inf).amax(-1)
-    equal = so_far & (y[..., None, :] == largest[..., None])
+    equal = so_far & ((y[..., None, :] == largest[..., None]) | y[..., None, :].isnan())
     place = torch.where(equal, place[..., None, :], -1.0).amax(-1)
     if y.shape[-2] > 1:
         earlier, there = _extremes(largest[..., :-1, -1], place[..., :-1, -1])
         earlier = F.pad(earlier, (1, 0), value=-math.inf)[..., None]
-        own = largest >= earlier
+        own = (largest >= earlier) | largest.isnan()
         largest = torch.where(own, largest, earlier)
         place = torch.where(own, place, F.pad(there, (1, 0))[..., None])
     return largest.flatten(-2)[..., :count], place.flatten(-2)[..., :count]

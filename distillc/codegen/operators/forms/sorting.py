@@ -41,8 +41,31 @@ def _topk(
 
 
 def _median(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """Take the lower of the two in the middle."""
-    return _kthvalue(x, (x.shape[dim] - 1) // 2 + 1, dim, keepdim)
+    """Take the lower of the two in the middle; the first NaN where there is one."""
+    if not x.is_floating_point() or not x.dim():
+        return _kthvalue(x, (x.shape[dim] - 1) // 2 + 1, dim, keepdim)
+    extent, none = x.shape[dim], _without_number(x, dim)
+    return _at_rank(x, torch.where(none > 0, extent - none, (extent - 1) // 2), dim, keepdim)
+
+
+def _nanmedian(x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """Take the median of what is a number."""
+    if not x.is_floating_point() or not x.dim():
+        return _median(x, dim, keepdim)
+    numbers = x.shape[dim] - _without_number(x, dim)
+    return _at_rank(x, (numbers - 1).clamp(min=0) // 2, dim, keepdim)
+
+
+def _without_number(x: Tensor, dim: int) -> Tensor:
+    """Count NaN: they are the last ones where rows are sorted."""
+    return x.isnan().sum(dim, keepdim=True)
+
+
+def _at_rank(x: Tensor, rank: Tensor, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+    """Sort all, take the one of a rank of each row, counted from 0."""
+    values, order = torch.sort(x, stable=True, dim=dim)
+    found = values.gather(dim, rank), order.gather(dim, rank)
+    return found if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
 
 
 def _kthvalue(x: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
@@ -61,6 +84,8 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.topk.default: _topk,
     aten.median.dim: _median,
     aten.median.default: lambda x: _median(x.flatten(), 0)[0],
+    aten.nanmedian.dim: _nanmedian,
+    aten.nanmedian.default: lambda x: _nanmedian(x.flatten(), 0)[0],
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -51,3 +53,21 @@ def test_any_of_numbers_is_a_truth() -> None:
     x = torch.linspace(-3, 3, 96).reshape(1, 3, 4, 8)
     x[:, :, 1] = 0
     check_compiled(some, x, error=0)
+
+
+def test_places_of_nan_and_of_the_smallest_whole_numbers() -> None:
+    """A place behind the last one was read where nothing equalled the extreme."""
+
+    def places(x: torch.Tensor) -> torch.Tensor:
+        small = x.nan_to_num(0.0).abs().to(torch.uint8)
+        found = [x.max(1)[1], x.min(1)[1], x.argmax(1), x.argmin(1), small.min(1)[1]]
+        return torch.stack([*found, small.min(1)[0], small.prod(1)]) * 1.0
+
+    x = torch.randn(3, 5) * 3
+    x[0, 2], x[1] = math.nan, math.nan
+    check_compiled(places, x)
+    assert (x.nan_to_num(0.0).abs().to(torch.uint8).prod()).dtype == torch.int64
+
+
+def test_product_of_all_is_counted_in_int64() -> None:
+    check_compiled(lambda x: x.to(torch.uint8).prod() * 0.5 + x, torch.full((9,), 20.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -64,3 +66,12 @@ def test_compiled_running_extremes_and_powers() -> None:
         return largest + places + x.cummin(-1).values + x.logcumsumexp(-1)
 
     check_compiled(running, torch.randn(1, 2, 3, 70).round())
+
+
+def test_running_extremes_keep_nan() -> None:
+    def running(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([*x.cummax(1), *x.cummin(1)])
+
+    x = torch.randn(2, 70)
+    x[0, 40], x[1, 3] = math.nan, math.inf
+    check_compiled(running, x)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from distillc.targets.base import get_target
-from tests.codegen.operators.programs import check_prepared
+from tests.codegen.operators.programs import check_compiled, check_prepared
 
 HOST = get_target("host")
 
@@ -37,3 +39,18 @@ def test_numbers_by_their_rank(keepdim: bool) -> None:
 
     found = check_prepared(ranked, torch.randn(2, 5, 3))
     assert "kthvalue" not in found
+
+
+def test_nan_is_the_largest() -> None:
+    def ranked(x: torch.Tensor) -> torch.Tensor:
+        up, down = x.sort(stable=True), x.sort(descending=True, stable=True)
+        middle = [x.median(-1, keepdim=True)[0], x.nanmedian(-1, keepdim=True)[0]]
+        return torch.cat([*up, *down, x.topk(2)[0], *middle], -1)
+
+    x = torch.randn(4, 9)
+    x[0, 3], x[1, ::2], x[2], x[3, 0] = math.nan, math.nan, math.nan, -math.inf
+    check_compiled(ranked, x)
+
+
+def test_medians_of_all_are_numbers() -> None:
+    check_compiled(lambda x: x + x.median() + x.nanmedian(), torch.randn(3, 5))
