@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import fx
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
@@ -13,7 +15,10 @@ from distillc.codegen.operators.prepare import decompose, prepare
 from distillc.errors import LoweringError, compiler_errors
 from distillc.frontend.graph import activations
 from distillc.frontend.static_form import is_dynamic
+from distillc.frontend.values.places import is_theirs
 from distillc.quiet import quiet_libraries
+
+log = logging.getLogger(__name__)
 
 RECURRENT = {"lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input"}
 MOST_STEPS = 64
@@ -30,6 +35,10 @@ REMEDIES = (
         "linalg",
         "of a matrix that does not depend on the image, compute it in `__init__`; else write out "
         "the closed form of small ones (2x2, 3x3), or a few steps of an iteration such as Newton's",
+    ),
+    (
+        "rand",
+        "leave noise out of what restores, or draw it once in `__init__` and keep it in a buffer",
     ),
     (
         "histc",
@@ -49,6 +58,7 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
     """
     _refuse_dynamic(program)
     _refuse_recurrent(program)
+    _say_widened(program)
     with compiler_errors("the network cannot be brought to core operators"):
         program = decompose(program)
     known = {*ExportedProgramImporter().convert_map} - EXTERNAL
@@ -103,6 +113,19 @@ def _refuse_recurrent(program: torch.export.ExportedProgram) -> None:
         )
 
 
+def _say_widened(program: torch.export.ExportedProgram) -> None:
+    """Warn of what is computed in bfloat16: its form here is float32."""
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
+            log.warning(
+                "bfloat16, first in %s: compiled code computes in float32 there, and differs from "
+                "torch by what torch rounds",
+                _place(node),
+            )
+            return
+
+
 def _listed(operators: dict[str, list[str]]) -> str:
     """Return a line for every operator, with all places where it is used."""
     lines = [f"{name}, used in {', '.join(sorted(set(at)))}" for name, at in operators.items()]
@@ -114,6 +137,7 @@ def _place(node: fx.Node) -> str:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = stack[-1][0] if stack else ""
     trace = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
-    lines = [line for line in trace if line.startswith("File ")]
-    source = lines[-1].partition(", in ")[0] if lines else "an unknown line"
+    lines = [line.partition(", in ")[0] for line in trace if line.startswith("File ")]
+    own = [line for line in lines if is_theirs(line.split('"')[1])]
+    source = (own or lines or ["an unknown line"])[-1]
     return f"{path or 'the network'} ({source})"

@@ -11,7 +11,7 @@ from torch import nn
 from distillc.codegen.operators.audit import audit
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
-from tests.codegen.operators.programs import operators
+from tests.codegen.operators.programs import check_compiled, operators
 
 SHAPE = (1, 3, 8, 8)
 
@@ -139,3 +139,8 @@ def test_places_that_the_importer_says_wrongly_are_found_otherwise() -> None:
     assert "max_pool2d_with_indices" not in operators(audit(export_program(Unpooled(), SHAPE)))
     plain = audit(export_program(nn.MaxPool2d(2), SHAPE))
     assert "max_pool2d_with_indices" in operators(plain)  # the importer's own is right, and faster
+
+
+def test_bfloat16_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    check_compiled(lambda x: (x.bfloat16() * 2).float(), torch.arange(4.0))
+    assert "compiled code computes in float32 there" in caplog.text

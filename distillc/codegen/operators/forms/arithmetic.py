@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -42,6 +42,8 @@ def _sub(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
 
 
 def _mul(x: Tensor, y: Any) -> Tensor:
+    if not isinstance(y, Tensor) and y == 0 and x.is_floating_point():
+        return torch.where(x.isfinite(), 0.0, math.nan).to(x.dtype)  # TVM takes 0 for all of it
     return x & y if _of_truths(x, y) else promote(torch.mul, x, y)
 
 
@@ -148,6 +150,8 @@ def _bucketize(
         return NotImplemented
     each, edges = x.unsqueeze(-1), edges.unsqueeze(-2) if edges.dim() > 1 else edges
     below = edges <= each if right or side == "right" else edges < each
+    if x.is_floating_point():
+        below = below | each.isnan()  # NaN stands behind all edges
     return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
 
 
@@ -166,6 +170,18 @@ def _pdist(x: Tensor, p: float = 2) -> Tensor:
     first, second = torch.triu_indices(len(x), len(x), 1)
     places = first * len(x) + second
     return torch.index_select(_cdist(x, x, p, None).reshape(-1), 0, places)
+
+
+def _trilinear(
+    x: Tensor, y: Tensor, z: Tensor, *axes: Sequence[int], unroll_dim: int = 1
+) -> Tensor:
+    """Multiply three tensors, axes put into each, and sum over the last axes given."""
+    *put_in, summed = axes
+    factors = [x, y, z]
+    for number, missing in enumerate(put_in):
+        for axis in sorted(missing):
+            factors[number] = factors[number].unsqueeze(axis)
+    return torch.mul(torch.mul(*factors[:2]), factors[2]).sum(list(summed))
 
 
 _COMPARISONS = [
@@ -242,6 +258,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.searchsorted.Tensor: lambda edges, x, **given: _bucketize(x, edges, **given),
     aten._cdist_forward.default: _cdist,
     aten._pdist_forward.default: _pdist,
+    aten._trilinear.default: _trilinear,
     aten.lerp.Tensor: lambda x, y, share: x + share * (y - x),
     aten.dist.default: lambda x, y, p=2: torch.linalg.vector_norm(x - y, p),
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from distillc.codegen.operators.forms.arithmetic import is_whole
 from distillc.codegen.operators.forms.extremes import largest_of
 
 aten = torch.ops.aten
@@ -121,6 +122,12 @@ def max_pool_with_places(
     Returns:
         Values and places (int64), of the size that `torch.nn.functional.max_pool2d` gives.
     """
+    if is_whole(x):
+        wide = x.to(torch.float64)
+        largest, place = max_pool_with_places(
+            wide, kernel_size, stride, padding, dilation, ceil_mode
+        )
+        return largest.to(x.dtype), place
     axes = len(kernel_size)
     extents, before = x.shape[-axes:], x.shape[:-axes]
     kernel, step, border, spread = (

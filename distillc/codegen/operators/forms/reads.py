@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -78,11 +79,15 @@ def _as_strided(
 
 
 def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Leave out what has no elements, as the rest of a split at its end has none."""
-    filled = [each for each in tensors if each.numel()]
-    if len(filled) in (0, len(tensors)):
+    """Join tensors of one type, the one that torch promotes them to.
+
+    Those without elements are left out, as the rest of a split at its end has none.
+    """
+    kind = functools.reduce(torch.promote_types, (each.dtype for each in tensors))
+    filled = [each.to(kind) for each in tensors if each.numel()]
+    if len(filled) in (0, len(tensors)) and all(each.dtype == kind for each in tensors):
         return NotImplemented
-    return filled[0].clone() if len(filled) == 1 else torch.cat(filled, dim)
+    return filled[0].clone() if len(filled) == 1 else torch.cat(filled or list(tensors), dim)
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillc.codegen.operators.forms.arithmetic import is_whole
+
 aten = torch.ops.aten
 
 
@@ -88,8 +90,11 @@ def _upsample_bilinear(
     """Resize (N, C, H, W) in ways that TVM lacks.
 
     It overlooks factors that are not quotients of the sizes, and divides by the distance of the
-    outer pixels of a result, which may be one pixel.
+    outer pixels of a result, which may be one pixel. Whole numbers it cuts where torch rounds.
     """
+    if is_whole(x):
+        resized = aten.upsample_bilinear2d.vec(x.float(), output_size, align_corners, factors)
+        return resized.round().to(x.dtype)
     counts = _counts(x, output_size, factors)
     steps = [
         1.0 if count == extent else _step(extent, count, align_corners, factor)

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillc.codegen.operators.forms.arithmetic import is_whole
+from distillc.codegen.operators.forms.types import by_doubles
+
 aten = torch.ops.aten
 
 
@@ -23,6 +26,10 @@ def _convolution(
     groups: int,
 ) -> Tensor:
     """Compute all outputs of a pixel as channels: TVM's own form multiplies by zeros in between."""
+    if is_whole(x):
+        others = (weight, bias, stride, padding, dilation, transposed, output_padding, groups)
+        result: Tensor = by_doubles(aten.convolution.default)(x, *others)
+        return result
     window = list(weight.shape[2:])
     apart = window == list(stride) and not any(padding) and not any(output_padding)
     if not transposed or len(window) != 2 or not apart or groups != 1 or set(dilation) != {1}:

@@ -64,6 +64,41 @@ def _product(operator: Any) -> Callable[[Tensor, Tensor], Tensor]:
     return apply
 
 
+def _clamp_between(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    """Keep numbers between tensors, in the type that torch promotes all of them to."""
+    y = x if low is None else _promoted(torch.maximum, x, low)
+    return y if high is None else _promoted(torch.minimum, y, high)
+
+
+def _promoted(operator: Callable[..., Tensor], x: Tensor, y: Tensor) -> Tensor:
+    kind = torch.result_type(x, y)
+    return operator(x.to(kind), y.to(kind))
+
+
+def _where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    if x.dtype == y.dtype:
+        return NotImplemented
+    kind = torch.result_type(x, y)
+    return torch.where(condition, x.to(kind), y.to(kind))
+
+
+def by_doubles(operator: Any) -> Callable[..., Any]:
+    """Compute layers of whole numbers in float64; TVM gives float32."""
+
+    def apply(x: Tensor, *others: Any) -> Any:
+        if not is_whole(x):
+            return NotImplemented
+        wide = [
+            each.to(torch.float64) if isinstance(each, Tensor) else each for each in (x, *others)
+        ]
+        result = operator(*wide)
+        if isinstance(result, Tensor):
+            return result.to(x.dtype)
+        return result[0].to(x.dtype), *result[1:]
+
+    return apply
+
+
 def _rest_of_number(x: float, y: Tensor) -> Tensor:
     """Divide a number by a tensor, and keep what is left."""
     kind = torch.result_type(x, y)
@@ -71,7 +106,12 @@ def _rest_of_number(x: float, y: Tensor) -> Tensor:
 
 
 def _cast(x: Tensor, *, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-    """Wrap floats that a short whole number cannot hold, as torch does; LLVM leaves that open."""
+    """Wrap floats that a short whole number cannot hold, as torch does; LLVM leaves that open.
+
+    What is bfloat16 in torch stays float32: few CPUs compute in it, and `audit` says so.
+    """
+    if dtype == torch.bfloat16:
+        return x.to(torch.float32)
     if dtype not in _SHORT or not x.is_floating_point():
         return NotImplemented
     bits, lowest = _SHORT[dtype]
@@ -90,10 +130,18 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.clamp.default: _clamp,
     aten.clamp_min.default: _clamp,
     aten.clamp_max.default: lambda x, high: _clamp(x, None, high),
+    aten.clamp.Tensor: _clamp_between,
+    aten.clamp_min.Tensor: _clamp_between,
+    aten.clamp_max.Tensor: lambda x, high: _clamp_between(x, None, high),
+    aten.where.self: _where,
+    aten.logical_not.default: lambda x: ~x if x.dtype == torch.bool else x == 0,
+    aten.max_pool2d_with_indices.default: by_doubles(aten.max_pool2d_with_indices.default),
+    aten.max_pool3d_with_indices.default: by_doubles(aten.max_pool3d_with_indices.default),
     aten.mm.default: _product(aten.mm.default),
     aten.bmm.default: _product(aten.bmm.default),
     aten.remainder.Scalar_Tensor: _rest_of_number,
     aten._to_copy.default: _cast,
+    aten._assert_tensor_metadata.default: lambda *_, **__: None,  # of types before these forms
     aten.__lshift__.Scalar: lambda x, by: x * 2**by,
     aten.__rshift__.Scalar: lambda x, by: torch.div(x, 2**by, rounding_mode="floor"),
 }

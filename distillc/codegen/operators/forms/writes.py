@@ -145,6 +145,20 @@ def _slice_scatter(
     return torch.where(taken.reshape(-1, *[1] * (x.dim() - 1 - axis)), spread, x)
 
 
+def _masked_scatter(x: Tensor, mask: Tensor, values: Tensor) -> Tensor:
+    """Write the values in their order wherever a mask says so."""
+    x, mask = torch.broadcast_tensors(x, mask)
+    number = mask.reshape(-1).cumsum(0) - 1
+    taken = torch.index_select(values.reshape(-1), 0, number.clamp(0, values.numel() - 1))
+    return torch.where(mask, taken.reshape(x.shape), x)
+
+
+def _diagonal_scatter(
+    x: Tensor, values: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Tensor:
+    return _write(x, torch.diagonal(_places(x), offset, dim1, dim2), values)
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.index_put.default: _index_put,
     aten.scatter.value: _scatter,
@@ -155,6 +169,8 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.scatter.value_reduce: _scatter_and,
     aten.index_reduce.default: _index_reduce,
     aten.slice_scatter.default: _slice_scatter,
+    aten.masked_scatter.default: _masked_scatter,
+    aten.diagonal_scatter.default: _diagonal_scatter,
 }
 
 

@@ -190,3 +190,18 @@ def test_compiled_truth_values(combine: Callable[..., torch.Tensor]) -> None:
     check_compiled(
         lambda x: combine(x > 0, x < 2).to(torch.float32), torch.randn(1, 2, 3, 70).round()
     )
+
+
+def test_nothing_times_nan_is_nan() -> None:
+    x = torch.tensor([1.0, math.nan, math.inf, -2.0])
+    check_compiled(lambda x: torch.stack([x * 0, x * 0.0, 0 * x]), x)
+
+
+def test_nan_stands_behind_all_edges() -> None:
+    x, edges = torch.tensor([-1.0, math.nan, 0.5, 9.0]), torch.tensor([0.0, 1.0])
+    check_compiled(lambda x: torch.bucketize(x, edges) * 1.0, x)
+
+
+def test_bilinear_layer() -> None:
+    weight, bias = torch.randn(5, 3, 4), torch.randn(5)
+    check_compiled(lambda x: F.bilinear(x[:, :3], x[:, 3:], weight, bias), torch.randn(6, 7))

@@ -47,7 +47,7 @@ def test_windows_without_a_batch() -> None:
 
 
 @given(
-    st.tuples(st.integers(4, 9), st.integers(4, 9)),
+    st.tuples(st.integers(5, 9), st.integers(5, 9)),
     st.integers(1, 3),
     st.integers(1, 3),
     st.integers(1, 2),

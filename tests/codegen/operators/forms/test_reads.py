@@ -110,3 +110,12 @@ def test_a_copy_with_other_strides() -> None:
     strides = torch.ops.prims.copy_strided
     found = check_prepared(lambda x: strides(x, [24, 1, 12, 3]).mT * 2, torch.rand(1, 3, 2, 4))
     assert "copy_strided" not in found
+
+
+def test_joins_tensors_of_several_types() -> None:
+    def joined(x: torch.Tensor) -> torch.Tensor:
+        whole = x.long()
+        wide = torch.cat([whole, whole[:0].double()])  # float64, though only whole numbers are left
+        return torch.cat([whole, x, x > 0]) + torch.cat([whole / 2, wide / 3, whole // 2])
+
+    check_compiled(joined, torch.randn(4, 5) * 3)

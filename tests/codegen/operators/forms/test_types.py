@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tests.codegen.operators.programs import check_compiled
 
@@ -102,3 +103,30 @@ def test_floats_beyond_a_short_type_wrap_around(kind: torch.dtype) -> None:
 
 def test_a_number_that_is_written_has_the_type_of_what_it_is_written_to() -> None:
     check_compiled(lambda x: whole(x).scatter(3, truth(x).long(), 7.5) / 2, IMAGE, error=0)
+
+
+def test_layers_of_whole_numbers_stay_whole() -> None:
+    """TVM gives floats, and `//` then does something else."""
+
+    def layers(x: torch.Tensor) -> torch.Tensor:
+        n = (x * 9).long()
+        weight = torch.arange(18).reshape(2, 1, 3, 3)
+        largest, place = F.max_pool2d(n, 2, return_indices=True)
+        found = [
+            F.max_pool2d(n, 2) // 2,
+            largest // 2,
+            place,
+            F.conv2d(n, weight)[:, :1, :3, :3] // 2,
+        ]
+        return torch.cat([each.flatten(1) for each in found], 1) / 2
+
+    check_compiled(layers, torch.randn(1, 1, 6, 6))
+
+
+def test_choices_and_bounds_of_several_types() -> None:
+    def chosen(x: torch.Tensor) -> torch.Tensor:
+        n = (x * 9).long()
+        bounds = torch.tensor([-0.5, 2.5])
+        return torch.where(n > 0, n, x) + n.clamp(bounds, bounds + 3)
+
+    check_compiled(chosen, torch.randn(3, 2))

@@ -114,3 +114,11 @@ def test_joined_values_are_compiled(reduce: str) -> None:
         return y.scatter(3, index[..., :5], 0.5, reduce="multiply")
 
     check_compiled(joined, torch.rand(1, 3, 7, 7, generator=torch.Generator().manual_seed(0)))
+
+
+def test_writes_values_in_the_order_of_a_mask_and_along_a_diagonal() -> None:
+    def written(x: torch.Tensor) -> torch.Tensor:
+        y = torch.masked_scatter(x, x > 0, x.flip(-1) * 2)
+        return torch.diagonal_scatter(y, x[:, 1:, 0] * 3, -1, 1, 2)
+
+    check_compiled(lambda x: written(x[:, 1:]), torch.randn(2, 4, 3))
