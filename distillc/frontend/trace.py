@@ -17,6 +17,7 @@ from distillc.frontend.constants import read_inputs
 from distillc.frontend.cpu_attention import allow_math
 from distillc.frontend.finite import check_finite
 from distillc.frontend.inputs import fix_inputs, fixing, needed_inputs
+from distillc.frontend.old_spectral import bring_back
 from distillc.frontend.outputs import described, take_image, whole_scale
 from distillc.frontend.scans import adopt_scans
 from distillc.frontend.sizes import SQUARES, find_edge, find_sizes
@@ -192,7 +193,7 @@ def _run(module: nn.Module, example: Tensor) -> object:
         with torch.no_grad():
             return module(example)
     except Exception as error:
-        if allow_math(error):
+        if allow_math(error) or bring_back(error):
             return _run(module, example)
         if further := needed_inputs(module)[1:]:
             raise TraceError(

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from distillc.frontend.cpu_attention import lacks_kernel
@@ -109,6 +110,18 @@ def advice(error: Exception, arch: str = "") -> str | None:
     said = str(error)
     if lacks_kernel(error):
         return "add SDPBackend.MATH, which runs on CPUs, to the sdpa_kernel(...) around that line"
+    if isinstance(error, torch.linalg.LinAlgError):
+        return (
+            "matrices of the image are not compiled: write out the closed form of small ones (2x2, "
+            "3x3), or a few steps of an iteration such as Newton's"
+        )
+    if "has no attribute" in said and "'torch" in said:
+        return (
+            f"torch {torch.__version__} does not have it: change that line to what replaced it, "
+            "or install the version that the network was written for"
+        )
+    if "'module' object is not callable" in said:
+        return "torch.fft(...) of torch 1.7 is now torch.fft.fftn of a complex tensor"
     if re.search("cuda|nvidia", said, re.IGNORECASE):
         return (
             "that line wants CUDA: leave out .cuda() and device='cuda', or take the device of a "

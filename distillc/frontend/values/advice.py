@@ -36,7 +36,12 @@ def instead(error: Exception, settled: Settled) -> str:
         if _is_about_values(error):
             return KEEP_SIZES
         return "`torch.export.export(module, (image,))` shows the whole error"
-    function = settled.open[0].function
+    function, source = settled.open[0].function, settled.open[0].place.source
+    if "range(" in source:
+        return (
+            "loop as often as is ever needed, and choose by torch.where(i < n, after, before) with "
+            "a tensor n; " + SPECIALISE
+        )
     if function in TRUTHS:
         return (
             "compute both and choose by torch.where(condition, a, b); leave the line out if it is "
@@ -45,8 +50,8 @@ def instead(error: Exception, settled: Settled) -> str:
     if function in (Tensor.numpy, Tensor.__array__):
         return "compute it with torch, or once in __init__ if it is the same for every image"
     return (
-        "keep the tensor: experts[i] of an nn.ModuleList and mask[..., a:b] = 1 take tensors, "
-        "without int(...); " + KEEP_SIZES
+        "keep the tensor, with torch.floor(x) for int(x): experts[i] of an nn.ModuleList and "
+        "mask[..., a:b] = 1 take tensors; " + KEEP_SIZES
     )
 
 
