@@ -25,6 +25,7 @@ from distillc.codegen.schedule.apply_rules import schedule_module
 from distillc.codegen.schedule.records import load_records
 from distillc.codegen.stages import lower
 from distillc.frontend.restormer import Restormer, TransformerBlock
+from distillc.frontend.static_form import StableSorts
 from distillc.frontend.trace import export_program
 from distillc.network import KEEP
 from distillc.stages import WorkDir
@@ -180,14 +181,15 @@ class Artifacts:
         )
 
     def reference(self, spec: Spec, size: int) -> np.ndarray:
-        """Return torch's output on `random_input`."""
+        """Return torch's output on `random_input`; equal elements keep their order in sorts."""
 
         def run(path: Path) -> None:
-            with torch.inference_mode():
+            with torch.inference_mode(), StableSorts():
                 output = spec.build()(torch.from_numpy(random_input((1, 3, size, size))))
             np.save(path, output.numpy())
 
-        key = {"network": asdict(spec), "size": size, "code": source_digest(ARCHITECTURES)}
+        files = (*ARCHITECTURES, "distillc/frontend/static_form.py")
+        key = {"network": asdict(spec), "size": size, "code": source_digest(files)}
         return np.load(self._make("reference", key, "output.npy", run).path)
 
     def _make(
