@@ -1,7 +1,10 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc"
-"""Reshape and transpose constants."""
+"""Reshape, transpose and slice constants."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tvm
@@ -11,12 +14,14 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from distillc.codegen.rewrites.walk import extents, is_call, is_view, rewrite_functions
 
+Array = np.ndarray[Any, Any]
+
 
 @tvm.transform.module_pass(opt_level=0, name="FoldLayouts")
 class FoldLayouts:
     """Do to weights at once what only moves their elements.
 
-    1. A view of a constant is a constant, and so is its transposition.
+    1. A view of a constant is a constant, and so are its transposition and its slices.
 
     `FoldConstant` would compile and run a kernel for each: 65 ms, three quarters of the time that
     rewriting a Restormer takes.
@@ -35,8 +40,8 @@ class FoldLayouts:
 class _Folder(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = super().visit_call_(call)
-        moves = is_call(call, "relax.permute_dims")
-        if not moves and not is_view(call):
+        moved = _mover(call)
+        if moved is None:
             return call
         source = call.args[0]
         if isinstance(source, relax.Var):
@@ -44,9 +49,22 @@ class _Folder(PyExprMutator):
         if not isinstance(source, Constant):
             return call
         value = source.value.numpy()
-        moved = (
-            np.transpose(value, call.attrs.axes and [int(axis) for axis in call.attrs.axes])
-            if moves
-            else value.reshape(extents(call))
-        )
-        return relax.const(np.ascontiguousarray(moved), str(value.dtype))
+        return relax.const(np.ascontiguousarray(moved(value)), str(value.dtype))
+
+
+def _mover(call: relax.Call) -> Callable[[Array], Array] | None:
+    """Return what a call does to the array that is its operand, if it only moves elements."""
+    if is_call(call, "relax.permute_dims"):
+        axes = call.attrs.axes and [int(axis) for axis in call.attrs.axes]
+        return lambda value: np.transpose(value, axes)
+    if is_view(call):
+        return lambda value: value.reshape(extents(call))
+    if is_call(call, "relax.strided_slice"):
+        axes, begin, end, *steps = [[int(each) for each in arg.fields] for arg in call.args[1:]]
+        strides = steps[0] if steps else [1] * len(axes)
+        if min(strides) > 0:  # backwards, Relax counts ends otherwise
+            parts = [slice(None)] * len(extents(call))
+            for axis, *part in zip(axes, begin, end, strides, strict=True):
+                parts[axis] = slice(*part)
+            return lambda value: value[tuple(parts)]
+    return None

@@ -1,9 +1,9 @@
-"""FoldLayouts: constants are reshaped and transposed at once."""
+"""FoldLayouts: constants are reshaped, transposed and sliced at once."""
 
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -34,6 +34,23 @@ def test_weights_are_rearranged(order: list[int], shape: list[int]) -> None:
 def test_linear_layer_reads_a_transposed_weight() -> None:
     after = check_same(FoldLayouts(), nn.Linear(6, 4), random(3, 6))
     assert "permute_dims" not in operators(after)
+
+
+@given(st.integers(-6, 5), st.integers(-6, 9), st.integers(1, 3))
+@settings(max_examples=8, deadline=None)
+def test_slices_of_weights(first: int, end: int, step: int) -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(random(2, 6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.weight[1:, first:end:step]
+
+    extent = len(range(*slice(first, end, step).indices(6)))
+    assume(extent)
+    after = check_same(FoldLayouts(), Part(), random(1, extent))
+    assert set(operators(after)) == {"multiply"}
 
 
 def test_chain_over_half_precision_weights() -> None:
