@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,12 +103,16 @@ def build_library(
         parts = build_parts(program, target, folder, records, precision, name, dumps)
         whole = (*parts.files, emit_weights(folder))
         files = parts.files if weights else whole
-        link(path, target, files, MODEL, EXPORTS)
-        if android:
-            link(android, target, files, MODEL, EXPORTS, Artifact.ANDROID)
-        if bench:
-            checked = (*whole, emit_check(bench[1], folder))
-            link(bench[0], target, checked, PROGRAM, EXPORTS, Artifact.PROGRAM)
+        with ThreadPoolExecutor() as threads:  # which wait for zig
+            links = [threads.submit(link, path, target, files, MODEL, EXPORTS)]
+            if android:
+                form = Artifact.ANDROID
+                links.append(threads.submit(link, android, target, files, MODEL, EXPORTS, form))
+            if bench:
+                files, form = (*whole, emit_check(bench[1], folder)), Artifact.PROGRAM
+                links.append(threads.submit(link, bench[0], target, files, PROGRAM, EXPORTS, form))
+        for each in links:
+            each.result()
         if weights:
             with storage_errors(weights):
                 shutil.copy(parts.weights, weights)
