@@ -23,8 +23,13 @@ from distillc.frontend.trace import image_shapes
 from distillc.quiet import quiet_libraries
 from distillc.workdir import write_whole
 
+Example = tuple[torch.Tensor, torch.Tensor]
+"""An image, and what torch makes of it."""
 
-def export_onnx(program: ExportedProgram, path: Path, scans: str = "fused") -> None:
+
+def export_onnx(
+    program: ExportedProgram, path: Path, scans: str = "fused", example: Example | None = None
+) -> None:
     """Export a program of `distillc.frontend.trace.export_program`, and check it against torch.
 
     Args:
@@ -32,6 +37,7 @@ def export_onnx(program: ExportedProgram, path: Path, scans: str = "fused") -> N
         path: The file.
         scans: One of `SCANS`. Where the installed ONNX Runtime lacks the operator, `"fused"` is
             `"standard"`, with a warning.
+        example: What the file is checked by; by default the program is run on random numbers.
 
     What ONNX Runtime cannot take as it is (complex numbers, layers without channels) goes the way
     that the compiler's import goes.
@@ -42,14 +48,21 @@ def export_onnx(program: ExportedProgram, path: Path, scans: str = "fused") -> N
         UsageError: `scans` is unknown.
     """
     fused = check_scans(scans) == "fused"
+    example = example or _example(program)
     try:
-        _export(program, path, fused)
+        _export(program, path, fused, example)
     except LoweringError:
-        _export(prepare(decompose(program)), path, fused)
+        _export(prepare(decompose(program)), path, fused, example)
 
 
-def _export(program: ExportedProgram, path: Path, fused: bool) -> None:
+def _example(program: ExportedProgram) -> Example:
     x = torch.rand(image_shapes(program)[0], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return x, program.module()(x)
+
+
+def _export(program: ExportedProgram, path: Path, fused: bool, example: Example) -> None:
+    x, wanted = example
     try:
         model = _convert(program, fused)
         write_whole(path, lambda temporary: onnx.save(model, str(temporary)))
@@ -65,8 +78,7 @@ def _export(program: ExportedProgram, path: Path, fused: bool) -> None:
             f"the network cannot be exported to ONNX: {reason(root, longest=300)}",
             hint="run with --debug for the exporter's own trace",
         ) from error
-    with torch.no_grad():
-        error_size = largest_error(y, program.module()(x))
+    error_size = largest_error(y, wanted)
     if not error_size <= TOLERANCE:
         path.unlink()
         raise LoweringError(f"the ONNX file differs from torch by {error_size:.2e}")

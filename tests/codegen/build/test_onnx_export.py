@@ -205,6 +205,13 @@ def test_a_wrong_file_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_given_example_is_what_counts(tmp_path: Path) -> None:
+    x = torch.ones(1, 3, 4, 4)
+    program = export_program(nn.Conv2d(3, 3, 1), (1, 3, 4, 4))
+    with pytest.raises(LoweringError, match="differs from torch"):
+        export_onnx(program, tmp_path / "model.onnx", example=(x, x + 9))
+
+
 class Spectrum(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + torch.histc(x, 4).sum()
