@@ -252,8 +252,13 @@ def add_network_arguments(
     parser.add_argument(
         "--blocks", type=int, nargs=5, default=list(blocks), help="blocks of each level"
     )
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=10, help="timed rounds")
+    add_work_arguments(parser)
+
+
+def add_work_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how many threads run, and where things are kept."""
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument(
         "--work-dir",
