@@ -208,6 +208,19 @@ def _worker() -> _Worker:
         return _running[0]
 
 
+def start_early() -> None:
+    """Start the process that reads files, beside what this one does: both import torch first.
+
+    Why there is none is said where a file is read.
+    """
+
+    def start() -> None:
+        with suppress(DistillcError):
+            _worker()
+
+    threading.Thread(target=start, daemon=True).start()
+
+
 @atexit.register
 def _close() -> None:
     for worker in _running:

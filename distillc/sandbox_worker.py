@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import math
@@ -141,6 +142,8 @@ def _parts(error: DistillcError) -> list[str | None]:
 
 
 if __name__ == "__main__":
+    gc.disable()  # an import makes no cycles worth looking for
     import torch  # noqa: F401 - once, not in every child
 
+    gc.enable()
     serve(socket.socket(fileno=int(sys.argv[1])))

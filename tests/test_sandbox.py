@@ -172,10 +172,19 @@ def test_it_ends_with_its_parent() -> None:
         assert not Path(f"/proc/{worker}").exists()
 
 
+def test_it_starts_before_a_file_is_read() -> None:
+    sandbox._close()
+    sandbox._running.clear()
+    sandbox.start_early()
+    assert ask("echo", 1)
+    assert len(sandbox._running) == 1
+
+
 def test_a_system_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     sandbox._close()
     sandbox._running.clear()
+    sandbox.start_early()  # says nothing: perhaps no file is read
     with pytest.raises(UsageError, match="cannot read files in a process of its own") as caught:
         ask("echo", 1)
     assert "--no-sandbox" in str(caught.value)

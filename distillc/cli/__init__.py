@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import json
 import os
@@ -82,6 +84,7 @@ for command in (
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error becomes a message and an exit code."""
     survive_imports()
+    atexit.register(gc.freeze)  # at its end Python would look for cycles among all that torch made
     with standard_streams():
         _run(sys.argv[1:] if arguments is None else arguments)
 

@@ -23,6 +23,7 @@ from distillc.checks import (
 )
 from distillc.cli.terminal import Terminal
 from distillc.errors import UsageError
+from distillc.sandbox import start_early
 
 Item = TypeVar("Item")
 
@@ -153,6 +154,8 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **rest: Any,
     ) -> Any:
         arguments = None if arch_args is None else _parse_arch_args(arch_args)
+        if not no_sandbox:
+            start_early()
         loading = {
             "arch": arch,
             "arch_args": arguments,

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-import skimage.data
-
 from distillc.checks import check_name
 from distillc.data.arrays import array_size
 from distillc.data.files import image_size, unreadable
@@ -58,6 +55,9 @@ def bundled(names: Sequence[str]) -> list[Item]:
     Raises:
         DataError: None is.
     """
+    import matplotlib  # whoever brings images of their own does not wait for these two
+    import skimage.data
+
     folder = Path(skimage.data.__file__).parent
     folders = (folder, Path(matplotlib.get_data_path()) / "sample_data")
     places = ((name, each / name) for name in names for each in folders)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from distillc.errors import DataError
 
@@ -97,6 +96,8 @@ class Picture:
             return rows
         if hidden.all():
             return np.zeros_like(rows)
+        from scipy import ndimage  # which few pictures need
+
         y, x = ndimage.distance_transform_edt(hidden, return_distances=False, return_indices=True)
         made: Array = rows[y, x]
         return made

@@ -12,12 +12,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from distillc.network import KEEP, Network
-from distillc.runtime.benchmark import Stats
-from distillc.runtime.quality import CONFIDENCE
-from distillc.runtime.verify import Verification
 
 if TYPE_CHECKING:  # other tables do not wait for the compiler
     from distillc.codegen.tuning.tuner import TuningResult
+    from distillc.runtime.benchmark import Stats
+    from distillc.runtime.verify import Verification
 
 
 def millions(count: float) -> str:
@@ -155,6 +154,8 @@ def losses(quality: Mapping[str, Any] | None) -> dict[str, str]:
     lines = {"mean loss": f"{quality['drop_db']:.3f} dB"}
     if quality["interval_db"]:
         low, high = quality["interval_db"]
+        from distillc.runtime.quality import CONFIDENCE  # which reads images: not for all tables
+
         lines[f"{CONFIDENCE:.0%} interval of the mean"] = f"{low:.3f} to {high:.3f} dB"
     lines["largest loss"] = f"{quality['worst_db']:.3f} dB, {quality['worst_image']}"
     return lines

@@ -8,15 +8,16 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
+import skimage.data
 import tifffile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distillc.data import folders
 from distillc.data.folders import Item, split
 from distillc.data.images import RestorationData, open_data, open_test_set
 from distillc.data.windows import Windows, spread
@@ -243,8 +244,8 @@ def test_bundled_photographs_need_no_download(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_scikit_image_without_photographs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(folders.skimage.data, "__file__", str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(folders.matplotlib, "get_data_path", lambda: str(tmp_path))
+    monkeypatch.setattr(skimage.data, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(matplotlib, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(DataError, match="without photographs"):
         open_data(None, "denoise")
 
