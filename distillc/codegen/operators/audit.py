@@ -58,7 +58,7 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
     """
     _refuse_dynamic(program)
     _refuse_recurrent(program)
-    _say_widened(program)
+    _say_types(program)
     with compiler_errors("the network cannot be brought to core operators"):
         program = decompose(program)
     known = {*ExportedProgramImporter().convert_map} - EXTERNAL
@@ -113,17 +113,22 @@ def _refuse_recurrent(program: torch.export.ExportedProgram) -> None:
         )
 
 
-def _say_widened(program: torch.export.ExportedProgram) -> None:
-    """Warn of what is computed in bfloat16: its form here is float32."""
+def _say_types(program: torch.export.ExportedProgram) -> None:
+    """Warn of numbers that are not computed in the type that torch computes them in."""
+    said: set[torch.dtype] = set()
     for node in program.graph.nodes:
         value = node.meta.get("val")
-        if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
-            log.warning(
-                "bfloat16, first in %s: compiled code computes in float32 there, and differs from "
-                "torch by what torch rounds",
-                _place(node),
-            )
-            return
+        kind = value.dtype if isinstance(value, torch.Tensor) else None
+        if kind in _OTHERWISE and kind not in said:
+            said.add(kind)
+            log.warning("%s, first in %s: %s", kind, _place(node), _OTHERWISE[kind])
+
+
+_OTHERWISE = {
+    torch.bfloat16: "compiled code computes in float32 there, and differs from torch by what torch "
+    "rounds",
+    torch.float64: "compiled code convolves and resizes in float32 there",
+}
 
 
 def _listed(operators: dict[str, list[str]]) -> str:

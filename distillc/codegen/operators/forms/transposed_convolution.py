@@ -25,11 +25,19 @@ def _convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """Compute all outputs of a pixel as channels: TVM's own form multiplies by zeros in between."""
+    """Compute all outputs of a pixel as channels: TVM's own form multiplies by zeros in between.
+
+    Other types than float32 are convolved in it, and the result has their type.
+    """
     if is_whole(x):
         others = (weight, bias, stride, padding, dilation, transposed, output_padding, groups)
         result: Tensor = by_doubles(aten.convolution.default)(x, *others)
         return result
+    if x.dtype != torch.float32:
+        narrow = [None if each is None else each.to(torch.float32) for each in (x, weight, bias)]
+        settings = (stride, padding, dilation, transposed, output_padding, groups)
+        convolved: Tensor = aten.convolution.default(*narrow, *settings)
+        return convolved.to(x.dtype)
     window = list(weight.shape[2:])
     apart = window == list(stride) and not any(padding) and not any(output_padding)
     if not transposed or len(window) != 2 or not apart or groups != 1 or set(dilation) != {1}:

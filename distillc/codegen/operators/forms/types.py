@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
+from tvm import relax
 
 from distillc.codegen.operators.forms.arithmetic import is_whole, promote
+from distillc.codegen.operators.lowering import Lowering
 
 aten = torch.ops.aten
 
@@ -99,6 +101,13 @@ def by_doubles(operator: Any) -> Callable[..., Any]:
     return apply
 
 
+def _addmm(z: Tensor, x: Tensor, y: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Multiply first, in the type of the factors; TVM's importer multiplies in float32."""
+    if z.dtype == torch.float32:
+        return NotImplemented
+    return z * beta + torch.mm(x, y) * alpha
+
+
 def _rest_of_number(x: float, y: Tensor) -> Tensor:
     """Divide a number by a tensor, and keep what is left."""
     kind = torch.result_type(x, y)
@@ -137,6 +146,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.logical_not.default: lambda x: ~x if x.dtype == torch.bool else x == 0,
     aten.max_pool2d_with_indices.default: by_doubles(aten.max_pool2d_with_indices.default),
     aten.max_pool3d_with_indices.default: by_doubles(aten.max_pool3d_with_indices.default),
+    aten.addmm.default: _addmm,
     aten.mm.default: _product(aten.mm.default),
     aten.bmm.default: _product(aten.bmm.default),
     aten.remainder.Scalar_Tensor: _rest_of_number,
@@ -145,3 +155,16 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.__lshift__.Scalar: lambda x, by: x * 2**by,
     aten.__rshift__.Scalar: lambda x, by: torch.div(x, 2**by, rounding_mode="floor"),
 }
+
+
+def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
+    """Multiply matrices and give the product their type; sums of float16 are float32, as in torch."""
+    x, y = (importer.env[each] for each in node.args)
+    kind, emit = str(x.ty.dtype.dtype), importer.block_builder.emit
+    if kind == "float64":
+        return emit(relax.op.matmul(x, y, out_dtype=kind))
+    product = emit(relax.op.matmul(x, y, out_dtype="float32"))
+    return product if kind == "float32" else emit(relax.op.astype(product, kind))
+
+
+CONVERSIONS = {aten.mm.default: _convert, aten.bmm.default: _convert}

@@ -130,3 +130,39 @@ def test_choices_and_bounds_of_several_types() -> None:
         return torch.where(n > 0, n, x) + n.clamp(bounds, bounds + 3)
 
     check_compiled(chosen, torch.randn(3, 2))
+
+
+def test_products_of_float64_are_exact() -> None:
+    """They were computed in float32, whose type they had."""
+    weight = torch.eye(4, dtype=torch.float64)[:3] * (1 + 2.0**-40)
+
+    def product(x: Tensor) -> Tensor:
+        wide = x.double()
+        found = [
+            F.linear(wide, weight, weight[0, :3]),
+            wide[:, :3] @ weight[:, :3],
+            wide[:, :3].cumsum(1),
+        ]
+        return ((torch.cat(found) - x[:, :3].repeat(3, 1)) * 2.0**30).float()
+
+    check_compiled(product, torch.rand(3, 4) + 1)
+
+
+def test_convolutions_of_float64_have_their_type() -> None:
+    def convolved(x: Tensor) -> Tensor:
+        y = F.conv2d(x.double(), torch.ones(1, 1, 3, 3, dtype=torch.float64))
+        return torch.cat([y, x.double()[..., :2, :4]]).float()
+
+    check_compiled(convolved, IMAGE)
+
+
+def test_products_and_convolutions_of_float16_have_their_type() -> None:
+    """Joined with float16, they were refused."""
+    image = torch.rand(1, 1, 6, 6)
+
+    def halves(x: Tensor) -> Tensor:
+        y = x.half()
+        convolved = F.conv2d(y, torch.ones(1, 1, 3, 3, dtype=torch.float16), padding=1)
+        return torch.cat([y @ y.mT, convolved, y], -1).float()
+
+    check_compiled(halves, image, error=4e-3)
