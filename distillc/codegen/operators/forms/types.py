@@ -158,7 +158,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
 
 
 def _convert(context: Lowering, node: fx.Node, importer: Any) -> relax.Var:
-    """Multiply matrices and give the product their type; sums of float16 are float32, as in torch."""
+    """Multiply matrices and give the product their type; float16 is summed in float32."""
     x, y = (importer.env[each] for each in node.args)
     kind, emit = str(x.ty.dtype.dtype), importer.block_builder.emit
     if kind == "float64":
