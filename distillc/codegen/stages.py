@@ -18,6 +18,7 @@ from distillc.codegen.lower import to_relax
 from distillc.codegen.operators import legalize
 from distillc.codegen.operators.audit import audit
 from distillc.codegen.rewrites.defer_scales import DeferScales
+from distillc.codegen.rewrites.fold_affine import FoldAffine
 from distillc.codegen.rewrites.fold_layouts import FoldLayouts
 from distillc.codegen.rewrites.fold_views import FoldViews
 from distillc.codegen.rewrites.fuse_kernels import FuseKernels
@@ -70,6 +71,11 @@ REWRITES = (
         ImageLayout,
         "before anything that looks at products: tokens become images, and attention a kernel",
         targeted=True,
+    ),
+    Rewrite(
+        "fold_affine",
+        FoldAffine,
+        "after products of tokens became convolutions, before constants are folded one by one",
     ),
     Rewrite("fold_views", FoldViews, "the next two look for products without views between"),
     Rewrite("defer_scales", DeferScales, "while q and k are still operands of one product"),
