@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
@@ -22,7 +22,6 @@ from distillc.codegen.schedule.rules.contraction import find_contraction
 from distillc.codegen.schedule.rules.flatten import merge_axes, static_shape, substitute
 from distillc.codegen.schedule.rules.long_sum import is_long
 from distillc.codegen.schedule.rules.pixels import pixel_axis
-from distillc.codegen.schedule.rules.row_reduction import sums_rows
 from distillc.codegen.schedule.rules.stencil import is_depthwise
 
 
@@ -50,9 +49,6 @@ class KernelKind:
             through a window or by cases, and all of a product's but what it packs.
         factors: Numbers of the parameters that a product multiplies as they are.
         plain: Whether a copy only permutes axes or drops unit ones: products can read it in place.
-        work: How often its blocks run, all together.
-        rows: The extents of its result but those of 1, if it sums along rows and does little else.
-        tail: The same, if it has no sums.
     """
 
     kind: Kind
@@ -60,28 +56,12 @@ class KernelKind:
     apart: frozenset[int] = frozenset()
     factors: frozenset[int] = frozenset()
     plain: bool = False
-    work: int = 0
-    rows: tuple[int, ...] = ()
-    tail: tuple[int, ...] = ()
 
 
 def kernel_kind(func: tirx.PrimFunc) -> KernelKind:
     """Classify a kernel as it comes from FuseTIR."""
     if func.attrs is not None and "distillc.scheduled" in func.attrs:
         return KernelKind(Kind.SCHEDULED)
-    blocks = find_blocks(s_tir.Schedule(func))
-    shape = tuple(extent for extent in static_shape(func.params[-1]) or () if extent > 1)
-    sums = [block for block in blocks if block.reduction]
-    return replace(
-        _pixel_kind(func),
-        work=sum(block.size for block in blocks),
-        rows=shape if len(sums) == 1 and sums_rows(sums[0]) else (),
-        tail=() if sums else shape,
-    )
-
-
-def _pixel_kind(func: tirx.PrimFunc) -> KernelKind:
-    """Say what a kernel does with its pixels."""
     plain = simplify(inline_elementwise(simplify(func)))
     blocks = find_blocks(s_tir.Schedule(plain))
     if any(not load.indices for block in blocks for load in loads(block.stmt.body)):
