@@ -77,7 +77,8 @@ spandrel_extra_arches, each in a tiny configuration with random weights at 64x64
 Sorted tokens (ATD) are compared in the stable order: torch's own sort leaves the order of equal
 elements open, and on a CPU with AVX-512 it is another, which moves ATD's output by 4e-3. With that
 order settled, compiled code and torch differ by 1.2e-6 at most on 60 images, 30 of noise and 30
-smooth. A near tie that rounding decides would move every token between; none was met. The nearest
+smooth. A near tie that rounding decides moves every token between: none was met there, but
+[ATD-light at 128x128](results.md#transformers-with-attention-in-windows) meets one. The nearest
 codes of RestoreFormer, CodeFormer, FeMaSR and AdaCode could flip likewise; one image was compared.
 
 {table}
@@ -91,16 +92,19 @@ MIT, Amazingren/NTIRE2024_ESR) and `dctlsa_x2.pt` with `sr:scale=2` (DCTLSA, zen
 through to verified bundles, largest differences from torch 5.7e-07 and 7.2e-07 under qemu-aarch64;
 after the ten training steps of `smoke` the hybrids are no faster than the networks.
 
-Seconds of `distillc inspect restormer.pth` on two cores (x86-64), the second of two runs, while
-other work was stopped; the file holds `Restormer(...).state_dict()` of
+Seconds of `distillc inspect restormer.pth` on two cores (x86-64), the median of four runs (before:
+the second of two), while other work was stopped; the file holds `Restormer(...).state_dict()` of
 `distillc.frontend.restormer`:
 
-| network               | nodes | s   |
-|-----------------------|-------|----:|
-| Restormer, 14 blocks  | 1026  | 7.5 |
-| Restormer, 44 blocks  | 3156  | 9.7 |
+| network               | nodes | s   | before |
+|-----------------------|-------|----:|-------:|
+| Restormer, 14 blocks  | 1026  | 4.0 |    7.5 |
+| Restormer, 44 blocks  | 3156  | 6.8 |    9.7 |
 
-Importing torch, its exporter and distillc takes 2.6 s of processor time. The first network has
+Before, the process that reads the file started when it was asked, and imported torch while nothing
+else ran; now it starts first. Python's search for cycles took a fifth of the rest and, at the end
+of the process, a second of its own: `inspect` does without both. SciPy, scikit-image and matplotlib
+wait until an image asks for them. The first network has
 `num_blocks=(1, 2, 2, 2)` and `num_refinement_blocks=2`.
 """
 
