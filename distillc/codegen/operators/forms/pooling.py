@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from distillc.codegen.operators.forms.arithmetic import is_whole
 from distillc.codegen.operators.forms.extremes import largest_of
+from distillc.codegen.operators.forms.types import by_doubles
 
 aten = torch.ops.aten
 
@@ -123,11 +124,9 @@ def max_pool_with_places(
         Values and places (int64), of the size that `torch.nn.functional.max_pool2d` gives.
     """
     if is_whole(x):
-        wide = x.to(torch.float64)
-        largest, place = max_pool_with_places(
-            wide, kernel_size, stride, padding, dilation, ceil_mode
-        )
-        return largest.to(x.dtype), place
+        settings = kernel_size, stride, padding, dilation, ceil_mode
+        found: tuple[Tensor, Tensor] = by_doubles(max_pool_with_places)(x, *settings)
+        return found
     axes = len(kernel_size)
     extents, before = x.shape[-axes:], x.shape[:-axes]
     kernel, step, border, spread = (

@@ -8,9 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillc.codegen.operators.forms.arithmetic import is_whole
-from distillc.codegen.operators.forms.types import by_doubles
-
 aten = torch.ops.aten
 
 
@@ -29,10 +26,6 @@ def _convolution(
 
     Other types than float32 are convolved in it, and the result has their type.
     """
-    if is_whole(x):
-        others = (weight, bias, stride, padding, dilation, transposed, output_padding, groups)
-        result: Tensor = by_doubles(aten.convolution.default)(x, *others)
-        return result
     if x.dtype != torch.float32:
         narrow = [None if each is None else each.to(torch.float32) for each in (x, weight, bias)]
         settings = (stride, padding, dilation, transposed, output_padding, groups)
