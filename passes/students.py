@@ -16,7 +16,7 @@ from distillc.data.images import RestorationData, open_data
 from distillc.forms import Tensors
 from distillc.frontend.calls import Call, record_calls
 from distillc.frontend.structure import module_digest
-from distillc.network import Network, Surrogate
+from distillc.network import Block, Network, Surrogate
 from distillc.passes.training import RunState, TrainingPass, judging_edge
 from distillc.pipeline import Context, PassResult, require
 from distillc.stages import Stage
@@ -104,14 +104,13 @@ class Student:
         return norm.given if torch.equal(norm.result, layer.given) else None
 
 
-def _middle(net: Network, name: str, surrogate: Surrogate) -> tuple[str, ...]:
-    """Return `Student.middle`."""
-    block = net.block(name)
+def _middle(net: Network, block: Block) -> tuple[str, ...]:
+    """Return `Student.middle` of candidates for the whole block."""
     channels = block.shape[1] if block.layout == "image" else block.shape[-1]
-    found = find_branches(net.module.get_submodule(name), channels, FEED_FORWARD)
-    if surrogate.scope != "block" or found is None or found.norm is None:
+    found = find_branches(net.module.get_submodule(block.name), channels, FEED_FORWARD)
+    if found is None or found.norm is None:
         return ()
-    return f"{name}.{found.norm}", f"{name}.{found.first}"
+    return f"{block.name}.{found.norm}", f"{block.name}.{found.first}"
 
 
 def _joined(tensors: list[torch.Tensor]) -> torch.Tensor:
@@ -135,17 +134,21 @@ class Students:
     @classmethod
     def of(cls, net: Network) -> Students:
         """Copy all candidates of a network, in the order of its blocks."""
-        return cls(
-            Student(
-                each,
-                name if each.scope == "block" else net.block(name).attention,
-                net.block(name).attention,
-                _middle(net, name, each),
-                copy.deepcopy(each.module),
-            )
-            for name, candidates in net.candidates.items()
-            for each in candidates
-        )
+        students = []
+        for name, candidates in net.candidates.items():
+            block, middle = net.block(name), _middle(net, net.block(name))
+            for each in candidates:
+                whole = each.scope == "block"
+                students.append(
+                    Student(
+                        each,
+                        name if whole else block.attention,
+                        block.attention,
+                        middle if whole else (),
+                        copy.deepcopy(each.module),
+                    )
+                )
+        return cls(students)
 
     def __iter__(self) -> Iterator[Student]:
         return iter(self._students)

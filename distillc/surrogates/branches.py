@@ -186,7 +186,7 @@ def _norms(block: nn.Module, channels: int) -> list[str]:
     paths = []
     for path, module in block.named_modules():
         weight = module._parameters.get("weight")
-        if weight is not None and weight.shape == (channels,):
+        if path and weight is not None and weight.shape == (channels,):
             paths.append(path)
     shallow = min((path.count(".") for path in paths), default=0)
     return [path for path in paths if path.count(".") == shallow]

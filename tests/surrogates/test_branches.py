@@ -68,6 +68,15 @@ def test_a_linear_attention_is_found() -> None:
     assert torch.equal(nn.functional.conv2d(x, found.dwconv, padding=1, groups=24), x)
 
 
+def test_a_weight_of_the_block_itself_is_no_norm() -> None:
+    source = Mlp()
+    source.weight = nn.Parameter(torch.ones(8))
+    for parts, norm in ((ATTENTION, "norm1"), (FEED_FORWARD, "norm2")):
+        found = find_branches(source, 8, parts)
+        assert found is not None
+        assert found.norm == norm
+
+
 @pytest.mark.parametrize("widths", [(8, 16), (8, 8, 8)])
 def test_queries_and_values_may_be_layers_of_their_own(widths: tuple[int, ...]) -> None:
     projections = [nn.Linear(8, width) for width in widths]
