@@ -121,7 +121,10 @@ def advice(error: Exception, arch: str = "") -> str | None:
             "or install the version that the network was written for"
         )
     if "'module' object is not callable" in said:
-        return "torch.fft(...) of torch 1.7 is now torch.fft.fftn of a complex tensor"
+        return (
+            "that line calls a module; if it is torch.fft(...) of torch 1.7, torch.fft.fftn of a "
+            "complex tensor is its successor"
+        )
     if re.search("cuda|nvidia", said, re.IGNORECASE):
         return (
             "that line wants CUDA: leave out .cuda() and device='cuda', or take the device of a "
