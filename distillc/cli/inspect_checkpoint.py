@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def _no_collection() -> Iterator[None]:
 def _inspect(
     checkpoint: Path, size: tuple[int, int], loading: dict[str, Any], as_json: bool
 ) -> None:
-    import torch.export._trace  # noqa: F401 - while the file's reader starts; needed after it
+    with suppress(ImportError):  # needed later, imported while the file's reader starts
+        import torch.export._trace  # noqa: F401
 
     from distillc.frontend.load import load
     from distillc.passes import FindAttention, Trace
