@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from distillc.codegen.operators.audit import audit
 from distillc.errors import LoweringError
 from distillc.frontend.trace import export_program
 from tests.codegen.operators.programs import check_compiled, operators
+from tests.codegen.schedule.rules.kernels import Function
 
 SHAPE = (1, 3, 8, 8)
 
@@ -144,3 +146,17 @@ def test_places_that_the_importer_says_wrongly_are_found_otherwise() -> None:
 def test_bfloat16_is_said(caplog: pytest.LogCaptureFixture) -> None:
     check_compiled(lambda x: (x.bfloat16() * 2).float(), torch.arange(4.0))
     assert "compiled code computes in float32 there" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: (x.double() * 2).sum(1).float(), False),
+        (lambda x: nn.functional.interpolate(x.double(), scale_factor=2, mode="bilinear"), True),
+    ],
+)
+def test_doubles_are_said_where_they_are_computed_in_float32(
+    function: Callable[[torch.Tensor], torch.Tensor], said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit(export_program(Function(function), SHAPE))
+    assert ("convolves and resizes in float32" in caplog.text) == said
