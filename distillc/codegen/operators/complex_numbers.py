@@ -210,13 +210,13 @@ def _full(size: list[int], value: Any, *, dtype: torch.dtype | None = None, **_:
     return _pair(value).map(lambda part: part.expand(size).clone())
 
 
-def _matrix(extent: int, sign: int) -> ComplexPair:
+def _matrix(extent: int, sign: int, kind: torch.dtype) -> ComplexPair:
     """Return the matrix of a discrete Fourier transform, (extent, extent)."""
     index = torch.arange(extent)
     angle = (index[:, None] * index % extent).double() * (sign * 2 * math.pi / extent)
     # Quarter turns are exact: the spectrum of two real numbers is real.
     cos, sin = (part.where(part.abs() > 1e-12, 0.0) for part in (angle.cos(), angle.sin()))
-    return ComplexPair(cos.float(), sin.float())
+    return ComplexPair(cos.to(kind), sin.to(kind))
 
 
 def _to_copy(x: Any, dtype: torch.dtype | None = None, **options: Any) -> Any:
@@ -227,7 +227,7 @@ def _to_copy(x: Any, dtype: torch.dtype | None = None, **options: Any) -> Any:
 
 def _transform(x: ComplexPair, dim: list[int], sign: int) -> ComplexPair:
     for axis in dim:
-        matrix = _matrix(x.real.shape[axis], sign)
+        matrix = _matrix(x.real.shape[axis], sign, x.real.dtype)
         moved = x.map(lambda part, axis=axis: part.movedim(axis, -1))  # type: ignore[misc]
         y = _product(moved, matrix)
         x = y.map(lambda part, axis=axis: part.movedim(-1, axis))  # type: ignore[misc]
@@ -249,7 +249,7 @@ def _fft_c2c(x: Any, dim: list[int], normalization: int, forward: bool) -> Compl
 
 def _fft_r2c(x: Tensor, dim: list[int], normalization: int, onesided: bool) -> ComplexPair:
     *others, last = dim
-    matrix = _matrix(x.shape[last], -1)
+    matrix = _matrix(x.shape[last], -1, x.dtype)
     kept = x.shape[last] // 2 + 1 if onesided else x.shape[last]
     rows = x.movedim(last, -1)
     y = ComplexPair(rows @ matrix.real[:, :kept], rows @ matrix.imag[:, :kept])
@@ -261,10 +261,10 @@ def _fft_r2c(x: Tensor, dim: list[int], normalization: int, onesided: bool) -> C
 def _fft_c2r(x: Any, dim: list[int], normalization: int, last_dim_size: int) -> Tensor:
     *others, last = dim
     half = _transform(_pair(x), others, 1).map(lambda part: part.movedim(last, -1))
-    matrix = _matrix(last_dim_size, 1)
+    matrix = _matrix(last_dim_size, 1, half.real.dtype)
     kept = last_dim_size // 2 + 1
     # Every frequency but the lowest, and the highest of an even number, stands for two.
-    twice = torch.full((kept, 1), 2.0)
+    twice = torch.full((kept, 1), 2.0, dtype=half.real.dtype)
     twice[0] = 1
     if last_dim_size % 2 == 0:
         twice[-1] = 1

@@ -11,7 +11,7 @@ from torch import nn
 from distillc.codegen.operators import complex_numbers
 from distillc.codegen.operators.complex_numbers import split_complex
 from distillc.codegen.operators.prepare import decompose
-from tests.codegen.operators.programs import check_prepared
+from tests.codegen.operators.programs import check_compiled, check_prepared
 
 NORMS = ["forward", "backward", "ortho"]
 
@@ -29,7 +29,7 @@ def test_real_transforms_and_their_inverse(height: int, width: int, norm: str) -
 @pytest.mark.parametrize("extent", [2, 4])
 def test_quarter_turns_are_exact(extent: int) -> None:
     """The sine of half a turn is 0, not 1.2e-16."""
-    matrix = complex_numbers._matrix(extent, -1)
+    matrix = complex_numbers._matrix(extent, -1, torch.float32)
     for part in (matrix.real, matrix.imag):
         assert set(part.flatten().tolist()) <= {-1.0, 0.0, 1.0}
 
@@ -140,3 +140,7 @@ def test_frequencies_that_are_written_over() -> None:
         return torch.fft.irfft2(f.repeat(1, 1, 1, 1) + other, s=x.shape[-2:])
 
     check_prepared(cut, torch.rand(1, 2, 6, 5))
+
+
+def test_transforms_of_doubles() -> None:
+    check_compiled(lambda x: torch.fft.rfft2(x.double()).abs(), torch.randn(1, 1, 4, 6), 1e-12)

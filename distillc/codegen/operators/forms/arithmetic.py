@@ -30,6 +30,41 @@ def promote(function: Callable[..., Tensor], x: Any, y: Any, quotient: bool = Fa
     return function(*(each.to(kind) if isinstance(each, Tensor) else each for each in (x, y)))
 
 
+def number(value: float, kind: torch.dtype) -> Tensor:
+    """Return a number of a type; what a short whole type cannot hold is wrapped, as in torch."""
+    if kind.is_floating_point or kind == torch.bool:
+        return torch.full((), value, dtype=kind)
+    return torch.full((), int(value), dtype=torch.int64).to(kind)
+
+
+def of_halves(operator: Any, form: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Compute float16 in float32 and round once, as torch does: what is between may not fit.
+
+    Args:
+        operator: What is computed in float32.
+        form: Its form for all other types; without one the operator stays as it is.
+    """
+
+    def apply(*given: Any, **options: Any) -> Any:
+        if not any(map(_is_half, given)) or options.get("dtype", torch.float16) not in _HALF:
+            return form(*given, **options) if form else NotImplemented
+        options.pop("dtype", None)
+        wide = [each.to(torch.float32) if _is_half(each) else each for each in given]
+        result = operator(*wide, **options)
+        if isinstance(result, Tensor):
+            return result.to(torch.float16)
+        return tuple(each.to(torch.float16) for each in result)
+
+    return apply
+
+
+_HALF = (torch.float16, None)
+
+
+def _is_half(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dtype == torch.float16
+
+
 def _add(x: Tensor, y: Any, *, alpha: float = 1) -> Tensor:
     """Multiply first what is added: TVM 0.27's importer drops the factor."""
     if _of_truths(x, y):
@@ -61,7 +96,19 @@ def _smallest(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _div(x: Tensor, y: Any) -> Tensor:
+    if _is_nothing(y):
+        return _by_nothing(x, y)
     return promote(torch.div, x, y, quotient=True)
+
+
+def _is_nothing(y: Any) -> bool:
+    return not isinstance(y, Tensor) and y == 0
+
+
+def _by_nothing(x: Tensor, y: float) -> Tensor:
+    """Divide by a literal 0, which TVM refuses: infinities, and NaN of 0."""
+    x = x.to(torch.float32) if is_whole(x) else x
+    return x * math.copysign(math.inf, y)
 
 
 def _of_whole(operator: Any) -> Callable[..., Tensor]:
@@ -69,14 +116,20 @@ def _of_whole(operator: Any) -> Callable[..., Tensor]:
 
     def apply(x: Tensor, y: Any, **options: Any) -> Tensor:
         kind = torch.result_type(x, y)
+        if _is_nothing(y) and kind.is_floating_point:
+            quotient = _by_nothing(x.to(kind), y)
+            return torch.full_like(quotient, math.nan) if operator in _RESTS else quotient
         second = y.dtype == kind if isinstance(y, Tensor) else kind.is_floating_point
         if kind.is_complex or (x.dtype == kind and second):
             return NotImplemented
-        other = y.to(kind) if isinstance(y, Tensor) else torch.full((), y, dtype=kind)
+        other = y.to(kind) if isinstance(y, Tensor) else number(y, kind)
         result: Tensor = operator(x.to(kind), other, **options)
         return result
 
     return apply
+
+
+_RESTS = (aten.remainder.Tensor, aten.fmod.Tensor)
 
 
 def accumulated_in(x: Tensor, dtype: torch.dtype | None) -> torch.dtype:
@@ -89,7 +142,28 @@ def _reciprocal(x: Tensor) -> Tensor:
 
 
 def _hypot(x: Tensor, y: Tensor) -> Tensor:
-    return (x * x + y * y).sqrt()
+    """Divide by the longer side first: squares of large numbers do not fit."""
+    kind = _of_both(x, y)
+    if kind == torch.float16:
+        return torch.hypot(x.to(torch.float32), y.to(torch.float32)).to(kind)
+    x, y = x.to(kind).abs(), y.to(kind).abs()
+    longer, shorter = torch.maximum(x, y), torch.minimum(x, y)
+    share = shorter / longer
+    plain = (longer > 0) & (longer < math.inf)
+    return torch.where(plain, longer * (1 + share * share).sqrt(), longer)
+
+
+def _of_both(x: Any, y: Any) -> torch.dtype:
+    """Return the type of what torch computes of two operands in floats."""
+    kind = torch.result_type(x, y)
+    return kind if kind.is_floating_point else torch.float32
+
+
+def _atan2(x: Tensor, y: Tensor) -> Tensor:
+    kind = _of_both(x, y)
+    if kind == torch.float16:
+        return torch.atan2(x.to(torch.float32), y.to(torch.float32)).to(kind)
+    return NotImplemented
 
 
 def _of_truth(operator: Any) -> Callable[..., Tensor]:
@@ -107,10 +181,14 @@ def _of_truth(operator: Any) -> Callable[..., Tensor]:
 
 def _sinh(x: Tensor) -> Tensor:
     """Near 0 the difference of two powers would lose what is asked for."""
+    if is_whole(x):
+        return x.to(torch.float32).sinh()
     return (x.expm1() - (-x).expm1()) / 2
 
 
 def _cosh(x: Tensor) -> Tensor:
+    if is_whole(x):
+        return x.to(torch.float32).cosh()
     return (x.exp() + (-x).exp()) / 2
 
 
@@ -121,11 +199,16 @@ def _elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) 
     return torch.where(x > 0, x * scale, (x * input_scale).expm1() * (alpha * scale))
 
 
-def _copysign(x: Tensor, y: Tensor) -> Tensor:
-    return torch.where(_signbit(y), -x.abs(), x.abs())
+def _copysign(x: Tensor, y: Any) -> Tensor:
+    size = x.to(_of_both(x, y)).abs()
+    if not isinstance(y, Tensor):
+        return -size if math.copysign(1, y) < 0 else size
+    return torch.where(_signbit(y), -size, size)
 
 
 def _signbit(x: Tensor) -> Tensor:
+    if is_whole(x):
+        return x < 0
     return (x < 0) | ((x == 0) & (x.reciprocal() < 0))  # the reciprocal of -0 is -inf
 
 
@@ -231,26 +314,30 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.div.Scalar: _div,
     aten.reciprocal.default: _reciprocal,
     aten.hypot.default: _hypot,
+    aten.atan2.default: _atan2,
     aten.floor_divide.default: _of_whole(aten.floor_divide.default),
     aten.div.Tensor_mode: _of_whole(aten.div.Tensor_mode),
     aten.remainder.Scalar: _of_whole(aten.remainder.Tensor),
+    aten.remainder.Tensor: _of_whole(aten.remainder.Tensor),
     aten.fmod.Scalar: _of_whole(aten.fmod.Tensor),
+    aten.fmod.Tensor: _of_whole(aten.fmod.Tensor),
     **{each: _of_truth(each) for each in _COMPARISONS},
     aten.ne.Tensor: _differs,
     aten.eq.Tensor: _equals,
     aten.maximum.default: _largest,
     aten.minimum.default: _smallest,
-    aten.sinh.default: _sinh,
-    aten.cosh.default: _cosh,
-    aten.exp2.default: lambda x: (x * math.log(2.0)).exp(),
-    aten.erfc.default: lambda x: 1 - x.erf(),
-    aten.elu.default: _elu,
-    aten.mish.default: _mish,
+    aten.sinh.default: of_halves(torch.sinh, _sinh),
+    aten.cosh.default: of_halves(torch.cosh, _cosh),
+    aten.exp2.default: of_halves(torch.exp2, lambda x: (x * math.log(2.0)).exp()),
+    aten.erfc.default: of_halves(torch.erfc, lambda x: 1 - x.erf()),
+    aten.elu.default: of_halves(aten.elu.default, _elu),
+    aten.mish.default: of_halves(aten.mish.default, _mish),
     aten.eye.default: _eye,
     aten.eye.m: _eye,
     aten.fmax.default: lambda x, y: torch.where(y.isnan() | (x > y), x, y),
     aten.fmin.default: lambda x, y: torch.where(y.isnan() | (x < y), x, y),
     aten.copysign.Tensor: _copysign,
+    aten.copysign.Scalar: _copysign,
     aten.signbit.default: _signbit,
     aten.rrelu.default: _rrelu,
     aten.heaviside.default: lambda x, at: torch.where(x == 0, at, (x > 0).to(x.dtype)),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from tvm import relax
 
-from distillc.codegen.operators.forms.arithmetic import accumulated_in
+from distillc.codegen.operators.forms.arithmetic import accumulated_in, of_halves
 from distillc.codegen.operators.lowering import Lowering
 
 aten = torch.ops.aten
@@ -62,7 +62,10 @@ def _any(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Ask which numbers differ from 0: TVM takes the largest one for the answer."""
     if dim is None:
         return x.flatten().any(0)
-    return NotImplemented if x.dtype == torch.bool else (x != 0).any(dim, keepdim)
+    if x.dtype == torch.bool:
+        return NotImplemented
+    found = (x != 0).any(dim, keepdim)
+    return found.to(torch.uint8) if x.dtype == torch.uint8 else found  # as torch has it
 
 
 def _prod(
@@ -87,7 +90,7 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.any.default: _any,
     aten.any.dim: _any,
     aten.any.dims: _any,
-    aten.prod.dim_int: _prod,
+    aten.prod.dim_int: of_halves(aten.prod.dim_int, _prod),
     aten.prod.default: lambda x, *, dtype=None: _prod(x, dtype=dtype),
 }
 

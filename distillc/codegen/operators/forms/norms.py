@@ -1,4 +1,4 @@
-"""Norms and moments, in two passes."""
+"""Norms and moments, in two passes; sums of float16."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from distillc.codegen.operators.forms.arithmetic import of_halves
 
 aten = torch.ops.aten
 
@@ -73,8 +75,37 @@ def _instance_norm(
     return _affine(y, weight, bias), mean.flatten(), scale.flatten()
 
 
+def _layer_norm(
+    x: Tensor,
+    shape: list[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalize float64 in two passes: TVM's own form knows float32 alone."""
+    if x.dtype != torch.float64:
+        return NotImplemented
+    y, mean, scale = _normalize(x, list(range(-len(shape), 0)), eps)
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias, mean, scale
+
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    aten.var_mean.correction: _var_mean,
-    aten.native_group_norm.default: _group_norm,
-    aten._native_batch_norm_legit.no_stats: _instance_norm,
+    **{
+        each: of_halves(each, form)
+        for each, form in (
+            (aten.var_mean.correction, _var_mean),
+            (aten.var.correction, None),
+            (aten.native_group_norm.default, _group_norm),
+            (aten.native_layer_norm.default, _layer_norm),
+            (aten._native_batch_norm_legit.no_stats, _instance_norm),
+            (aten.sum.dim_IntList, None),
+            (aten.mean.dim, None),
+            (aten._softmax.default, None),
+            (aten._log_softmax.default, None),
+        )
+    },
+    aten.mean.default: lambda x, *, dtype=None: (
+        x.flatten().mean(0, dtype=dtype) if x.dtype == torch.float16 else NotImplemented
+    ),
 }

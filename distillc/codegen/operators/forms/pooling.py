@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distillc.codegen.operators.forms.arithmetic import is_whole
+from distillc.codegen.operators.forms.arithmetic import is_whole, of_halves
 from distillc.codegen.operators.forms.extremes import largest_of
 from distillc.codegen.operators.forms.types import by_doubles
 
@@ -30,7 +30,7 @@ def _adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
     (height, width), (rows, columns) = x.shape[-2:], output_size
     if height % rows == 0 and width % columns == 0:
         return NotImplemented
-    return _shares(height, rows) @ x @ _shares(width, columns).T
+    return _shares(height, rows, x.dtype) @ x @ _shares(width, columns, x.dtype).T
 
 
 def _adaptive_avg_pool_3d(x: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -38,7 +38,7 @@ def _adaptive_avg_pool_3d(x: Tensor, output_size: Sequence[int]) -> Tensor:
     frames, rows, columns = output_size
     if all(extent % bins == 0 for extent, bins in zip(x.shape[-3:], output_size, strict=True)):
         return NotImplemented
-    pooled = (_shares(x.shape[-3], frames) @ x.flatten(-2)).unflatten(-1, x.shape[-2:])
+    pooled = (_shares(x.shape[-3], frames, x.dtype) @ x.flatten(-2)).unflatten(-1, x.shape[-2:])
     pooled = F.adaptive_avg_pool2d(pooled.flatten(0, -4), (rows, columns))
     return pooled.reshape(*x.shape[:-3], *output_size)
 
@@ -49,10 +49,10 @@ def _bins(extent: int, count: int) -> tuple[Tensor, Tensor]:
     return number * extent // count, ((number + 1) * extent + count - 1) // count
 
 
-def _shares(extent: int, count: int) -> Tensor:
+def _shares(extent: int, count: int, kind: torch.dtype) -> Tensor:
     """Return the share that each place has in each bin's mean, (count, extent)."""
     (first, end), place = _bins(extent, count), torch.arange(extent)
-    return ((first <= place) & (place < end)).float() / (end - first)
+    return ((first <= place) & (place < end)).to(kind) / (end - first)
 
 
 def _adaptive_max_pool(x: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -158,10 +158,14 @@ def max_pool_with_places(
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    aten._adaptive_avg_pool2d.default: _adaptive_avg_pool,
-    aten._adaptive_avg_pool3d.default: _adaptive_avg_pool_3d,
+    aten._adaptive_avg_pool2d.default: of_halves(
+        aten._adaptive_avg_pool2d.default, _adaptive_avg_pool
+    ),
+    aten._adaptive_avg_pool3d.default: of_halves(
+        aten._adaptive_avg_pool3d.default, _adaptive_avg_pool_3d
+    ),
     aten.adaptive_max_pool2d.default: _adaptive_max_pool,
-    aten.avg_pool2d.default: _avg_pool,
+    aten.avg_pool2d.default: of_halves(aten.avg_pool2d.default, _avg_pool),
 }
 
 WITH_PLACES = {

@@ -39,7 +39,7 @@ def _smooth(
         _weights(kernel, extent, count, _step(extent, count, align_corners, factor))
         for extent, count, factor in sizes
     )
-    return rows @ x @ columns.T
+    return rows.to(x.dtype) @ x @ columns.to(x.dtype).T
 
 
 def _step(extent: int, count: int, align_corners: bool, factor: float | None) -> float:
@@ -108,7 +108,7 @@ def _upsample_bilinear(
         _triangle((torch.arange(extent) - _between(extent, count, step, first)).abs())
         for extent, count, step in zip(x.shape[-2:], counts, steps, strict=True)
     )
-    return rows @ x @ columns.T
+    return rows.to(x.dtype) @ x @ columns.to(x.dtype).T
 
 
 def _between(extent: int, count: int, step: float, first: float) -> Tensor:

@@ -10,22 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distillc.codegen.operators.forms.arithmetic import accumulated_in
+from distillc.codegen.operators.forms.arithmetic import accumulated_in, is_whole, of_halves
 
 aten = torch.ops.aten
 
 
 def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Sum runs by a product with a triangle of ones, then the runs before each, the same way."""
+    """Sum each run so far, then the runs before it, the same way; NaN stays behind its place."""
     kind = accumulated_in(x, dtype)
     if x.dim() == 0:
         return x.to(kind)
     rows = x.to(kind).movedim(dim, -1)
     count, rows = rows.shape[-1], _in_runs(rows, 0)
-    if kind.is_floating_point:
-        sums = rows @ _so_far(rows).to(kind).mT
-    else:  # whole numbers have no matrix product
-        sums = torch.where(_so_far(rows), rows[..., None, :], 0).sum(-1, dtype=kind)
+    sums = torch.where(_so_far(rows), rows[..., None, :], 0).sum(-1, dtype=kind)
     if rows.shape[-2] > 1:
         totals = _cumsum(sums[..., :-1, -1], -1)
         sums = sums + F.pad(totals, (1, 0))[..., None]
@@ -52,8 +49,9 @@ def _running(largest: bool) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
     """Return running extremes and their places, the last of equal ones as torch has it."""
 
     def extremes(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        if not x.is_floating_point():
-            return NotImplemented
+        if is_whole(x):
+            found, place = extremes(x.to(torch.float64), dim)
+            return found.to(x.dtype), place
         if x.dim() == 0:
             return x.clone(), torch.zeros((), dtype=torch.int64)
         y = (x if largest else -x).movedim(dim, -1)
@@ -90,7 +88,7 @@ def _logcumsumexp(x: Tensor, dim: int) -> Tensor:
     count, y = y.shape[-1], _in_runs(y, -math.inf)
     so_far = _so_far(y)
     largest = torch.where(so_far, y[..., None, :], -math.inf).amax(-1)
-    largest = torch.where(largest == -math.inf, 0.0, largest)
+    largest = torch.where(largest.isinf(), 0.0, largest)
     powers = (y[..., None, :] - largest[..., None]).exp()
     sums = torch.where(so_far, powers, 0.0).sum(-1).log() + largest
     if y.shape[-2] > 1:
@@ -112,9 +110,9 @@ def _so_far(runs: Tensor) -> Tensor:
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    aten.cumsum.default: _cumsum,
-    aten.cumprod.default: _cumprod,
+    aten.cumsum.default: of_halves(aten.cumsum.default, _cumsum),
+    aten.cumprod.default: of_halves(aten.cumprod.default, _cumprod),
     aten.cummax.default: _running(largest=True),
     aten.cummin.default: _running(largest=False),
-    aten.logcumsumexp.default: _logcumsumexp,
+    aten.logcumsumexp.default: of_halves(aten.logcumsumexp.default, _logcumsumexp),
 }

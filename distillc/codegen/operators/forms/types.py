@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from tvm import relax
 
-from distillc.codegen.operators.forms.arithmetic import is_whole, promote
+from distillc.codegen.operators.forms.arithmetic import is_whole, number, of_halves, promote
 from distillc.codegen.operators.lowering import Lowering
 
 aten = torch.ops.aten
@@ -21,11 +21,17 @@ _OF_FLOATS = (
 """Functions that torch computes in float32 of whole numbers, and TVM refuses."""
 
 
-def _in_floats(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+_LACK_HALVES = {"asin", "acos", "atan", "asinh", "acosh", "atanh"}
+"""Those of them that LLVM has no form of in float16."""
+
+
+def _in_floats(name: str) -> Callable[[Tensor], Tensor]:
+    function = getattr(torch, name)
+
     def apply(x: Tensor) -> Tensor:
         return function(x.to(torch.float32)) if is_whole(x) else NotImplemented
 
-    return apply
+    return of_halves(function, apply) if name in _LACK_HALVES else apply
 
 
 def _power(x: Any, y: Any) -> Tensor:
@@ -50,8 +56,8 @@ def _clamp(x: Tensor, low: float | None = None, high: float | None = None) -> Te
     if not is_whole(x) and (low is None or high is None or low <= high):
         return NotImplemented
     y = x.to(kind)
-    y = y if low is None else torch.maximum(y, torch.full((), low, dtype=kind))
-    return y if high is None else torch.minimum(y, torch.full((), high, dtype=kind))
+    y = y if low is None else torch.maximum(y, number(low, kind))
+    return y if high is None else torch.minimum(y, number(high, kind))
 
 
 def _product(operator: Any) -> Callable[[Tensor, Tensor], Tensor]:
@@ -108,6 +114,21 @@ def _addmm(z: Tensor, x: Tensor, y: Tensor, *, beta: float = 1, alpha: float = 1
     return z * beta + torch.mm(x, y) * alpha
 
 
+def _negative(x: Tensor) -> Tensor:
+    """Wrap numbers below 0 of a type that has none, as torch does."""
+    return (-x.to(torch.int32)).to(x.dtype) if x.dtype == torch.uint8 else NotImplemented
+
+
+def _sign(x: Tensor) -> Tensor:
+    """Ask types without numbers below 0 for what is not 0."""
+    return (x != 0).to(x.dtype) if x.dtype in (torch.uint8, torch.bool) else NotImplemented
+
+
+def _never(x: Tensor) -> Tensor:
+    """Whole numbers are neither NaN nor infinite."""
+    return torch.zeros_like(x, dtype=torch.bool) if is_whole(x) else NotImplemented
+
+
 def _rest_of_number(x: float, y: Tensor) -> Tensor:
     """Divide a number by a tensor, and keep what is left."""
     kind = torch.result_type(x, y)
@@ -132,7 +153,7 @@ _SHORT = {torch.uint8: (8, 0), torch.int8: (8, -128), torch.int16: (16, -(2**15)
 
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
-    **{getattr(aten, name).default: _in_floats(getattr(torch, name)) for name in _OF_FLOATS},
+    **{getattr(aten, name).default: _in_floats(name) for name in _OF_FLOATS},
     aten.pow.Tensor_Scalar: _power,
     aten.pow.Tensor_Tensor: _power,
     aten.pow.Scalar: _power,
@@ -143,6 +164,10 @@ DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.clamp_min.Tensor: _clamp_between,
     aten.clamp_max.Tensor: lambda x, high: _clamp_between(x, None, high),
     aten.where.self: _where,
+    aten.neg.default: _negative,
+    aten.sign.default: _sign,
+    aten.isnan.default: _never,
+    aten.isinf.default: _never,
     aten.logical_not.default: lambda x: ~x if x.dtype == torch.bool else x == 0,
     aten.max_pool2d_with_indices.default: by_doubles(aten.max_pool2d_with_indices.default),
     aten.max_pool3d_with_indices.default: by_doubles(aten.max_pool3d_with_indices.default),

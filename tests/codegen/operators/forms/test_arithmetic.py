@@ -202,6 +202,55 @@ def test_nan_stands_behind_all_edges() -> None:
     check_compiled(lambda x: torch.bucketize(x, edges) * 1.0, x)
 
 
+@pytest.mark.parametrize("function", [torch.hypot, torch.copysign, torch.fmod, torch.atan2])
+def test_operands_of_two_types(function: Callable[..., torch.Tensor]) -> None:
+    def mixed(x: torch.Tensor) -> torch.Tensor:
+        others = [x.flip(0).to(kind) for kind in (torch.int32, torch.float16, torch.float64)]
+        found = [function(x, y) for y in others] + [function(y, x) for y in others]
+        small = x.abs().to(torch.uint8)
+        found += [function(small, x), function(x, small)]
+        assert found[2].dtype == found[5].dtype == torch.float64
+        return torch.cat([each.double() for each in found])
+
+    x = torch.tensor([-3.0, 1.5, 254.0, -7.25, 16.0, 2.0])
+    check_compiled(mixed, x, error=1e-6)
+
+
+def test_sides_whose_squares_do_not_fit() -> None:
+    x = torch.tensor([3e30, 3e-30, 0.0, math.inf, -4.0, math.nan])
+    check_compiled(lambda x: torch.hypot(x, x.flip(0) * 0 + 4 / 3 * x), x)
+    check_compiled(lambda x: torch.hypot(x.half(), 3 * x.half()), torch.tensor([3e4, 3.0, -8e3]))
+
+
+def test_signs_of_numbers() -> None:
+    signs = (2, -3.0, -0.0, 0)
+    check_compiled(
+        lambda x: torch.stack([torch.copysign(x, each) for each in signs]), torch.randn(5)
+    )
+
+
+@pytest.mark.parametrize("nothing", [0, 0.0, -0.0])
+def test_division_by_a_literal_nothing(nothing: float) -> None:
+    def divided(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack(
+            [
+                *(x / nothing, x // nothing, x % nothing, torch.fmod(x, nothing)),
+                *(x.to(torch.int32) / nothing, x.half() / nothing),
+            ]
+        )
+
+    check_compiled(divided, torch.tensor([2.0, -1.0, 0.0, math.inf, math.nan]))
+
+
+def test_halves_whose_powers_do_not_fit() -> None:
+    def functions(x: torch.Tensor) -> torch.Tensor:
+        y = x.half()
+        return torch.stack([F.mish(y), y.sinh(), y.cosh(), F.softplus(y), F.selu(y)])
+
+    x = torch.tensor([11.5, -11.5, 15.0, 19.0, 300.0, -300.0, 0.5, 0.0])
+    check_compiled(functions, x, error=2e-3)
+
+
 def test_bilinear_layer() -> None:
     weight, bias = torch.randn(5, 3, 4), torch.randn(5)
     check_compiled(lambda x: F.bilinear(x[:, :3], x[:, 3:], weight, bias), torch.randn(6, 7))

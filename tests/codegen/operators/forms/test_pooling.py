@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from distillc.targets.base import get_target
 from tests.codegen.operators.programs import check_compiled, check_prepared
@@ -86,3 +87,8 @@ def test_largest_pixels_of_volumes() -> None:
 
     found = check_prepared(there_and_back, torch.randn(1, 2, 4, 6, 8))
     assert "max_pool3d_with_indices" not in found
+
+
+def test_bins_of_doubles() -> None:
+    x = torch.rand(1, 2, 5, 7)
+    check_compiled(lambda x: F.adaptive_avg_pool2d(x.double(), (3, 4)), x, 1e-12)

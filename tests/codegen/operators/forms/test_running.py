@@ -75,3 +75,15 @@ def test_running_extremes_keep_nan() -> None:
     x = torch.randn(2, 70)
     x[0, 40], x[1, 3] = math.nan, math.inf
     check_compiled(running, x)
+
+
+def test_nan_and_infinities_stay_behind_their_places() -> None:
+    x = torch.randn(80)
+    x[40], x[50], x[60] = math.inf, -math.inf, math.nan
+    check_compiled(lambda x: torch.stack([x.cumsum(0), x.logcumsumexp(0)]), x, 1e-4)
+
+
+def test_running_extremes_of_whole_numbers() -> None:
+    x = torch.tensor([3.0, -2.0, 5.0, 5.0, -7.0, 9.0])
+    for name in ("cummax", "cummin"):
+        check_compiled(lambda x, name=name: torch.stack(getattr(x.long(), name)(0)), x, 0)

@@ -166,3 +166,32 @@ def test_products_and_convolutions_of_float16_have_their_type() -> None:
         return torch.cat([y @ y.mT, convolved, y], -1).float()
 
     check_compiled(halves, image, error=4e-3)
+
+
+def test_bytes_below_nothing_are_wrapped() -> None:
+    def functions(x: torch.Tensor) -> torch.Tensor:
+        y = x.to(torch.uint8)
+        found = [-y, y.sign(), y.clamp(-1, 2), y.sgn(), y.any(0, keepdim=True).expand_as(y)]
+        found += [y // -3, y % -3, y.cummax(0).values]
+        return torch.stack(found)
+
+    check_compiled(functions, torch.tensor([0.0, 1.0, 3.0, 200.0, 255.0]), error=0)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int32])
+def test_whole_numbers_are_finite(kind: torch.dtype) -> None:
+    def functions(x: torch.Tensor) -> torch.Tensor:
+        y = x.to(kind)
+        found = [y.isnan(), y.isinf(), y.isfinite(), y.sign(), y.sinh(), y.nansum(0).expand(4)]
+        return torch.stack([each.float() for each in found])
+
+    check_compiled(functions, torch.tensor([0.0, 1.0, 3.0, 2.0]))
+
+
+def test_functions_of_halves() -> None:
+    names = ("asin", "acos", "atan", "asinh", "atanh", "acosh")
+    check_compiled(
+        lambda x: torch.stack([getattr(x.half(), name)() for name in names]),
+        torch.tensor([-0.9, 0.0, 0.3, 0.7]),
+        error=2e-3,
+    )
