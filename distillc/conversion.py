@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from distillc.codegen.tuning.time_modules import HERE
 from distillc.data.folders import check_folder
 from distillc.delivery import deliver
 from distillc.errors import UsageError
+from distillc.executor.open import open_executor
 from distillc.final_figures import check_quality, hybrid_latency, hybrid_quality
 from distillc.frontend.formats import is_onnx
 from distillc.limits import NONE, Limits
@@ -66,6 +67,7 @@ def convert(
     seed: int = 0,
     work_dir: str | Path = ".distillc-work",
     train_on: str = "cpu",
+    cluster: str | None = None,
     dump_dir: Path | None = None,
     print_after: str | None = None,
     stop_after: str | None = None,
@@ -113,6 +115,7 @@ def convert(
         seed=seed,
         work_dir=work_dir,
         train_on=train_on,
+        cluster=cluster,
         dump_dir=dump_dir,
         print_after=print_after,
         stop_after=stop_after,
@@ -161,7 +164,8 @@ def run_conversion(checkpoint: str | Path, options: ConversionOptions) -> Result
     )
 
     teacher = net
-    net = pipeline.run(net, ctx)
+    with open_executor(options.cluster) as executor:
+        net = pipeline.run(net, replace(ctx, executor=executor))
     if stop_after:
         return Result(net, None)
 

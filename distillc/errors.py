@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from distillc.printable import printable
 
@@ -51,6 +53,10 @@ class DistillcError(Exception):
         self.where = where and printable(where)
         self.hint = hint and printable(hint)
         super().__init__(self.__str__())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep all parts when it comes from a worker of a cluster."""
+        return partial(type(self), where=self.where, hint=self.hint), (self.what,)
 
     def __str__(self) -> str:
         lines = [self.what]
@@ -129,6 +135,12 @@ class OutOfMemoryError(DistillcError):
     """The system gives no more memory."""
 
     exit_code = 12
+
+
+class ClusterError(DistillcError):
+    """A cluster does not answer, or loses the same job again and again."""
+
+    exit_code = 13
 
 
 def is_memory_error(error: BaseException) -> bool:

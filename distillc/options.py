@@ -22,6 +22,7 @@ from distillc.codegen.build.onnx_scans import check_scans
 from distillc.codegen.dumps import Dumps
 from distillc.data.tasks import Task, parse_task
 from distillc.errors import UsageError
+from distillc.executor.open import check_cluster
 from distillc.limits import NONE, Limits
 from distillc.runtime.devices import get_device
 from distillc.runtime.precision import get_precision
@@ -137,15 +138,17 @@ class ConversionOptions(BundleOptions):
             (`"adb"`, `"ssh:user@host"`), for which everything is compiled for `target`.
         seed: Seed of everything random.
         train_on: Torch device that trains and evaluates, `"cpu"` or `"cuda"`.
+        cluster: What the jobs of training run on: `"local:N"` for N workers on this machine,
+            `"auto"`, or `"ray://host:port"`; this process by default. The result is the same.
         print_after: Name of the pass, or of the stage of code generation, after which the state
             is printed.
         stop_after: Name of the last one to run; no bundle is written.
         verify_each: Whether the numbers around every pass are compared.
 
     Raises:
-        UsageError: As for every bundle, an unknown family or torch device, a block to replace by
-            what is not tried, a device whose times mean nothing, or a latency asked for where none
-            is measured.
+        UsageError: As for every bundle, an unknown family, torch device or cluster, a block to
+            replace by what is not tried, a device whose times mean nothing, or a latency asked for
+            where none is measured.
     """
 
     data: str | Path | None = None
@@ -155,6 +158,7 @@ class ConversionOptions(BundleOptions):
     measure_on: str = "host"
     seed: int = 0
     train_on: str = "cpu"
+    cluster: str | None = None
     print_after: str | None = None
     stop_after: str | None = None
     verify_each: bool = False
@@ -163,6 +167,7 @@ class ConversionOptions(BundleOptions):
         super().__post_init__()
         check_whole(SEEDS, seed=self.seed)
         check_training_device(self.train_on)
+        check_cluster(self.cluster)
         if not get_device(self.measure_on).clock:
             raise UsageError(f"the times of {self.measure_on} mean nothing", where="--measure-on")
         if self.tried_limits.max_latency_ms is not None and self.effort.objective != "latency":

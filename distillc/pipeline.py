@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +20,8 @@ from rich.progress import Progress
 
 from distillc.checks import SEEDS, check_training_device, check_whole
 from distillc.errors import PassError, PreconditionError, UsageError
+from distillc.executor.base import Executor
+from distillc.executor.here import Here
 from distillc.network import Network, PassRecord
 from distillc.printable import escaped
 from distillc.quiet import quiet_libraries
@@ -55,6 +57,7 @@ class Context:
         seed: Seed of everything random.
         train_on: Torch device that trains and evaluates, `"cpu"` or `"cuda"`.
         progress: Rich display with a `detail` field; None shows nothing.
+        executor: Runs the jobs that expensive passes are cut into.
 
     Raises:
         UsageError: The seed is out of range, or the device is not here.
@@ -64,6 +67,7 @@ class Context:
     seed: int = 0
     train_on: str = "cpu"
     progress: Progress | None = None
+    executor: Executor = field(default_factory=Here)
 
     def __post_init__(self) -> None:
         check_whole(SEEDS, seed=self.seed)

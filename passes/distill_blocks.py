@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from distillc.data.images import RestorationData
 from distillc.errors import PassError
-from distillc.frontend.calls import record_calls
+from distillc.executor.base import Job
+from distillc.frontend.calls import Call, record_calls
 from distillc.network import Network
-from distillc.passes.students import Distillation, Students, surrogate_key
+from distillc.passes.students import Distillation, Student, Students, surrogate_key
 from distillc.passes.synthesize_surrogates import SynthesizeSurrogates
-from distillc.passes.training import RunState, clipped_backward
+from distillc.passes.training import (
+    WEIGHT_DECAY,
+    Clock,
+    RunState,
+    clipped_backward,
+    cosine_rate,
+    set_rate,
+)
 from distillc.pipeline import Context
 from distillc.workdir import digest
 
@@ -74,24 +85,148 @@ class DistillBlocks(Distillation):
         images, _ = data.batch(0, _CALIBRATION, self.patch, ctx.seed)
         students.calibrate(teacher, images.to(ctx.train_on))
 
-        def compute(step: int) -> str:
-            degraded, _ = data.batch(step, self.batch, self.patch, ctx.seed)
-            images = degraded.to(ctx.train_on, memory_format=torch.channels_last)
-            # Float32: bfloat16 would drown a small change in the rounding of a large input.
-            calls = record_calls(teacher, students.paths, images)
-            losses = []
-            for student in students:
-                loss = student.loss(calls)
-                clipped_backward(loss, student.module, _CLIP)
-                losses.append(loss.detach())
-            return _worst(students, losses)
+        learners = [Learner(each, self.lr) for each in students]
+        parts = {str(number): each for number, each in enumerate(learners)}
+        done = state.load(parts)
+        groups = share_out(learners, ctx.executor.workers)
+        shared = [ctx.executor.share((teacher, group)) for group in groups]
+        with ctx.progress_line("distill blocks", self.steps) as shown:
+            clock, seen = Clock(done, self.steps), done
 
-        parts = {"modules": students.modules}
-        self.take_steps("distill blocks", students.modules, parts, compute, state, ctx)
+            def watch(step: int, line: str) -> None:
+                nonlocal seen
+                if step > seen:  # else the job has shown it already
+                    shown.update(step, f"{line} {clock.left(step)}")
+                    seen = step
+
+            while done < self.steps:
+                last = min(self.steps, done + clock.at_once(done))
+                numbers = range(done, last)
+                batches = [data.batch(n, self.batch, self.patch, ctx.seed)[0] for n in numbers]
+                rates = [cosine_rate(step / self.steps, self.lr) for step in numbers]
+                jobs = [
+                    Job(
+                        f"distill {group[0].student.path} to {group[-1].student.path}",
+                        learn,
+                        (own, [each.state_dict() for each in group], batches, rates, done),
+                        watch,
+                        ctx.train_on != "cpu",
+                    )
+                    for own, group in zip(shared, groups, strict=True)
+                ]
+                lines = []
+                pending = [ctx.executor.submit(each) for each in jobs]
+                for group, result in zip(groups, ctx.executor.gather(pending), strict=True):
+                    states, worst = result
+                    lines.append(worst)
+                    for learner, learnt in zip(group, states, strict=True):
+                        learner.load_state_dict(learnt)
+                done = last
+                watch(done, _say(max(lines)))
+                state.save(parts, done)
 
 
-def _worst(students: Students, losses: list[torch.Tensor]) -> str:
-    """The student that is furthest from its teacher, and how far."""
+class Learner:
+    """A student and what its training remembers.
+
+    Args:
+        student: Its module is trained in place.
+        lr: Peak learning rate.
+    """
+
+    def __init__(self, student: Student, lr: float) -> None:
+        self.student = student
+        weights = list(student.module.parameters())
+        self._optimizer = (
+            torch.optim.AdamW(weights, lr, weight_decay=WEIGHT_DECAY, fused=True)
+            if weights
+            else None  # what leaves its block out has nothing to learn
+        )
+
+    def step(self, calls: Mapping[str, Call], rate: float) -> torch.Tensor:
+        """Take a training step; return the loss before it, 0-d float32."""
+        loss = self.student.loss(calls)
+        if self._optimizer:
+            set_rate(self._optimizer, rate)
+            self._optimizer.zero_grad()
+            clipped_backward(loss, self.student.module, _CLIP)
+            self._optimizer.step()
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights and what the optimizer remembers."""
+        optimizer = self._optimizer.state_dict() if self._optimizer else {}
+        return {"module": self.student.module.state_dict(), "optimizer": optimizer}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` returned."""
+        self.student.module.load_state_dict(state["module"])
+        if self._optimizer:
+            self._optimizer.load_state_dict(state["optimizer"])
+
+
+Worst = tuple[float, str, str]
+"""The largest loss, and the path and label of the student that has it."""
+
+
+def learn(
+    shared: tuple[nn.Module, list[Learner]],
+    states: list[dict[str, Any]],
+    batches: list[torch.Tensor],
+    rates: list[float],
+    done: int,
+    watch: Callable[[int, str], object] | None = None,
+) -> tuple[list[dict[str, Any]], Worst]:
+    """Take some training steps with some learners.
+
+    Args:
+        shared: The teacher and the learners, of which copies are trained.
+        states: What the learners have learnt so far.
+        batches: Degraded images of each step, (B, C, H, W) float32.
+        rates: Learning rate of each step.
+        done: Steps taken before.
+        watch: Called after each step, with how many are done and a line to show.
+
+    Returns:
+        What they have learnt now, and the worst of the last step.
+    """
+    teacher, learners = shared[0], copy.deepcopy(shared[1])
+    device = next((each.device for each in teacher.parameters()), torch.device("cpu"))
+    for learner, state in zip(learners, states, strict=True):
+        learner.load_state_dict(copy.deepcopy(state))  # an optimizer keeps what it is given
+    paths = [each.student.path for each in learners]
+    for step, (degraded, rate) in enumerate(zip(batches, rates, strict=True), done + 1):
+        # Float32: bfloat16 would drown a small change in the rounding of a large input.
+        images = degraded.to(device, memory_format=torch.channels_last)
+        calls = record_calls(teacher, paths, images)
+        losses = [each.step(calls, rate) for each in learners]
+        worst = _worst(learners, losses)
+        if watch:
+            watch(step, _say(worst))
+    return [copy.deepcopy(each.state_dict()) for each in learners], worst
+
+
+def share_out(learners: Sequence[Learner], workers: int) -> list[list[Learner]]:
+    """Split learners, in their order, into at most so many groups of nearly equal work."""
+    work = [max(1, each.student.surrogate.cost.macs) for each in learners]
+    groups: dict[int, list[Learner]] = {}
+    before = 0
+    for learner, own in zip(learners, work, strict=True):
+        middle = before + own / 2
+        groups.setdefault(int(workers * middle / sum(work)), []).append(learner)
+        before += own
+    return list(groups.values())
+
+
+def _worst(learners: Sequence[Learner], losses: list[torch.Tensor]) -> Worst:
+    """Return who is furthest from the teacher, and how far."""
     values = torch.stack(losses).tolist()  # one transfer from the device
-    value, worst = max(zip(values, students, strict=True), key=lambda pair: pair[0])
-    return f"block {worst.path} {worst.surrogate.label} loss {value:.3f}"
+    return max(
+        (value, each.student.path, each.student.surrogate.label)
+        for value, each in zip(values, learners, strict=True)
+    )
+
+
+def _say(worst: Worst) -> str:
+    loss, path, label = worst
+    return f"block {path} {label} loss {loss:.3f}"

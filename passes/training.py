@@ -200,11 +200,20 @@ class Clock:
     def __init__(self, first: int, total: int) -> None:
         self._first, self._total, self._start = first, total, time.monotonic()
 
+    def at_once(self, done: int) -> int:
+        """Return how many steps to take before the state is saved, as far as time tells."""
+        if done == self._first:
+            return 1  # nothing is known yet
+        return max(1, int(SAVE_SECONDS / 2 / self._pace(done)))
+
     def left(self, done: int) -> str:
         """Return the time left after `done` steps, say `"3:20 left"`."""
-        pace = (time.monotonic() - self._start) / max(1, done - self._first)
-        minutes, seconds = divmod(round(pace * (self._total - done)), 60)
+        minutes, seconds = divmod(round(self._pace(done) * (self._total - done)), 60)
         return f"{minutes}:{seconds:02d} left"
+
+    def _pace(self, done: int) -> float:
+        """Return seconds for a step."""
+        return max(1e-6, time.monotonic() - self._start) / max(1, done - self._first)
 
 
 @dataclass

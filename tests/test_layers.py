@@ -30,6 +30,7 @@ LAYERS = (
     "stages",
     "quiet",
     "zig",
+    "executor",
     "network",
     "data",
     "frontend",

@@ -44,6 +44,7 @@ OTHERS: dict[str, Any] = {
     "measure_on": "adb",
     "seed": 7,
     "train_on": "cpu",
+    "cluster": "local:2",
     "dump_dir": Path("dumps"),
     "print_after": "trace",
     "stop_after": "heal",
@@ -116,6 +117,7 @@ def test_the_command_has_an_option_for_every_field() -> None:
         ({"measure_on": "phone"}, "unknown device"),
         ({"seed": -1}, "out of range"),
         ({"train_on": "tpu"}, "no device that trains"),
+        ({"cluster": "local:none"}, "unknown cluster"),
     ],
     ids=str,
 )

@@ -44,8 +44,8 @@ from distillc.printable import escaped
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 unexpected error, 2 wrong usage, 3 checkpoint, 4 tracing,
 5 a pass failed, 6 lowering, 7 device, 8 verification, 9 no hybrid is good enough,
-10 data, 11 storage (disk full, path taken), 12 too little memory, 130 interrupted,
-141 nobody reads the output any more."""
+10 data, 11 storage (disk full, path taken), 12 too little memory, 13 cluster,
+130 interrupted, 141 nobody reads the output any more."""
 
 
 @click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

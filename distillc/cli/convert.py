@@ -170,6 +170,11 @@ Examples:
     help="What trains the surrogates: cpu or cuda.",
 )
 @click.option(
+    "--cluster",
+    metavar="CLUSTER",
+    help="Train on a Ray cluster: local:N, auto or ray://HOST:PORT. The result is the same.",
+)
+@click.option(
     "--device",
     hidden=True,
     expose_value=False,

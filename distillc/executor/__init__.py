@@ -1,0 +1,1 @@
+"""What runs jobs: this process, or a Ray cluster. Passes do not know which."""
