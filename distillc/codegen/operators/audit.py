@@ -37,10 +37,6 @@ REMEDIES = (
         "the closed form of small ones (2x2, 3x3), or a few steps of an iteration such as Newton's",
     ),
     (
-        "rand",
-        "leave noise out of what restores, or draw it once in `__init__` and keep it in a buffer",
-    ),
-    (
         "histc",
         "count by comparing: "
         "`((x.unsqueeze(-1) >= edges[:-1]) & (x.unsqueeze(-1) < edges[1:])).sum(...)`",
@@ -61,6 +57,7 @@ def audit(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram
     _say_types(program)
     with compiler_errors("the network cannot be brought to core operators"):
         program = decompose(program)
+    _refuse_random(program)
     known = {*ExportedProgramImporter().convert_map} - EXTERNAL
     known |= {each.__name__ for each in CONVERSIONS}
     missing: dict[str, list[str]] = {}
@@ -110,6 +107,20 @@ def _refuse_recurrent(program: torch.export.ExportedProgram) -> None:
             f"recurrent layers over more than {MOST_STEPS} steps cannot be compiled:"
             + _listed(found),
             hint="`torch.ops.distillc.selective_scan` computes a recurrence in one kernel",
+        )
+
+
+def _refuse_random(program: torch.export.ExportedProgram) -> None:
+    """Refuse operators that draw numbers: no two runs agree, and none can be verified."""
+    found: dict[str, list[str]] = {}
+    for node in program.graph.nodes:
+        if node.users and torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            found.setdefault(node.target.__name__, []).append(_place(node))
+    if found:
+        raise LoweringError(
+            "operators that draw random numbers cannot be compiled:" + _listed(found),
+            hint="leave noise out of what restores (`F.dropout` needs `training=self.training`), "
+            "or draw it once in `__init__` and keep it in a buffer",
         )
 
 

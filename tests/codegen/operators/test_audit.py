@@ -160,3 +160,33 @@ def test_doubles_are_said_where_they_are_computed_in_float32(
 ) -> None:
     audit(export_program(Function(function), SHAPE))
     assert ("convolves and resizes in float32" in caplog.text) == said
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x + torch.rand(8),
+        lambda x: x + torch.randn_like(x),
+        lambda x: nn.functional.gumbel_softmax(x, dim=1),
+        lambda x: nn.functional.dropout(x, 0.5),
+    ],
+    ids=["rand", "randn_like", "gumbel_softmax", "dropout"],
+)
+def test_random_numbers_are_refused(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    with pytest.raises(LoweringError, match="draw random numbers") as caught:
+        audit(export_program(Function(function), SHAPE))
+    assert ", line " in str(caught.value)
+    assert "needs `training=self.training`" in str(caught.value)
+
+
+def test_layers_that_are_random_in_training_alone_pass() -> None:
+    layers = nn.Sequential(nn.Dropout(0.5), nn.RReLU(), nn.Dropout2d(0.5)).eval()
+    audit(export_program(layers, SHAPE))
+
+
+def test_attention_of_torch_draws_nothing() -> None:
+    audit(
+        export_program(
+            Function(lambda x: nn.functional.scaled_dot_product_attention(x, x, x)), SHAPE
+        )
+    )
