@@ -45,11 +45,15 @@ class Stages:
         build: Makes the network, loaded or traced.
         expected: Its blocks, as `find` gives them; None where any will do, "" for a network without
             attention, which is compiled as it is.
+        task: What makes images for the surrogates; by default the first task that fits.
     """
 
-    def __init__(self, build: Callable[[], Network], expected: str | None = None) -> None:
+    def __init__(
+        self, build: Callable[[], Network], expected: str | None = None, task: str | None = None
+    ) -> None:
         self.build = build
         self.expected = expected
+        self.task = task
         self.net: Network
 
     def run(self, until: str = STAGES[-1]) -> dict[str, Any]:
@@ -96,7 +100,7 @@ class Stages:
         return f"{len(self.net.candidates)} of {len(self.net.blocks)} blocks"
 
     def distil(self) -> str:
-        task = tasks_for(self.net.scale, *self.net.channels)[0]
+        task = self.task or tasks_for(self.net.scale, *self.net.channels)[0]
         patch = self.net.size[0]
         self.net = DistillBlocks(None, task, steps=4, batch=1, patch=patch)(self.net, Context())
         labels = {name: found[-1].label for name, found in self.net.candidates.items()}
