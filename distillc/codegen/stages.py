@@ -24,7 +24,9 @@ from distillc.codegen.rewrites.fold_views import FoldViews
 from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.codegen.rewrites.half_precision import HalfPrecision
 from distillc.codegen.rewrites.image_layout import ImageLayout
+from distillc.codegen.rewrites.merge_pixel_sums import MergePixelSums
 from distillc.codegen.rewrites.merge_projection import MergeProjection
+from distillc.codegen.rewrites.part_vectors import PartVectors
 from distillc.codegen.rewrites.slice_splits import SliceSplits
 from distillc.codegen.schedule.apply_rules import Kernel, Scheduled, schedule_module
 from distillc.codegen.schedule.records import Records
@@ -77,6 +79,7 @@ REWRITES = (
         FoldAffine,
         "after products of tokens became convolutions, before constants are folded one by one",
     ),
+    Rewrite("merge_pixel_sums", MergePixelSums, "before views are folded, of which it makes some"),
     Rewrite("fold_views", FoldViews, "the next two look for products without views between"),
     Rewrite("defer_scales", DeferScales, "while q and k are still operands of one product"),
     Rewrite("merge_projection", MergeProjection, "after scales have left the attention's product"),
@@ -93,6 +96,7 @@ REWRITES = (
     ),
     Rewrite("legalize", _OF_TVM.LegalizeOps, "operators become kernels; rewrites of them are over"),
     Rewrite("annotate_patterns", _OF_TVM.AnnotateTIROpPattern, "fusion asks for kinds of kernels"),
+    Rewrite("part_vectors", PartVectors, "changes what fusion is told of kernels"),
     Rewrite(
         "fold_constants_again", _OF_TVM.FoldConstant, "casts of weights to float16 are computed"
     ),

@@ -21,7 +21,8 @@ class DeferScales:
 
     1. An operand of a matrix product that is `x / s`, with `s` constant along the axis that the
        product sums over, becomes `x`; the product is divided by `s` instead.
-    2. Reshapes, transpositions and broadcasts between division and product are repeated on `s`.
+    2. Reshapes, transpositions and broadcasts between division and product are repeated on `s`; the
+       axis may be several there, as height and width.
     3. Only where the product is smaller than the operand: it saves passes over the operand.
 
     Channel attention normalises C rows of H * W pixels and multiplies them to C x C numbers.
@@ -48,7 +49,7 @@ class _Deferrer(PyExprMutator):
             operand = call.args[index]
             if prod(extents(operand)) <= prod(extents(call)):  # rule 3
                 continue
-            found = self.divided(operand, len(extents(operand)) + axis)
+            found = self.divided(operand, [len(extents(operand)) + axis])
             if found is not None:
                 product[index], scale = found
                 scales.append(scale)
@@ -59,33 +60,37 @@ class _Deferrer(PyExprMutator):
             result = relax.op.divide(self.builder_.emit(result), scale)
         return result
 
-    def divided(self, expr: relax.Expr, axis: int) -> tuple[relax.Expr, relax.Expr] | None:
+    def divided(
+        self, expr: relax.Expr, axes: Sequence[int]
+    ) -> tuple[relax.Expr, relax.Expr] | None:
         """Return x and s of an expression that views `x / s`, None when there is no such s."""
         call = self.lookup_binding(expr) if isinstance(expr, relax.Var) else None
         if is_call(call, "relax.divide"):
             x, scale = call.args
             size = extents(self.narrow(scale))
-            if extents(x) == extents(call) and len(size) == len(extents(x)) and size[axis] == 1:
+            if (
+                extents(x) == extents(call)
+                and len(size) == len(extents(x))
+                and all(size[axis] == 1 for axis in axes)
+            ):
                 return x, self.narrow(scale)  # rule 1
         if not is_call(call, *REPEATABLE):
             return None
-        before = _axis_before(call, axis)
+        before = _axes_before(call, axes)
         if before is None:
             return None
         inner = self.divided(call.args[0], before)
         if inner is None:
             return None
         x, scale = inner  # rule 2
-        wanted = list(extents(call))
-        wanted[axis] = 1
         if is_call(call, "relax.permute_dims"):
             order = [int(each) for each in call.attrs.axes]
             views = [relax.op.permute_dims(each, order) for each in (x, scale)]
         else:
-            rows = list(extents(x))
-            rows[before] = 1
-            if list(extents(scale)) != rows:  # a number for several rows
+            rows = _with_ones(extents(x), before)
+            if extents(scale) != rows:  # a number for several rows
                 scale = self.builder_.emit(relax.op.broadcast_to(scale, rows))
+            wanted = _with_ones(extents(call), axes)
             views = [relax.op.reshape(x, extents(call)), relax.op.reshape(scale, wanted)]
         return self.builder_.emit(views[0]), self.builder_.emit(views[1])
 
@@ -95,19 +100,32 @@ class _Deferrer(PyExprMutator):
         return call.args[0] if is_call(call, "relax.broadcast_to") else scale
 
 
-def _axis_before(call: relax.Call, axis: int) -> int | None:
-    """Return where an axis of a view's result comes from, None where it does not stay whole."""
+def _with_ones(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(1 if axis in axes else extent for axis, extent in enumerate(shape))
+
+
+def _axes_before(call: relax.Call, axes: Sequence[int]) -> Sequence[int] | None:
+    """Return where axes of a view's result come from, None where they do not stay whole."""
     source, result = extents(call.args[0]), extents(call)
     if is_call(call, "relax.permute_dims"):
-        return int(call.attrs.axes[axis])
+        return sorted(int(call.attrs.axes[axis]) for axis in axes)
     if prod(source) != prod(result):  # a broadcast that really repeats
         return None
-    return _same_axis(source, result, axis)
+    return _same_axes(source, result, axes)
 
 
-def _same_axis(source: Sequence[int], result: Sequence[int], axis: int) -> int | None:
-    inner = prod(result[axis + 1 :])
-    for index, size in enumerate(source):
-        if size == result[axis] and prod(source[index + 1 :]) == inner:
-            return index
+def _same_axes(
+    source: Sequence[int], result: Sequence[int], axes: Sequence[int]
+) -> Sequence[int] | None:
+    """Return the neighbouring axes that neighbouring ones were made of, or became."""
+    first, last = axes[0], axes[-1]
+    if list(axes) != list(range(first, last + 1)):
+        return None
+    size, inner = prod(result[first : last + 1]), prod(result[last + 1 :])
+    for end in range(1, len(source) + 1):
+        if prod(source[end:]) != inner:
+            continue
+        for begin in range(end - 1, -1, -1):
+            if prod(source[begin:end]) == size:
+                return range(begin, end)
     return None

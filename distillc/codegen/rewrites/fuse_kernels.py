@@ -13,6 +13,9 @@ from distillc.codegen.rewrites.walk import is_call, rewrite_functions
 
 Vars = list[relax.Var]
 
+FEW = 4096
+"""Steps of a kernel's blocks that take about as long as calling it."""
+
 
 @tvm.transform.module_pass(opt_level=0, name="FuseKernels")
 class FuseKernels:
@@ -27,6 +30,10 @@ class FuseKernels:
        nor what follows the product.
     3. A product takes in depthwise convolutions likewise, but nothing before those except copies:
        their windows overlap, so that would be computed again.
+    4. What takes no longer than a call joins what takes no longer and reads it alone, if both only
+       compute floating-point numbers where their axes are (a softmax): no windows, no lookups.
+       Matrix products join vectors (gates of channels), or what moves their result. Sums of rows
+       join what is done to them.
 
     Given:   n = layer_norm(x); y = conv1x1(n)
     Result:  y = fused(x), for each tile of pixels: normalise, multiply
@@ -75,7 +82,10 @@ class _Graph:
                 for var in reversed(order[:position]):
                     if self._joins(var, members):
                         members.append(var)
-                taken |= set(members)
+            for var in reversed(order[:position]):
+                if var not in members and self._is_small(var, members):
+                    members.append(var)
+            taken |= set(members)
             scheduled = self.kinds[root].kind is Kind.SCHEDULED
             copies = [] if scheduled else self._copies(members)
             if len(members) + len(copies) > 1:
@@ -93,6 +103,25 @@ class _Graph:
         return bool(readers) and all(
             reader in members and self._computable(reader, copies) for reader, copies in readers
         )
+
+    def _is_small(self, var: relax.Var, members: Vars) -> bool:
+        """Apply rule 4."""
+        kind, root = self.kinds[var], self.kinds[members[0]]
+        if not kind.simple or not root.simple or root.kind in (Kind.COPY, Kind.TRANSPOSE):
+            return False
+        if var in self.outputs or max(self.kinds[each].work for each in members) > FEW:
+            return False
+        users = self.users.get(var)
+        if not users or not set(users) <= set(members):
+            return False
+        first = len(members) == 1 and not root.sums
+        if kind.work > FEW:
+            return first and kind.rows and kind.shape == root.shape != ()
+        if len(root.shape) <= 1:
+            return not kind.product or len(kind.shape) <= 1
+        if kind.product or any(self.kinds[each].product for each in members):
+            return first and root.kind is Kind.OTHER
+        return root.kind is Kind.OTHER
 
     def _readers(self, var: relax.Var) -> list[tuple[relax.Var, Vars]]:
         """Return what reads a variable, each with the variable and the copies between; see rule 1.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import prod
 
@@ -22,6 +22,7 @@ from distillc.codegen.schedule.rules.contraction import find_contraction
 from distillc.codegen.schedule.rules.flatten import merge_axes, static_shape, substitute
 from distillc.codegen.schedule.rules.long_sum import is_long
 from distillc.codegen.schedule.rules.pixels import pixel_axis
+from distillc.codegen.schedule.rules.row_reduction import sums_rows
 from distillc.codegen.schedule.rules.stencil import is_depthwise
 
 
@@ -49,6 +50,13 @@ class KernelKind:
             through a window or by cases, and all of a product's but what it packs.
         factors: Numbers of the parameters that a product multiplies as they are.
         plain: Whether a copy only permutes axes or drops unit ones: products can read it in place.
+        work: How often its blocks run, all together.
+        shape: The extents of its result but those of 1.
+        simple: Whether it computes floating-point numbers, and reads each operand at the axes of
+            its blocks, or copies it: no windows, no lookups, no cases.
+        sums: Whether it has sums.
+        product: Whether one of them is a matrix product.
+        rows: Whether it has one sum, along rows, that is no matrix product.
     """
 
     kind: Kind
@@ -56,12 +64,44 @@ class KernelKind:
     apart: frozenset[int] = frozenset()
     factors: frozenset[int] = frozenset()
     plain: bool = False
+    work: int = 0
+    shape: tuple[int, ...] = ()
+    simple: bool = False
+    sums: bool = False
+    product: bool = False
+    rows: bool = False
 
 
 def kernel_kind(func: tirx.PrimFunc) -> KernelKind:
     """Classify a kernel as it comes from FuseTIR."""
     if func.attrs is not None and "distillc.scheduled" in func.attrs:
         return KernelKind(Kind.SCHEDULED)
+    blocks = find_blocks(s_tir.Schedule(simplify(func)))
+    sums = [block for block in blocks if block.reduction]
+    product = any(product_operands(block) for block in sums)
+    return replace(
+        _pixel_kind(func),
+        work=sum(block.size for block in blocks),
+        shape=tuple(extent for extent in static_shape(func.params[-1]) or () if extent > 1),
+        simple=all(_is_simple(block) for block in blocks),
+        sums=bool(sums),
+        product=product,
+        rows=len(sums) == 1 and sums_rows(sums[0]) and not product,
+    )
+
+
+def _is_simple(block: ComputeBlock) -> bool:
+    """Whether a block computes floating-point numbers, and reads them at its own axes."""
+    read = loads(block.stmt.body.value)
+    floats = all("float" in str(each.source.ty.dtype) for each in read)
+    by_axes = all(
+        isinstance(index, tirx.Var | tirx.IntImm) for each in read for index in each.indices
+    )
+    return not _has_cases(block) and floats and (by_axes or read == [block.stmt.body.value])
+
+
+def _pixel_kind(func: tirx.PrimFunc) -> KernelKind:
+    """Say what a kernel does with its pixels."""
     plain = simplify(inline_elementwise(simplify(func)))
     blocks = find_blocks(s_tir.Schedule(plain))
     if any(not load.indices for block in blocks for load in loads(block.stmt.body)):

@@ -73,6 +73,16 @@ def test_channel_attention(heads, channels, size) -> None:
     assert {prod(shape) for shape in divided(after)} == {heads * channels**2}
 
 
+def test_division_of_images() -> None:
+    def attention(q: torch.Tensor, k: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        q = (q / s).reshape(2, 3, 80)
+        return q @ (k / s).reshape(2, 3, 8, 10).permute(0, 2, 3, 1).reshape(2, 80, 3)
+
+    image = random(1, 6, 8, 10)
+    after = check_same(DeferScales(), attention, image, image, random(1, 6, 1, 1).abs() + 1)
+    assert divided(after) == [(2, 3, 3)] * 2
+
+
 @pytest.mark.parametrize("shape", [(2, 1, 1), (1, 8, 1), (1, 1, 1), (2, 8, 1)])
 def test_number_that_serves_several_rows(shape) -> None:
     def product(q: torch.Tensor, k: torch.Tensor, s: torch.Tensor) -> torch.Tensor:

@@ -94,6 +94,60 @@ def test_apart(name) -> None:
     check_kernels(*APART[name])
 
 
+DENSE = random(3, 2, 3, 3)
+TEMPERATURE, SQUEEZE, EXCITE = random(2, 1, 1), conv(8, 2), conv(2, 8)
+
+
+def channel_attention(x: torch.Tensor) -> torch.Tensor:
+    q, k, v = (each.reshape(1, 2, 4, 96 * 96) for each in x.chunk(3, 1))
+    q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    scores = (q @ k.transpose(-2, -1)).reshape(2, 4, 4) * TEMPERATURE
+    return P((scores.softmax(-1).reshape(1, 2, 4, 4) @ v).reshape(1, 8, 96, 96))
+
+
+def gated(x: torch.Tensor) -> torch.Tensor:
+    gate = EXCITE(F.gelu(SQUEEZE(x.mean((2, 3), keepdim=True))))
+    return P(torch.sigmoid(gate) * x)
+
+
+FEW: dict[str, tuple[Images, int, int]] = {
+    # Two norms with roots and bounds; q kT and its scales; softmax; weights times softmax, turned;
+    # the slice of values; the product.
+    "channel attention": (channel_attention, 24, 7),
+    # The mean; two products of vectors with their activations; the gate in the image's product.
+    "gate of channels": (gated, 8, 3),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_few_numbers(name) -> None:
+    function, channels, count = FEW[name]
+    module, x = Function(function), random(1, channels, 96, 96)
+    assert primitive(lower(module, x)) == count
+    check(module, x)
+
+
+SCORES, VALUES = random(1, 7, 7), random(1, 7, 35)
+FEW_APART: dict[str, tuple[Images, torch.Tensor]] = {
+    # The rule of products would look for rows of pixels in the softmax.
+    "softmax, product": (lambda x: SCORES @ x.softmax(-1), random(1, 7, 7)),
+    "product, softmax": (lambda x: (x @ SCORES).softmax(-1), random(1, 7, 7)),
+    # A window's rule would be lost.
+    "window, product": (
+        lambda x: F.conv2d(x, DENSE, padding=1).flatten(2) @ VALUES.mT,
+        random(1, 2, 5, 7),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FEW_APART)
+def test_few_numbers_that_stay_apart(name) -> None:
+    function, x = FEW_APART[name]
+    module = Function(function)
+    assert primitive(lower(module, x)) == 2
+    check(module, x)
+
+
 def test_nothing_to_merge() -> None:
     before = kernels(graph(lambda x: P(x), IMAGE))
     tvm.ir.assert_structural_equal(FuseKernels()(before)["main"], before["main"])

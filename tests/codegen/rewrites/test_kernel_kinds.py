@@ -64,3 +64,26 @@ def test_what_may_be_computed_inside() -> None:
 def test_copies_that_keep_axes_whole() -> None:
     assert kinds(lambda x: x.reshape(1, 7, 240), IMAGE)[0].plain
     assert not kinds(lambda x: x[:, 2:5], IMAGE)[0].plain
+
+
+@pytest.mark.parametrize(
+    ("function", "simple"),
+    [
+        (lambda x: F.gelu(x), True),
+        (lambda x: x.softmax(-1), True),
+        (lambda x: x.transpose(1, 2).contiguous(), True),
+        (lambda x: F.conv2d(x, DENSE, padding=1), False),
+        (lambda x: torch.cat([x, x * 2], 1), False),
+        (lambda x: x[:, torch.tensor([2, 0, 1])] * 2, False),
+        (lambda x: x.to(torch.int32) + 1, False),
+    ],
+)
+def test_simple(function, simple) -> None:
+    assert all(each.simple for each in kinds(function, IMAGE)) is simple
+
+
+def test_matrix_products_are_no_sums_of_rows() -> None:
+    assert [each.product for each in kinds(nn.Conv2d(7, 5, 1), IMAGE)] == [True]
+    (rows,) = kinds(lambda x: x.sum(-1), IMAGE)
+    assert (rows.rows, rows.product) == (True, False)
+    assert not kinds(torch.matmul, random(1, 8, 240), random(1, 240, 8))[-1].rows

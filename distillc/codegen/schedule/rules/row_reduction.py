@@ -32,7 +32,7 @@ def schedule_row_reduction(
     sch = s_tir.Schedule(func)
     blocks = find_blocks(sch)
     sums = [block for block in blocks if block.reduction]
-    if not sums or not all(_sums_last_axis(block) for block in sums):
+    if not sums or not all(sums_rows(block) for block in sums):
         return None
     rows = [it for it in sums[0].nest if not it.reduction]
     extents = [it.extent for it in rows]
@@ -70,7 +70,7 @@ def _schedule_block(sch: s_tir.Schedule, rv: SBlockRV, row: LoopRV, target: Targ
         sch.decompose_reduction(rv, sums[0])
 
 
-def _sums_last_axis(block: ComputeBlock) -> bool:
+def sums_rows(block: ComputeBlock) -> bool:
     """Whether a block's single sum runs along the last axis of a buffer, alone in its index."""
     sums = [it for it in block.nest if it.reduction]
     if len(sums) != 1:
