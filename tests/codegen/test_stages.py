@@ -43,7 +43,8 @@ def test_every_stage_of_a_restormer_can_be_read(
     plan = (folder / "plan.txt").read_text()
     assert plan.startswith("arena ")
     for name, text in kernels.items():
-        assert f" {name.removesuffix('.py')}(" in plan
+        copies = "# rule schedule_elementwise" in text  # and perhaps whole runs, which none calls
+        assert f" {name.removesuffix('.py')}(" in plan or copies
         assert text.startswith("# workload ")
         assert "@T.prim_func" in text
     products = [text for text in kernels.values() if "# rule schedule_contraction" in text]

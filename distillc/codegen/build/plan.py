@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from distillc.codegen.build.moves import Move, find_moves
 from distillc.errors import LoweringError
 
 ALIGNMENT = 128
@@ -91,17 +93,27 @@ def plan_text(plan: Plan) -> str:
 
 @dataclass
 class Storage:
-    """Memory of a tensor and of its views: constant, or alive from one step to another."""
+    """Memory of a tensor and of its views: constant, or alive from one step to another.
+
+    Attributes:
+        bytes: Its size; 0 where nothing lies in it.
+        first: The step that writes it.
+        last: The last step that reads it.
+        value: Of a constant.
+        offset: Where it was placed.
+        within: The storage that it is a part of, and where it starts there.
+    """
 
     bytes: int
     first: int
     last: int
     value: np.ndarray | None = None
     offset: int = -1
+    within: tuple[Storage, int] | None = None
 
 
-Tensor = tuple[int, tuple[int, ...], str]
-"""A tensor by the number of its storage, its shape and its dtype."""
+Tensor = tuple[int, int, tuple[int, ...], str]
+"""A tensor by the number of its storage, its first byte there, its shape and its dtype."""
 
 
 class _Storages:
@@ -115,13 +127,38 @@ class _Storages:
         shape, dtype = _shape(var), _dtype(var)
         size = math.prod(shape) * np.dtype(dtype).itemsize
         self.all.append(Storage(size, step, step))
-        return len(self.all) - 1, shape, dtype
+        return len(self.all) - 1, 0, shape, dtype
 
     def constant(self, value: np.ndarray) -> Tensor:
         number = self._constants.setdefault((str(value.dtype), value.tobytes()), len(self.all))
         if number == len(self.all):
             self.all.append(Storage(value.nbytes, 0, 0, value))
-        return number, value.shape, str(value.dtype)
+        return number, 0, value.shape, str(value.dtype)
+
+    def moved(self, moves: Sequence[Move], operands: Sequence[Tensor]) -> Tensor | None:
+        """Return a call's result where a kernel need not copy (rule 4), None where it must."""
+        (result, _, shape, dtype) = operands[-1]
+        size = np.dtype(dtype).itemsize
+        if len(moves) == 1:
+            ((operand, first, *_),) = moves
+            source, begin, *_ = operands[operand]
+            begin += first * size
+            if begin % ALIGNMENT or self.all[source].value is not None:
+                return None
+            self.all[result].bytes = 0
+            return source, begin, shape, dtype
+        parts = [self.all[operands[each.operand][0]] for each in moves]
+        if len({id(part) for part in parts}) < len(moves) or not moves:
+            return None
+        for part, each in zip(parts, moves, strict=True):
+            whole = part.bytes == each.length * size and each.first == 0
+            if part is self.all[0] or part.value is not None or part.within or not whole:
+                return None
+            if each.place * size % ALIGNMENT:
+                return None
+        for part, each in zip(parts, moves, strict=True):
+            part.within = self.all[result], each.place * size
+        return operands[-1]
 
 
 def plan_network(mod: tvm.IRModule) -> Plan:
@@ -131,6 +168,8 @@ def plan_network(mod: tvm.IRModule) -> Plan:
     2. Constants are laid one after the other, float32 numbers first, equal ones once.
     3. A tensor lives from the step that writes it to the last that reads it. The largest are
        placed first, each at the lowest offset that no tensor alive at the same time has.
+    4. A kernel that only copies whole runs is not called: a slice of channels is read where it
+       lies, what is put one after the other is written there at once.
 
     Args:
         mod: A lowered module, scheduled or not.
@@ -147,6 +186,7 @@ def plan_network(mod: tvm.IRModule) -> Plan:
         ]
     )(mod)
     main, storages = mod["main"], _Storages()
+    moves = functools.cache(lambda name: find_moves(mod[name]))
     (image,) = main.params
     found: dict[relax.Var, Tensor] = {image: storages.allocate(image, 0)}
     calls: list[tuple[str, list[Tensor]]] = []
@@ -165,12 +205,16 @@ def plan_network(mod: tvm.IRModule) -> Plan:
             operands = [tensor(each) for each in value.args]
             for storage, *_ in operands:
                 storages.all[storage].last = len(calls)
-            calls.append((value.op.name_hint, operands))
+            moved = storages.moved(moves(value.op), operands)  # rule 4
+            if moved is None:
+                calls.append((value.op.name_hint, operands))
+            else:
+                found[value.args[-1]] = moved
         elif value.op.name == _ALLOCATION:
             found[var] = storages.allocate(var, len(calls))
         elif value.op.name == _VIEW:
-            storage, *_ = tensor(value.args[0])
-            found[var] = storage, _shape(var), _dtype(var)
+            storage, begin, *_ = tensor(value.args[0])
+            found[var] = storage, begin, _shape(var), _dtype(var)
         else:
             raise _unknown(value)
     output = tensor(main.body.body)
@@ -180,7 +224,10 @@ def plan_network(mod: tvm.IRModule) -> Plan:
     tensors = [found[image], output, *(each for _, operands in calls for each in operands)]
     numbers = {each: number for number, each in enumerate(dict.fromkeys(tensors))}
     return Plan(
-        tuple(_operand(storages.all[storage], shape, dtype) for storage, shape, dtype in numbers),
+        tuple(
+            _operand(storages.all[storage], begin, shape, dtype)
+            for storage, begin, shape, dtype in numbers
+        ),
         tuple(KernelCall(name, tuple(map(numbers.__getitem__, given))) for name, given in calls),
         numbers[found[image]],
         numbers[output],
@@ -190,8 +237,8 @@ def plan_network(mod: tvm.IRModule) -> Plan:
     )
 
 
-def _operand(storage: Storage, shape: tuple[int, ...], dtype: str) -> Operand:
-    return Operand(storage.value is not None, storage.offset, shape, dtype)
+def _operand(storage: Storage, begin: int, shape: tuple[int, ...], dtype: str) -> Operand:
+    return Operand(storage.value is not None, storage.offset + begin, shape, dtype)
 
 
 def _bindings(main: relax.Function) -> Iterator[relax.Binding]:
@@ -232,9 +279,12 @@ def _lay_out_constants(storages: Sequence[Storage]) -> tuple[bytes, int]:
 def place_storages(storages: Sequence[Storage]) -> int:
     """Give every tensor of the arena its offset (rule 3); return the arena's size."""
     placed: list[Storage] = []
-    for each in sorted(
-        (each for each in storages if each.value is None), key=lambda it: (-it.bytes, it.first)
-    ):
+    parts = [(each, *_whole(each)) for each in storages if each.within]
+    for part, whole, _ in parts:
+        whole.first = min(whole.first, part.first)
+        whole.last = max(whole.last, part.last)
+    own = [each for each in storages if each.value is None and not each.within]
+    for each in sorted(own, key=lambda it: (-it.bytes, it.first)):
         offset = 0
         for other in sorted(placed, key=lambda it: it.offset):
             together = other.first <= each.last and each.first <= other.last
@@ -242,7 +292,18 @@ def place_storages(storages: Sequence[Storage]) -> int:
                 offset = max(offset, _aligned(other.offset + other.bytes))
         each.offset = offset
         placed.append(each)
+    for part, whole, begin in parts:
+        part.offset = whole.offset + begin
     return max((_aligned(each.offset + each.bytes) for each in placed), default=0)
+
+
+def _whole(storage: Storage) -> tuple[Storage, int]:
+    """Return the storage that one is a part of at last, and where it starts there."""
+    begin = 0
+    while storage.within:
+        storage, before = storage.within
+        begin += before
+    return storage, begin
 
 
 def _aligned(offset: int) -> int:
