@@ -28,6 +28,7 @@ from distillc.codegen.rewrites.merge_pixel_sums import MergePixelSums
 from distillc.codegen.rewrites.merge_projection import MergeProjection
 from distillc.codegen.rewrites.part_vectors import PartVectors
 from distillc.codegen.rewrites.slice_splits import SliceSplits
+from distillc.codegen.rewrites.use_winograd import UseWinograd
 from distillc.codegen.schedule.apply_rules import Kernel, Scheduled, schedule_module
 from distillc.codegen.schedule.records import Records
 from distillc.errors import compiler_errors
@@ -45,6 +46,7 @@ class Rewrite(NamedTuple):
         make: Returns its pass.
         why: The reason for its place.
         half: Whether only networks in float16 have it.
+        single: Whether only networks in float32 have it.
         targeted: Whether it is made for a target.
     """
 
@@ -52,6 +54,7 @@ class Rewrite(NamedTuple):
     make: Callable[..., tvm.transform.Pass]
     why: str
     half: bool = False
+    single: bool = False
     targeted: bool = False
 
 
@@ -78,6 +81,13 @@ REWRITES = (
         "fold_affine",
         FoldAffine,
         "after products of tokens became convolutions, before constants are folded one by one",
+    ),
+    Rewrite(
+        "use_winograd",
+        UseWinograd,
+        "after weights have taken in what scales them",
+        single=True,
+        targeted=True,
     ),
     Rewrite("merge_pixel_sums", MergePixelSums, "before views are folded, of which it makes some"),
     Rewrite("fold_views", FoldViews, "the next two look for products without views between"),
@@ -161,7 +171,7 @@ def fuse(
     """Run the rewrites on an imported module; see `lower`."""
     legalize.register()
     for stage in REWRITES:
-        if stage.half and precision != "fp16":
+        if stage.single if precision == "fp16" else stage.half:
             continue
         with compiler_errors("the network cannot be lowered"):
             # As a sequence of one, a pass is subject to TVM's own switches.

@@ -54,7 +54,7 @@ def test_every_stage_of_a_restormer_can_be_read(
 
 def test_half_precision_is_a_stage_of_its_own(tmp_path: Path) -> None:
     conv = nn.Conv2d(3, 8, 3, padding=1)
-    half = "24_half_precision.py"
+    half = "25_half_precision.py"
     assert half not in dumped(conv, tmp_path / "single")
     assert half in dumped(conv, tmp_path / "half", "fp16")
     assert "float16" in (tmp_path / "half" / "d" / half).read_text()

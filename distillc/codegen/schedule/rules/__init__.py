@@ -17,6 +17,7 @@ from distillc.codegen.schedule.rules.rebuilt import (
     schedule_attention,
     schedule_axial_scan,
     schedule_selective_scan,
+    schedule_winograd,
 )
 from distillc.codegen.schedule.rules.row_reduction import schedule_row_reduction
 
@@ -33,6 +34,7 @@ RULES = (
     Entry("selective_scan", schedule_selective_scan),
     Entry("axial_scan", schedule_axial_scan),
     Entry("attention", schedule_attention),
+    Entry("winograd", schedule_winograd),
     # Reductions are none of its matter, so what it takes no later rule needs.
     Entry("schedule_elementwise", with_half_lanes(schedule_elementwise)),
     # Products by what is contiguous. A sum along the rows of both comes before one along columns,

@@ -1,4 +1,4 @@
-"""Kernels that a builder writes, scans and attention: built anew as their records say.
+"""Kernels that a builder writes: scans, attention, convolutions, built anew as their records say.
 
 Their loops are written by hand, so there is nothing to schedule but what they ask of the knobs.
 """
@@ -13,6 +13,7 @@ from distillc.codegen.kernels.attention import rebuild_attention
 from distillc.codegen.kernels.axial_scan import rebuild_axial_scan
 from distillc.codegen.kernels.builder import built_from
 from distillc.codegen.kernels.selective_scan import rebuild_selective_scan
+from distillc.codegen.kernels.winograd import rebuild_winograd
 from distillc.codegen.knobs import Knobs
 from distillc.targets.base import Target
 
@@ -34,6 +35,11 @@ def schedule_axial_scan(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_
 def schedule_attention(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
     """Take the attention of windows."""
     return _rebuilt("attention", rebuild_attention, func, target, knobs)
+
+
+def schedule_winograd(func: tirx.PrimFunc, target: Target, knobs: Knobs) -> s_tir.Schedule | None:
+    """Take a convolution of Winograd's form."""
+    return _rebuilt("winograd", rebuild_winograd, func, target, knobs)
 
 
 def _rebuilt(
