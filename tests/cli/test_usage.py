@@ -31,6 +31,7 @@ TRAINING = ("nonsense", "", "cuda:99", "cuda:²", "cpu:1", "meta", "mps", "cuda:
 BY_OPTION = {
     "--train-on": TRAINING,
     "--device of convert": (*TRAINING, "cpu"),
+    "--cluster": ("nonsense", "", "local:0", "ray://host"),
     "--precision": ("fp64", "", "\0"),
     "--onnx-scans": ("both", "", "\0"),
     "--task": ("dehaze", "", "denoise:sigma=nan", "denoise:sigma=²", "sr:scale=0", "sr:scale=1e9"),

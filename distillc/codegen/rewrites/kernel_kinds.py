@@ -56,7 +56,7 @@ class KernelKind:
             its blocks, or copies it: no windows, no lookups, no cases.
         sums: Whether it has sums.
         product: Whether one of them is a matrix product.
-        rows: Whether it has one sum, along rows, that is no matrix product.
+        rows: Whether it has one sum, along rows, and multiplies no matrices.
     """
 
     kind: Kind

@@ -6,7 +6,7 @@ import tvm
 from tvm import tirx
 
 OPAQUE = 8
-"""What TVM's fusion takes with nothing (`kOpaque`)."""
+"""What TVM's fusion takes with nothing."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="PartVectors")

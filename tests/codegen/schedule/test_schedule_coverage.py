@@ -38,14 +38,15 @@ def fallen(mod: tvm.IRModule) -> list[str]:
 def serial(func: tirx.PrimFunc) -> list[str]:
     """Return the innermost loops above PARALLEL_MIN that are not vectors in a parallel loop.
 
-    Two kinds need not be vectors: a tile filled with one number, which LLVM makes a memset, and
-    the sum of the lanes of one register in a reduction of rows.
+    Three kinds need not be vectors: a tile filled with one number, which LLVM makes a memset, the
+    sum of the lanes of one register in a reduction of rows, and loops over vectors that stand there
+    as such.
     """
     found = []
     for nest, leaf in nests(func.body, ()):
         size = prod(int(loop.extent) for loop in nest)
         fill = isinstance(leaf, tirx.BufferStore) and isinstance(leaf.value, tirx.FloatImm)
-        scalar = fill or func.attrs[SCHEDULED] == "schedule_row_reduction"
+        scalar = fill or func.attrs[SCHEDULED] in ("schedule_row_reduction", "winograd")
         parallel = any(loop.kind == tirx.ForKind.PARALLEL for loop in nest)
         vector = any(loop.kind == tirx.ForKind.VECTORIZED for loop in nest)
         if size >= PARALLEL_MIN and not (parallel and (vector or scalar)):
