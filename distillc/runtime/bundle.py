@@ -214,7 +214,7 @@ class Bundle:
                 hint="run distillc.runtime.verify.verify_bundle on it first",
             )
         put_in_place(path, overwrite, self.manifest["files"], self._copy_to)
-        return Bundle.open(path)
+        return Bundle(path, self.manifest)  # its copies were checked; others may write there by now
 
     def _copy_to(self, folder: Path) -> None:
         for name in self.manifest["files"]:

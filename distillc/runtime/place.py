@@ -114,41 +114,56 @@ def heal(place: Path) -> None:
 
 
 def _refuse_taken(place: Path, overwrite: bool) -> None:
-    try:
-        found = place.lstat()
-    except FileNotFoundError:
-        return
+    """Raise a `StorageError` where what has the name must stay.
+
+    Another process may replace it meanwhile: then what was found of both says nothing.
+    """
+    while True:
+        try:
+            found = place.lstat()
+            refusal = _refusal(place, found, overwrite)
+            if refusal is None or place.lstat().st_ino == found.st_ino:
+                break
+        except FileNotFoundError:
+            if not os.path.lexists(place):
+                return
+    if refusal:
+        raise refusal
+
+
+def _refusal(place: Path, found: os.stat_result, overwrite: bool) -> StorageError | None:
+    """Return why what has the name must stay, None where it may go."""
     where = str(place)
     if not stat.S_ISDIR(found.st_mode):
-        raise StorageError(
+        return StorageError(
             "this is not a folder, so it is not a bundle that can be overwritten",
             where=where,
             hint="choose another name with --out",
         )
     if not overwrite:
-        raise StorageError(
+        return StorageError(
             "the bundle exists already", where=where, hint="choose --out, or add --overwrite"
         )
     if our_files(place) is None:
-        raise StorageError(
+        return StorageError(
             "this folder is not a bundle, so it is not overwritten",
             where=where,
             hint="choose another name with --out, or move the folder away",
         )
     if os.path.ismount(place):
-        raise StorageError(
+        return StorageError(
             "a bundle that is a mount point cannot be overwritten",
             where=where,
             hint="choose a folder inside with --out",
         )
-    foreign = _foreign(place)
-    if foreign and os.stat(place).st_ino == found.st_ino:
+    if foreign := _foreign(place):
         some = ", ".join(foreign[:5]) + (f" ... ({len(foreign)})" if len(foreign) > 5 else "")
-        raise StorageError(
+        return StorageError(
             f"the bundle's folder holds what distillc did not write: {some}",
             where=where,
             hint="move these away, or choose another name with --out; nothing was changed",
         )
+    return None
 
 
 def _foreign(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,7 @@ def test_two_processes_write_one_name(out: Path, new: Bundle, way: str) -> None:
                 for _ in range(15):
                     new.save(out, overwrite=True)
             except BaseException:
+                traceback.print_exc()  # pytest shows it
                 os._exit(1)
             os._exit(0)
         children.append(child)
