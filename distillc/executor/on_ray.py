@@ -54,11 +54,13 @@ def connect(ray: ModuleType, workers: int | None, address: str | None) -> OnRay:
         ClusterError: It cannot be started, or nobody answers at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports to its makers
+    settings = {"OMP_NUM_THREADS": "1"}  # Ray's own choice too, unless the user's shell has another
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet["runtime_env"] = {"env_vars": settings}
     try:
         if address is None:
             # The user's own network is imported there by its name.
-            quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
+            settings["PYTHONPATH"] = os.pathsep.join(sys.path)
             ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
