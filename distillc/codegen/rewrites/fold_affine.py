@@ -12,7 +12,7 @@ from tvm import relax
 from tvm.ir import Constant
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from distillc.codegen.rewrites.walk import VIEWS, extents, is_call, rewrite_functions
+from distillc.codegen.rewrites.walk import VIEWS, extents, is_call, readers_of, rewrite_functions
 
 Numbers = np.ndarray
 
@@ -87,12 +87,7 @@ class _Folder(PyExprMutator):
         super().__init__(mod)
         self.constants: dict[relax.Var, Numbers] = {}
         self.chains: dict[relax.Var, _Chain] = {}
-        self.readers: dict[relax.Var, list[relax.Expr]] = {}
-        for _, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                for value in [*_values(func), func.body.body]:
-                    for used in relax.analysis.free_vars(value):
-                        self.readers.setdefault(used, []).append(value)
+        self.readers = readers_of(mod)
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         value = binding.value
@@ -167,7 +162,3 @@ class _Folder(PyExprMutator):
         if not chain.shift.any():
             return conv
         return relax.op.add(self.builder_.emit(conv), relax.const(shift.astype(dtype)))
-
-
-def _values(func: relax.Function) -> list[relax.Expr]:
-    return [each.value for block in func.body.blocks for each in block.bindings]

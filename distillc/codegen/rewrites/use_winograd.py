@@ -18,7 +18,13 @@ from distillc.codegen.kernels.winograd import (
     transform_weights,
     winograd_kernel,
 )
-from distillc.codegen.rewrites.walk import extents, is_call, is_view, rewrite_functions
+from distillc.codegen.rewrites.walk import (
+    extents,
+    is_call,
+    is_view,
+    readers_of,
+    rewrite_functions,
+)
 from distillc.targets.base import Target
 
 CHANNELS = 32
@@ -66,14 +72,8 @@ class _Chooser(PyExprMutator):
         self.target = target
         self.found: dict[relax.Var, _Found] = {}
         self.constants: dict[relax.Var, np.ndarray] = {}
-        self.readers: dict[relax.Var, list[relax.Expr]] = {}
+        self.readers = readers_of(mod)
         self.kernels: dict[WinogradSizes, Any] = {}
-        for _, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                values = [each.value for block in func.body.blocks for each in block.bindings]
-                for value in [*values, func.body.body]:
-                    for used in relax.analysis.free_vars(value):
-                        self.readers.setdefault(used, []).append(value)
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         value = binding.value

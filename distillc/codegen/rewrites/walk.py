@@ -26,6 +26,18 @@ def is_call(expr: object, *names: str) -> TypeGuard[Any]:
     return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name in names
 
 
+def readers_of(mod: tvm.IRModule) -> dict[relax.Var, list[relax.Expr]]:
+    """Return what reads each variable: values that others are bound to, and functions' results."""
+    found: dict[relax.Var, list[relax.Expr]] = {}
+    for _, func in mod.functions_items():
+        if isinstance(func, relax.Function):
+            values = [each.value for block in func.body.blocks for each in block.bindings]
+            for value in [*values, func.body.body]:
+                for used in relax.analysis.free_vars(value):
+                    found.setdefault(used, []).append(value)
+    return found
+
+
 def extents(expr: relax.Expr) -> tuple[int, ...]:
     """Return the static shape of a tensor expression."""
     return tuple(int(extent) for extent in expr.ty.shape)
