@@ -112,10 +112,11 @@ class AttentionRun:
         kv = normal(s.k.channels, s.k.pixels) if case.around else q
         of_queries, of_keys = map(tvm.runtime.tensor, (q_at, k_at))
         self.operands = [q, kv, kv, of_queries, of_keys, of_keys, of_queries, normal(s.heads)]
+        table = s.queries // s.group, s.keys, s.group
         if s.biased:
-            self.operands.append(normal(s.biased, s.keys, s.queries))
+            self.operands.append(normal(s.biased, *table))
         if s.masks:
-            self.operands.append(normal(s.masks, s.keys, s.queries))
+            self.operands.append(normal(s.masks, *table))
             # Masks belong to the windows of the border.
             masked = np.where(np.arange(s.windows) % 4, -1, 0).astype(np.int32)
             self.operands.append(tvm.runtime.tensor(masked))

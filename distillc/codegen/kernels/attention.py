@@ -75,10 +75,10 @@ def attention_kernel(
 
     Operands, float32 unless noted: q, k, v (channels, pixels); q_at (windows, runs) int32, the
     pixel where each run of queries begins; k_at and v_at, -1 for a run of zeros; y_at like q_at,
-    where the results go; scale (heads,), times log2(e) like the next two; bias (biased, keys,
-    queries), if there is one; if there are masks, mask (masks, keys, queries) and mask_of
-    (windows,) int32, -1 for none. The result is (heads values, pixels). Each query needs a score
-    that is finite.
+    where the results go; scale (heads,), times log2(e) like the next two; bias, a table of each of
+    `biased`, if there is one; if there are masks, mask, a table of each, and mask_of (windows,)
+    int32, -1 for none; see `AttentionSizes.table`. The result is (heads values, pixels). Each query
+    needs a score that is finite.
 
     Knobs: `vectors`, `tile`, `block` and `together`, see `AttentionPlan`.
     """
@@ -95,8 +95,9 @@ def attention_kernel(
             operand(name, "int32", s.windows, count) for name, count in counts.items()
         )
         scale = operand("scale", "float32", s.heads)
-        bias = operand("bias", "float32", s.biased, s.keys, s.queries) if s.biased else None
-        mask = operand("mask", "float32", s.masks, s.keys, s.queries) if s.masks else None
+        table = s.queries // s.group, s.keys, s.group
+        bias = operand("bias", "float32", s.biased, *table) if s.biased else None
+        mask = operand("mask", "float32", s.masks, *table) if s.masks else None
         mask_of = operand("mask_of", "int32", s.windows) if s.masks else None
         y = operand("y", "float32", s.heads * s.values, s.pixels)
         given = _Operands(q, k, v, q_at, k_at, v_at, y_at, scale, bias, mask, mask_of, y)
@@ -258,13 +259,13 @@ class _Task:
         def fill(masked: bool) -> None:
             for j, own in enumerate(accs):
                 for acc, spot in zip(own, spots, strict=True):
-                    here = lane_index(self.first + spot, lanes)
+                    query, group = self.first + spot, self.sizes.group
+                    here = query // group, key + j, lane_index(query % group, lanes)
                     terms = []
                     if given.bias is not None:
-                        table = self.head if self.sizes.biased > 1 else 0
-                        terms.append(given.bias[table, key + j, here])
+                        terms.append(given.bias[self.head if self.sizes.biased > 1 else 0, *here])
                     if masked:
-                        terms.append(given.mask[given.mask_of[window], key + j, here])
+                        terms.append(given.mask[given.mask_of[window], *here])
                     acc[0] = sum(terms[1:], terms[0]) if terms else constant(0.0, lanes)
 
         if given.mask is None:

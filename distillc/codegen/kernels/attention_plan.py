@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from distillc.codegen.kernels.token_runs import LINE, HeadRows
 from distillc.codegen.knobs import Knobs
@@ -47,6 +49,27 @@ class AttentionSizes(NamedTuple):
     pixels: int
     biased: int
     masks: int
+
+    @property
+    def chunk(self) -> int:
+        """Queries that are copied at a time."""
+        run = self.query_run
+        fitting = [d for d in _divisors(self.queries) if d % run == 0 or run % d == 0]
+        chunks = [d for d in fitting if CHUNK // 8 <= d <= CHUNK]
+        return chunks[-1] if chunks else self.queries
+
+    @property
+    def group(self) -> int:
+        """Queries whose biases of a key lie together: no vector of queries is of two groups."""
+        return LINE if self.chunk % LINE == 0 else self.queries
+
+    def table(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Lay out biases or masks (tables, keys, queries) as (tables, groups, keys, group).
+
+        The keys of a vector of queries follow each other, whatever the queries are.
+        """
+        groups = values.reshape(len(values), self.keys, -1, self.group)
+        return np.ascontiguousarray(groups.transpose(0, 2, 1, 3))
 
     def flat(self) -> tuple[int, ...]:
         """Return all numbers in a row."""
@@ -104,10 +127,7 @@ class AttentionPlan(NamedTuple):
 
 def plan_attention(sizes: AttentionSizes, target: Target, knobs: Knobs) -> AttentionPlan:
     """Divide the work of an attention; see `attention_kernel` for the knobs."""
-    queries, run = sizes.queries, sizes.query_run
-    fitting = [d for d in _divisors(queries) if d % run == 0 or run % d == 0]
-    chunks = [d for d in fitting if CHUNK // 8 <= d <= CHUNK]
-    chunk = chunks[-1] if chunks else queries
+    queries, run, chunk = sizes.queries, sizes.query_run, sizes.chunk
     lanes = 1 << (min(target.lanes, chunk).bit_length() - 1)
     rooms = {n: (target.registers - n - 1) // n for n in (1, 2, 3, 4)}
     # The widest of those that load least for a multiply-add.

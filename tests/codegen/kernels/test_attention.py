@@ -72,11 +72,11 @@ def random_operands(sizes: AttentionSizes, masked: float, zeros: bool) -> list[n
         k_at[nowhere] = v_at[nowhere] = -1
     found = [q, k, v, q_at, k_at, v_at, y_at, random.random(sizes.heads, dtype=np.float32) + 0.1]
     if sizes.biased:
-        found.append(normal(sizes.biased, sizes.keys, sizes.queries))
+        found.append(sizes.table(normal(sizes.biased, sizes.keys, sizes.queries)))
     if sizes.masks:
         hidden = random.random((sizes.masks, sizes.keys, sizes.queries)) < 0.4
         hidden[:, random.integers(sizes.keys)] = False
-        found.append(np.where(hidden, masked, 0).astype(np.float32))
+        found.append(sizes.table(np.where(hidden, masked, 0).astype(np.float32)))
         found.append(random.integers(-1, sizes.masks, sizes.windows).astype(np.int32))
     return found
 
@@ -98,13 +98,17 @@ def expected(sizes: AttentionSizes, operands: list[np.ndarray]) -> np.ndarray:
     qs = tokens(q, sizes.q, q_at, sizes.query_run, sizes.depth)
     ks = tokens(k, sizes.k, k_at, sizes.key_run, sizes.depth)
     vs = tokens(v, sizes.v, v_at, sizes.key_run, sizes.values)
+
+    def by_query(table: torch.Tensor) -> torch.Tensor:
+        return table.double().permute(0, 1, 3, 2).flatten(1, 2)
+
     scores = qs @ ks.mT * scale.double()[:, None, None]
     if sizes.biased:
-        scores += rest.pop(0).double().mT
+        scores += by_query(rest.pop(0))
     if sizes.masks:
         masks, mask_of = rest
-        padded = torch.nn.functional.pad(masks.double(), (0, 0, 0, 0, 0, 1))
-        scores += padded[mask_of.long()].mT[:, None]
+        padded = torch.nn.functional.pad(by_query(masks), (0, 0, 0, 0, 0, 1))
+        scores += padded[mask_of.long()][:, None]
     result = torch.softmax(scores * math.log(2), -1) @ vs
     y = torch.full((sizes.heads * sizes.values, sizes.pixels), torch.nan, dtype=torch.float64)
     y[:, spots(y_at, sizes.query_run).flatten()] = result.permute(1, 3, 0, 2).reshape(len(y), -1)

@@ -131,8 +131,8 @@ def test_masks_that_are_equal_are_kept_once() -> None:
     after = check_same(REWRITE, Windows((4, 4), shift=2, size=(24, 24)), torch.randn(1, 8, 24, 24))
     (call,) = [each for each in calls(after) if each.op.name == "relax.call_tir"]
     shapes = [tuple(map(int, arg.ty.shape)) for arg in call.args[1].fields]
-    assert (3, 16, 16) in shapes  # right, below and in the corner; 25 of 36 windows have none
-    assert (2, 16, 16) in shapes
+    assert (3, 1, 16, 16) in shapes  # right, below and in the corner; 25 of 36 windows have none
+    assert (2, 1, 16, 16) in shapes
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -114,9 +114,9 @@ def attend(
     ]
     args = [*images, *tables, relax.const(scale.astype("float32"))]
     if bias is not None:
-        args.append(_table(bias))
+        args.append(_table(sizes, bias))
     if masks is not None:
-        args += [_table(masks), relax.const(mask_of.astype("int32"))]
+        args += [_table(sizes, masks), relax.const(mask_of.astype("int32"))]
     dims = (
         *dims,
         tuple(Axis(PIXEL, axis.extent) for axis in scores.dims[-2]),
@@ -199,5 +199,5 @@ def _terms(
     return bias, np.stack(kept) if kept else None, which
 
 
-def _table(values: Places) -> relax.Expr:
-    return relax.const(np.ascontiguousarray(values * LOG2_E, "float32"))
+def _table(sizes: AttentionSizes, values: Places) -> relax.Expr:
+    return relax.const(sizes.table(values * LOG2_E).astype("float32"))
