@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-call"
 """Dense 3x3 convolutions by Winograd's F(4x4, 3x3): tiles in vector lanes, 36 products for 144.
 
-A tile is 4 x 4 results and the 6 x 6 pixels around them. Neighbouring tiles of a line are the lanes
-of a vector. A task takes a few vectors of tiles:
+A tile is 4 x 4 results and the 6 x 6 pixels around them. Neighbouring tiles of a line, or all of
+two or four lines, are the lanes of a vector. A task takes a few vectors of tiles:
 1. Of each channel, pixels are loaded as they lie, parted by shuffles, and transformed (BT d B).
 2. Each of the 36 places of a tile has a product of its own over the channels, in registers.
 3. The products are transformed back (AT m A), shuffled into lines, and stored with what is added.
@@ -59,7 +59,7 @@ class WinogradSizes(NamedTuple):
         channels: Of the image.
         outputs: Channels of the result.
         height: A multiple of 4.
-        width: A multiple of 16.
+        width: See `tile_lanes`.
         biased: 1 where a number is added to each channel, or else 0.
         added: 1 where another image is added, or else 0.
     """
@@ -78,11 +78,21 @@ def transform_weights(weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(found.reshape(REACH**2, *found.shape[2:]), "float32")
 
 
-def tile_lanes(width: int, lanes: int) -> int:
-    """Return how many tiles of a line make a vector, at least four; 0 where they make none."""
-    while lanes >= EDGE and width % (EDGE * lanes):
+def tile_lanes(height: int, width: int, lanes: int) -> int:
+    """Return how many tiles make a vector, at least four: a part of a line, or two or four lines.
+
+    Returns:
+        0 where the tiles of an image cannot be divided so.
+    """
+    if width % EDGE or height % EDGE:
+        return 0
+    down, across = height // EDGE, width // EDGE
+    while lanes >= EDGE:
+        lines = max(1, lanes // across)
+        if lines <= EDGE and down % lines == 0 and across * lines % lanes == 0:
+            return lanes
         lanes //= 2
-    return lanes if lanes >= EDGE else 0
+    return 0
 
 
 def winograd_kernel(
@@ -97,8 +107,8 @@ def winograd_kernel(
     Knobs: `tiles`, vectors of them in a task; `vectors` and `height` of the products' registers.
     """
     s, knobs = sizes, knobs or Knobs()
-    lanes = tile_lanes(s.width, target.lanes)
-    total = s.height // EDGE * (s.width // EDGE // lanes)
+    lanes = tile_lanes(s.height, s.width, target.lanes)
+    total = s.height // EDGE * (s.width // EDGE) // lanes
     counts = [n for n in range(1, total + 1) if total % n == 0 and n * lanes <= 4 * TILES]
     # Each thread gets a task at least.
     most = min(max(TILES // lanes, 1), max(total // target.threads, 1))
@@ -132,48 +142,64 @@ class _Task:
     def __init__(self, sizes: WinogradSizes, lanes: int, per: int, task: Expr) -> None:
         self.sizes, self.lanes, self.per, self.task = sizes, lanes, per, task
         self.wide = per * lanes
+        self.across = min(lanes, sizes.width // EDGE)  # tiles of a line that are in a vector
         places = REACH**2 * self.wide
         self.inputs = T.sblock_alloc_buffer((sizes.channels * places,), "float32")
         self.products = T.sblock_alloc_buffer((sizes.outputs * places,), "float32")
 
     def _place(self, number: Expr) -> tuple[Expr, Expr]:
-        """Return the line of tiles and the first pixel's column of a vector of the task."""
-        across = self.sizes.width // EDGE // self.lanes
-        vector = self.task * self.per + number
-        return vector // across, vector % across * (EDGE * self.lanes)
+        """Return the first line of tiles and the first pixel's column of a vector of the task."""
+        across = self.sizes.width // EDGE // self.across
+        part = (self.task * self.per + number) * (self.lanes // self.across)
+        return part // across, part % across * (EDGE * self.across)
+
+    def _starts(self, line: Expr, row: int, column: Expr) -> list[tuple[Expr, Expr]]:
+        """Return the rows and columns where pixels of a tile's row begin, a vector of them each."""
+        each = EDGE * self.across // self.lanes
+        return [
+            ((line + n // each) * EDGE + row, column + n % each * self.lanes) for n in range(EDGE)
+        ]
 
     def transform(self, x: Any) -> None:
         """Transform the pixels of all channels."""
         s, lanes = self.sizes, self.lanes
         with T.serial(s.channels) as channel, T.serial(self.per) as number:
             line, column = self._place(number)
-            rows = [
-                _forward(self._parted(x, channel, line * EDGE + (i - 1), column))
-                for i in range(REACH)
-            ]
+            rows = [_forward(self._parted(x, channel, line, i - 1, column)) for i in range(REACH)]
             for j in range(REACH):
                 for i, value in enumerate(_forward([row[j] for row in rows])):
                     start = ((i * REACH + j) * s.channels + channel) * self.wide + number * lanes
                     T.buffer_store(self.inputs, value, [lane_index(start, lanes)])
 
-    def _parted(self, x: Any, channel: Expr, row: Expr, column: Expr) -> list[Expr]:
-        """Return pixels of a row, those of the same place in their tiles a vector: six."""
+    def _parted(self, x: Any, channel: Expr, line: Expr, row: int, column: Expr) -> list[Expr]:
+        """Return pixels of a row of tiles, those of the same place in a tile a vector: six."""
         s, lanes = self.sizes, self.lanes
-        start = T.max(T.min(row, s.height - 1), 0) * s.width + column
-        inside = T.And(row >= 0, row < s.height)
-        share = keep(broadcast(T.Select(inside, T.float32(1), T.float32(0)), lanes))
-        some = [keep(x[channel, lane_index(start + n * lanes, lanes)] * share) for n in range(EDGE)]
+        some = []
+        for at, begin in self._starts(line, row, column):
+            start = T.max(T.min(at, s.height - 1), 0) * s.width + begin
+            share = T.Select(_is_inside(at, s.height), T.float32(1), T.float32(0))
+            some.append(keep(x[channel, lane_index(start, lanes)] * broadcast(share, lanes)))
         parts = [_shuffle(some, [EDGE * t + n for t in range(lanes)]) for n in range(EDGE)]
+        before, after = self._beside(x, channel, line * EDGE + row, column)
+        edges = range(0, lanes, self.across)
+        left = [lanes if t in edges else t - 1 for t in range(lanes)]
+        right = [lanes if t + 1 in (*edges, lanes) else t + 1 for t in range(lanes)]
+        return [_shuffle([parts[-1], before], left), *parts, _shuffle([parts[0], after], right)]
 
-        def beside(place: int, there: Expr) -> Expr:
-            number = T.if_then_else(T.And(inside, there), x[channel, start + place], T.float32(0))
-            return keep(broadcast(number, lanes))
+    def _beside(self, x: Any, channel: Expr, row: Expr, column: Expr) -> tuple[Expr, Expr]:
+        """Return the pixels before and after those of a vector, zeros beside whole lines."""
+        s, end = self.sizes, EDGE * self.across
+        if end == s.width:
+            zeros = constant(0.0, self.lanes)
+            return zeros, zeros
 
-        end = EDGE * lanes
-        before, after = beside(-1, column > 0), beside(end, column + end < s.width)
-        first = _shuffle([parts[-1], before], [lanes, *range(lanes - 1)])
-        last = _shuffle([parts[0], after], [*range(1, lanes), lanes])
-        return [first, *parts, last]
+        def number(place: Expr, there: Expr) -> Expr:
+            start = T.max(T.min(row, s.height - 1), 0) * s.width + place
+            inside = T.And(_is_inside(row, s.height), there)
+            pixel = T.if_then_else(inside, x[channel, start], T.float32(0))
+            return keep(broadcast(pixel, self.lanes))
+
+        return number(column - 1, column > 0), number(column + end, column + end < s.width)
 
     def multiply(self, weights: Any, wide: int, high: int) -> None:
         """Sum over the channels, for each place of the tiles."""
@@ -216,16 +242,20 @@ class _Task:
             ]  # fmt: skip
             for i in range(EDGE):
                 results = _back([each[i] for each in columns])
-                start = (line * EDGE + i) * s.width + column
-                for n in range(EDGE):
+                for n, (row, begin) in enumerate(self._starts(line, i, column)):
                     spots = range(n * lanes, (n + 1) * lanes)
                     order = [spot % EDGE * lanes + spot // EDGE for spot in spots]
-                    value, here = _shuffle(results, order), lane_index(start + n * lanes, lanes)
+                    value = _shuffle(results, order)
+                    here = lane_index(row * s.width + begin, lanes)
                     if bias is not None:
                         value = value + broadcast(bias[output], lanes)
                     if added is not None:
                         value = value + added[output, here]
                     T.buffer_store(y, value, [output, here])
+
+
+def _is_inside(row: Expr, height: int) -> Expr:
+    return T.And(row >= 0, row < height)
 
 
 def _shuffle(vectors: Sequence[Expr], order: Sequence[int]) -> Expr:

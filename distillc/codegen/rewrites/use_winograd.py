@@ -12,7 +12,6 @@ from tvm.ir import Constant
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from distillc.codegen.kernels.winograd import (
-    EDGE,
     WinogradSizes,
     tile_lanes,
     transform_weights,
@@ -125,8 +124,7 @@ class _Chooser(PyExprMutator):
         return (
             min(weight.shape[:2]) >= CHANNELS
             and height * width >= PIXELS
-            and height % EDGE == 0
-            and tile_lanes(width, self.target.lanes) > 0
+            and tile_lanes(height, width, self.target.lanes) > 0
         )
 
     def called(self, found: _Found) -> relax.Expr:

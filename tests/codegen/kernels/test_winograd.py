@@ -78,8 +78,22 @@ def test_its_record_builds_it_anew() -> None:
     assert set(knobs.values) == {"tiles", "vectors", "height"}
 
 
-def test_lanes_divide_a_line() -> None:
-    assert [tile_lanes(width, 16) for width in (64, 32, 80, 24)] == [16, 8, 4, 0]
+@pytest.mark.parametrize("width", [16, 32])
+def test_vectors_of_some_lines(width: int) -> None:
+    check(WinogradSizes(5, 6, 32, width, 1, 1), HOST)
+
+
+def test_lanes_are_parts_of_a_line_or_whole_lines() -> None:
+    assert [tile_lanes(64, width, 16) for width in (64, 32, 16, 80, 24, 22)] == [
+        16,
+        16,
+        16,
+        4,
+        0,
+        0,
+    ]
+    assert [tile_lanes(height, 32, 16) for height in (8, 12, 10)] == [16, 8, 0]
+    assert [tile_lanes(64, width, 4) for width in (64, 8, 4)] == [4, 4, 4]
 
 
 def test_aarch64_multiplies_by_element() -> None:
