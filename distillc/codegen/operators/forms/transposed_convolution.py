@@ -1,4 +1,4 @@
-"""Transposed convolutions whose windows do not overlap: a product, and pixels moved apart."""
+"""Convolutions whose windows do not overlap, and transposed ones: products, and pixels moved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def _convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """Compute all outputs of a pixel as channels: TVM's own form multiplies by zeros in between.
+    """Take all pixels of a window as channels of one.
+
+    TVM's own form of a transposed one multiplies by zeros; of others, vectors would read every
+    other pixel.
 
     Other types than float32 are convolved in it, and the result has their type.
     """
@@ -33,9 +36,16 @@ def _convolution(
         return convolved.to(x.dtype)
     window = list(weight.shape[2:])
     apart = window == list(stride) and not any(padding) and not any(output_padding)
-    if not transposed or len(window) != 2 or not apart or groups != 1 or set(dilation) != {1}:
+    if len(window) != 2 or not apart or groups != 1 or set(dilation) != {1}:
         return NotImplemented
     rows, columns = window
+    if not transposed:
+        height, width = (size // step for size, step in zip(x.shape[2:], window, strict=True))
+        if window == [1, 1] or x.shape[2:] != (height * rows, width * columns):
+            return NotImplemented
+        x = x.reshape(-1, weight.shape[1], height, rows, width, columns).permute(0, 1, 3, 5, 2, 4)
+        x = x.reshape(-1, weight.shape[1] * rows * columns, height, width)
+        return torch.nn.functional.conv2d(x, weight.reshape(len(weight), -1, 1, 1), bias)
     count = weight.shape[1]
     kernel = weight.permute(1, 2, 3, 0).reshape(count * rows * columns, -1, 1, 1)
     y = torch.nn.functional.conv2d(x, kernel)
