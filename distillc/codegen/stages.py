@@ -113,7 +113,10 @@ REWRITES = (
     Rewrite("fuse_ops", _OF_TVM.FuseOps, "elementwise operators join what they follow"),
     Rewrite("fuse_tir", _OF_TVM.FuseTIR, "what was grouped becomes one function"),
     Rewrite(
-        "fuse_kernels", FuseKernels, "what only reads pixels joins whole groups, by their loops"
+        "fuse_kernels",
+        FuseKernels,
+        "what only reads pixels joins whole groups, by their loops",
+        targeted=True,
     ),
     Rewrite(
         "share_views",

@@ -10,6 +10,8 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from distillc.codegen.rewrites.kernel_kinds import KernelKind, Kind, kernel_kind
 from distillc.codegen.rewrites.walk import is_call, rewrite_functions
+from distillc.codegen.schedule.rules.base import vector_extent
+from distillc.targets.base import Target
 
 Vars = list[relax.Var]
 
@@ -29,27 +31,35 @@ class FuseKernels:
        as long as nobody else reads their results: nor a concatenation, which reads a part of each,
        nor what follows the product.
     3. A product takes in depthwise convolutions likewise, but nothing before those except copies:
-       their windows overlap, so that would be computed again.
+       their windows overlap, so that would be computed again. Then its vectors are parts of lines:
+       where these are shorter than of all pixels, it stays apart.
     4. What takes no longer than a call joins what takes no longer and reads it alone, if both only
        compute floating-point numbers where their axes are (a softmax): no windows, no lookups.
        Matrix products join vectors (gates of channels), or what moves their result. Sums of rows
        join what is done to them.
 
+    Args:
+        target: Decides how long vectors are.
+
     Given:   n = layer_norm(x); y = conv1x1(n)
     Result:  y = fused(x), for each tile of pixels: normalise, multiply
     """
 
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
     def transform_module(self, mod: tvm.IRModule, _: object) -> tvm.IRModule:
         """Fuse the calls of `main`; the module was through FuseTIR."""
-        mod = rewrite_functions(mod, _Fuser(mod, _Graph(mod)))
+        mod = rewrite_functions(mod, _Fuser(mod, _Graph(mod, self.target.lanes)))
         return relax.transform.DeadCodeElimination()(relax.transform.FuseTIR()(mod))
 
 
 class _Graph:
     """The kernel calls of `main`, what they are, and who reads what."""
 
-    def __init__(self, mod: tvm.IRModule) -> None:
+    def __init__(self, mod: tvm.IRModule, lanes: int) -> None:
         main = mod["main"]
+        self.lanes = lanes
         bindings = [b for block in main.body.blocks for b in block.bindings]
         self.calls = {b.var: b.value for b in bindings if is_call(b.value, "relax.call_tir")}
         kinds: dict[GlobalVar, KernelKind] = {}
@@ -99,6 +109,10 @@ class _Graph:
         joined = {Kind.POINTWISE} | ({Kind.DEPTHWISE} if root.kind is Kind.PRODUCT else set())
         if kind.kind not in joined or kind.pixels != root.pixels:
             return False
+        if kind.kind is Kind.DEPTHWISE:
+            width, whole = (vector_extent(n, self.lanes) for n in (kind.shape[-1], kind.pixels))
+            if width < whole:
+                return False
         readers = self._readers(var)
         return bool(readers) and all(
             reader in members and self._computable(reader, copies) for reader, copies in readers

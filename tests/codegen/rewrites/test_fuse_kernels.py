@@ -15,7 +15,15 @@ from torch import nn
 from distillc.codegen.rewrites.fuse_kernels import FuseKernels
 from distillc.frontend.restormer import TransformerBlock
 from tests.codegen.rewrites.graphs import graph, kernels, primitive
-from tests.codegen.schedule.rules.kernels import SSE, Function, check, lower, random, rules_of
+from tests.codegen.schedule.rules.kernels import (
+    AVX512,
+    SSE,
+    Function,
+    check,
+    lower,
+    random,
+    rules_of,
+)
 
 Images = Callable[[torch.Tensor], torch.Tensor]
 IMAGE = random(1, 8, 12, 20)
@@ -148,9 +156,16 @@ def test_few_numbers_that_stay_apart(name) -> None:
     check(module, x)
 
 
+@pytest.mark.parametrize(("width", "count"), [(8, 2), (16, 1)])
+def test_a_product_keeps_its_vectors(width: int, count: int) -> None:
+    module, x = Function(lambda x: P(D(x))), random(1, 8, 8, width)
+    assert primitive(lower(module, x, target=AVX512)) == count
+    check(module, x, target=AVX512)
+
+
 def test_nothing_to_merge() -> None:
     before = kernels(graph(lambda x: P(x), IMAGE))
-    tvm.ir.assert_structural_equal(FuseKernels()(before)["main"], before["main"])
+    tvm.ir.assert_structural_equal(FuseKernels(SSE)(before)["main"], before["main"])
 
 
 def test_resampling_is_not_taken_apart() -> None:

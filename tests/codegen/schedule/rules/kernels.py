@@ -14,7 +14,7 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from distillc.codegen.schedule.apply_rules import schedule_func, schedule_module
 from distillc.codegen.stages import fuse
-from distillc.targets.base import Target, get_target
+from distillc.targets.base import Target
 
 # Lanes and registers of three kinds of CPU; the tests run all of them on the host's LLVM.
 SSE = Target(
@@ -51,11 +51,13 @@ class Function(nn.Module):
         return self.function(*inputs)
 
 
-def lower(module: nn.Module, *inputs: torch.Tensor, precision: str = "fp32") -> tvm.IRModule:
+def lower(
+    module: nn.Module, *inputs: torch.Tensor, precision: str = "fp32", target: Target = SSE
+) -> tvm.IRModule:
     """Import a module and fuse its operators, as the compiler does before it schedules."""
     program = torch.export.export(module.eval(), inputs)
     mod = from_exported_program(program, unwrap_unit_return_tuple=True)
-    return fuse(mod, get_target("host"), precision)
+    return fuse(mod, target, precision)
 
 
 def rules_of(mod: tvm.IRModule, target: Target) -> dict[str, str]:
@@ -69,7 +71,7 @@ def rules_of(mod: tvm.IRModule, target: Target) -> dict[str, str]:
 
 def check(module: nn.Module, *inputs: torch.Tensor, target: Target = SSE, rule: str = "") -> None:
     """Compile a module with our schedules; assert its rule and that it equals torch to 1e-4."""
-    mod = lower(module, *inputs)
+    mod = lower(module, *inputs, target=target)
     if rule:
         assert rule in rules_of(mod, target).values()
     built = tvm.compile(schedule_module(mod, target), target="llvm")
