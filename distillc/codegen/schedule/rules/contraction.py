@@ -1,7 +1,7 @@
 """GEMM-like kernels: 1x1 convolution, attention times values, linear layers.
 
 Given:   C[.., m, n] += W[.., m, k] * X[.., k, n]           (n contiguous in X and C)
-Result:  for each (batch, tile of n) in parallel:
+Result:  for each (batch, tile of n, share of the rows where tiles are few) in parallel:
            pack X[all k, tile]
            for each block of rows:
              acc[rows, tile] in registers; for k: acc += broadcast(W) * X vectors
@@ -138,6 +138,15 @@ def packed_tiles(tiles: int, tile_bytes: int, target: Target) -> int:
     return next(d for d in divisors(tiles) if d <= limit)
 
 
+def row_shares(blocks: int, height: int, tasks: int, target: Target) -> int:
+    """Return how many tasks share the rows of a tile, so that each thread has one.
+
+    Each of them packs the tile, which costs little beside 32 rows.
+    """
+    fitting = [d for d in divisors(blocks) if blocks // d * height >= 32]
+    return min((d for d in fitting if tasks * d >= target.threads), default=max(fitting, default=1))
+
+
 def schedule_contraction(
     func: tirx.PrimFunc, target: Target, knobs: Knobs
 ) -> s_tir.Schedule | None:
@@ -204,8 +213,16 @@ def schedule_contraction(
         )
         outer += [it.loop for it in axes.columns[:-1]]
     tile, step, vector, lane = sch.split(column.loop, [None, run, vectors, lanes])
-    sch.reorder(*outer, tile, row_outer, *image_rows, step, *sums, row_inner, vector, lane)
-    tile = fuse_loops(sch, [*outer, tile])
+    outer.append(tile)
+    blocks_of_rows, tasks = (
+        prod(int(sch.get(loop).extent) for loop in loops) for loops in ([row_outer], outer)
+    )
+    shares = row_shares(blocks_of_rows, height, tasks, target)
+    if shares > 1:
+        share, row_outer = sch.split(row_outer, [shares, None])
+        outer.append(share)
+    sch.reorder(*outer, row_outer, *image_rows, step, *sums, row_inner, vector, lane)
+    tile = fuse_loops(sch, outer)
     # Rows of several axes are no box: a chunk would compute more of them than there are.
     held = tile, step, row_inner, vector, lane
     chunks = sum_in_chunks(sch, rv, sums, held) if len(axes.rows) == 1 else None

@@ -11,7 +11,7 @@ from tvm import tirx
 
 from distillc.codegen.schedule.apply_rules import schedule_func
 from distillc.codegen.schedule.rules.base import box_heights
-from distillc.codegen.schedule.rules.contraction import packed_tiles, register_tile
+from distillc.codegen.schedule.rules.contraction import packed_tiles, register_tile, row_shares
 from distillc.targets.base import Target
 from tests.codegen.schedule.rules.kernels import (
     AVX512,
@@ -184,6 +184,19 @@ def test_gelu_gate(size) -> None:
 )
 def test_copies_and_activations(function) -> None:
     check(Function(function), random(1, 8, 12, 20), rule="schedule_elementwise")
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 8)])
+def test_threads_share_rows_where_tiles_are_few(size: tuple[int, int]) -> None:
+    module, x = nn.Conv2d(48, 128, 1), random(1, 48, *size)
+    (func,) = (f for f in lower(module, x).functions.values() if isinstance(f, tirx.PrimFunc))
+    assert "T.parallel(T.int64(2))" in schedule_func(func, AVX512, "kernel").script()
+    check(module, x, target=AVX512, rule="schedule_contraction")
+
+
+def test_rows_are_shared_by_as_many_tasks_as_needed() -> None:
+    assert [row_shares(16, 8, tasks, SSE) for tasks in (1, 2, 8)] == [2, 1, 1]
+    assert row_shares(4, 8, 1, SSE) == 1
 
 
 def test_linear_layer() -> None:
