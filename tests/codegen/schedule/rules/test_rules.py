@@ -186,6 +186,22 @@ def test_copies_and_activations(function) -> None:
     check(Function(function), random(1, 8, 12, 20), rule="schedule_elementwise")
 
 
+@pytest.mark.parametrize("target", [SSE, AVX512], ids=lambda target: target.name)
+@pytest.mark.parametrize("pixels", [4096, 4100, 1001])
+def test_transposition_reads_whole_lines(target: Target, pixels: int) -> None:
+    module, x = Function(lambda x: x.transpose(1, 2).contiguous()), random(1, 48, pixels)
+    (func,) = (f for f in lower(module, x).functions.values() if isinstance(f, tirx.PrimFunc))
+    text = schedule_func(func, target, "kernel").script()
+    line = next(n for n in (16, 13, 10) if pixels % n == 0)
+    inner = text.index(f"in range(T.int64({line}))")
+    assert (
+        text.index("T.parallel(")
+        < inner
+        < text.index(f"T.vectorized(T.int64({min(target.lanes, 8)}))")
+    )
+    check(module, x, target=target, rule="schedule_elementwise")
+
+
 @pytest.mark.parametrize("size", [(4, 4), (8, 8)])
 def test_threads_share_rows_where_tiles_are_few(size: tuple[int, int]) -> None:
     module, x = nn.Conv2d(48, 128, 1), random(1, 48, *size)
