@@ -2,7 +2,7 @@
 
 Given:   for i, k: S[i] += X[i, k]; for i, k: Y[i, k] = f(X[i, k], S[i])
 Result:  for i in parallel:
-           for k0: partial[lane] += X[i, k0 * lanes + lane] in vectors, then the lanes summed
+           for k0: partial[lane] += X[i, k0 * lanes + lane] in vectors, then these by fours
            for k in vectors: Y[i, k] = f(...)
 """
 
@@ -99,5 +99,12 @@ def _split_lanes(sch: s_tir.Schedule, block: ComputeBlock, target: Target, knobs
     # Four independent vectors hide the latency of the addition.
     options = [d for d in (8, 4, 2, 1) if extent % (lanes * d) == 0]
     vectors = knobs.choose("vectors", options, next(d for d in options if d <= 4))
-    _, inner = sch.split(loop, [None, lanes * vectors])
-    sch.rfactor(inner, len(block.stmt.writes[0].region))
+    count = lanes * vectors
+    while True:
+        _, inner = sch.split(loop, [None, count])
+        sch.rfactor(inner, len(block.stmt.writes[0].region))
+        if count < 16 or count % 4:
+            return
+        # One after the other they would take longer than a short row.
+        count //= 4
+        loop = next(it.loop for it in describe(sch, block.rv).nest if it.reduction)
