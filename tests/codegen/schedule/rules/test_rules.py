@@ -286,3 +286,23 @@ def test_feed_forward_is_two_kernels(target: Target, size: tuple[int, int]) -> N
     rules = list(rules_of(lower(module, x), target).values())
     assert rules == ["schedule_contraction", "schedule_contraction"]
     check(module, x)
+
+
+class SpatialGate(nn.Module):
+    """A depthwise convolution, a gate of one channel from all of it, 1x1: DAT's."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.window = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.gate = nn.Sequential(nn.Conv2d(channels, 1, 1), nn.GELU(), nn.Conv2d(1, 1, 1))
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor, beside: torch.Tensor) -> torch.Tensor:
+        image = self.window(x)
+        return self.out(beside * torch.sigmoid(self.gate(image)) + image)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (64, 64)])
+def test_a_gate_that_sums_channels_is_not_done_channel_by_channel(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    check(SpatialGate(24), random(1, 24, *size), random(1, 24, *size))
