@@ -92,7 +92,7 @@ than 0, so `denoise` is refused for it with that reason; its surrogates learn fr
 
 CodeFormer takes only 512x512, and its widths are fixed in its code: 399 GMACs
 (counted by hand with torch's `FlopCounterMode`). Its teacher and hybrid ran side by side under
-qemu, beside other work; `s` is the sum of both.
+qemu, beside other work; `s` is the sum of both. Its row is of older code than the others.
 
 Real weights: `distillc convert craft_x4.pth --task sr:scale=4 --size 64 --budget smoke` (CRAFT,
 MIT, Amazingren/NTIRE2024_ESR) and `dctlsa_x2.pt` with `sr:scale=2` (DCTLSA, zengkun301/DCTLSA) go
