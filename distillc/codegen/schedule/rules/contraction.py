@@ -40,7 +40,7 @@ from distillc.codegen.schedule.rules.base import (
 )
 from distillc.codegen.schedule.rules.chunks import add_in_single, sum_in_chunks
 from distillc.codegen.schedule.rules.pixels import shared_inputs, vectorize_pixels
-from distillc.codegen.schedule.rules.stencil import place_stencils, sums_each_channel
+from distillc.codegen.schedule.rules.stencil import place_stencils
 from distillc.targets.base import Target
 
 
@@ -173,9 +173,11 @@ def schedule_contraction(
         return None
     if stencil and pack_block and not variables(pack_block.stmt.body.indices[1]):
         return None  # an image of one channel is padded by itself
-    reductions = [block for block in before if block.reduction and not is_padding(block)]
-    if stencil and not all(map(sums_each_channel, reductions)):
-        return None  # channel by channel, what adds up channels would be computed for each
+    if stencil and any(
+        block.reduction and all(it.extent == 1 for it in block.iters if it.reduction)
+        for block in before
+    ):
+        return None  # a 1x1 convolution of one channel has no window to unroll
     epilogue = take_epilogue(sch, blocks[number], blocks[number + 1 :], target)
     # 2. Copies in memory: inputs that several producers read, and the packed operand.
     shared = [] if stencil else shared_inputs(func, before, axes.columns[-1].extent)

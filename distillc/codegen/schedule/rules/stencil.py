@@ -8,7 +8,6 @@ Result:  P of one channel and tile of rows: zeros, then rows copied in vectors
 from __future__ import annotations
 
 from tvm import s_tir, tirx
-from tvm.ir import TensorLoad
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from distillc.codegen.knobs import Knobs
@@ -37,19 +36,10 @@ def is_depthwise(blocks: list[ComputeBlock]) -> bool:
     if operands is None or (len(blocks) == 3 and blocks[2].reduction):
         return False
     image = next((op for op in operands if op.source.same_as(blocks[0].output)), None)
-    return image is not None and _moves_along(blocks[1], image)
-
-
-def sums_each_channel(block: ComputeBlock) -> bool:
-    """Whether a block is a product whose every channel sums one of an operand: no dense one."""
-    operands = product_operands(block) or ()
-    channel = variables(block.stmt.body.indices[1])
-    return bool(channel) and any(_moves_along(block, each) for each in operands)
-
-
-def _moves_along(block: ComputeBlock, operand: TensorLoad) -> bool:
-    """Whether the second index of what is read moves when that of what is written does."""
-    return variables(block.stmt.body.indices[1]) <= variables(operand.indices[1]) != set()
+    return (
+        image is not None
+        and variables(blocks[1].stmt.body.indices[1]) <= variables(image.indices[1]) != set()
+    )
 
 
 def place_stencils(

@@ -303,6 +303,6 @@ class SpatialGate(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 64)])
-def test_a_gate_that_sums_channels_is_not_done_channel_by_channel(size: tuple[int, int]) -> None:
+def test_a_gate_of_one_channel_has_no_window(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     check(SpatialGate(24), random(1, 24, *size), random(1, 24, *size))
