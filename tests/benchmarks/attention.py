@@ -112,11 +112,10 @@ class AttentionRun:
         kv = normal(s.k.channels, s.k.pixels) if case.around else q
         of_queries, of_keys = map(tvm.runtime.tensor, (q_at, k_at))
         self.operands = [q, kv, kv, of_queries, of_keys, of_keys, of_queries, normal(s.heads)]
-        table = s.queries // s.group, s.keys, s.group
         if s.biased:
-            self.operands.append(normal(s.biased, *table))
+            self.operands.append(normal(s.biased, *s.table_shape))
         if s.masks:
-            self.operands.append(normal(s.masks, *table))
+            self.operands.append(normal(s.masks, *s.table_shape))
             # Masks belong to the windows of the border.
             masked = np.where(np.arange(s.windows) % 4, -1, 0).astype(np.int32)
             self.operands.append(tvm.runtime.tensor(masked))

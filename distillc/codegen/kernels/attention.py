@@ -95,9 +95,8 @@ def attention_kernel(
             operand(name, "int32", s.windows, count) for name, count in counts.items()
         )
         scale = operand("scale", "float32", s.heads)
-        table = s.queries // s.group, s.keys, s.group
-        bias = operand("bias", "float32", s.biased, *table) if s.biased else None
-        mask = operand("mask", "float32", s.masks, *table) if s.masks else None
+        bias = operand("bias", "float32", s.biased, *s.table_shape) if s.biased else None
+        mask = operand("mask", "float32", s.masks, *s.table_shape) if s.masks else None
         mask_of = operand("mask_of", "int32", s.windows) if s.masks else None
         y = operand("y", "float32", s.heads * s.values, s.pixels)
         given = _Operands(q, k, v, q_at, k_at, v_at, y_at, scale, bias, mask, mask_of, y)

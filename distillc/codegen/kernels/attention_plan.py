@@ -63,12 +63,18 @@ class AttentionSizes(NamedTuple):
         """Queries whose biases of a key lie together: no vector of queries is of two groups."""
         return LINE if self.chunk % LINE == 0 else self.queries
 
+    @property
+    def table_shape(self) -> tuple[int, int, int]:
+        """Of a table of biases or masks: groups of queries, keys, queries of a group."""
+        return self.queries // self.group, self.keys, self.group
+
     def table(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Lay out biases or masks (tables, keys, queries) as (tables, groups, keys, group).
 
         The keys of a vector of queries follow each other, whatever the queries are.
         """
-        groups = values.reshape(len(values), self.keys, -1, self.group)
+        count, keys, group = self.table_shape
+        groups = values.reshape(len(values), keys, count, group)
         return np.ascontiguousarray(groups.transpose(0, 2, 1, 3))
 
     def flat(self) -> tuple[int, ...]:
