@@ -27,11 +27,11 @@ from tests.codegen.schedule.rules.kernels import (
 SIZES = [(16, 24), (40, 56), (5, 7)]
 
 
-def script(module: nn.Module, *inputs: torch.Tensor) -> str:
+def script(module: nn.Module, *inputs: torch.Tensor, target: Target = SSE) -> str:
     """Return the scheduled text of a module's kernels."""
-    mod = lower(module, *inputs)
+    mod = lower(module, *inputs, target=target)
     funcs = [f for _, f in mod.functions_items() if isinstance(f, tirx.PrimFunc)]
-    return "\n".join(schedule_func(func, SSE, "kernel").script() for func in funcs)
+    return "\n".join(schedule_func(func, target, "kernel").script() for func in funcs)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -190,8 +190,7 @@ def test_copies_and_activations(function) -> None:
 @pytest.mark.parametrize("pixels", [4096, 4100, 1001])
 def test_transposition_reads_whole_lines(target: Target, pixels: int) -> None:
     module, x = Function(lambda x: x.transpose(1, 2).contiguous()), random(1, 48, pixels)
-    (func,) = (f for f in lower(module, x).functions.values() if isinstance(f, tirx.PrimFunc))
-    text = schedule_func(func, target, "kernel").script()
+    text = script(module, x, target=target)
     line = next(n for n in (16, 13, 10) if pixels % n == 0)
     inner = text.index(f"in range(T.int64({line}))")
     assert (
@@ -205,8 +204,7 @@ def test_transposition_reads_whole_lines(target: Target, pixels: int) -> None:
 @pytest.mark.parametrize("size", [(4, 4), (8, 8)])
 def test_threads_share_rows_where_tiles_are_few(size: tuple[int, int]) -> None:
     module, x = nn.Conv2d(48, 128, 1), random(1, 48, *size)
-    (func,) = (f for f in lower(module, x).functions.values() if isinstance(f, tirx.PrimFunc))
-    assert "T.parallel(T.int64(2))" in schedule_func(func, AVX512, "kernel").script()
+    assert "T.parallel(T.int64(2))" in script(module, x, target=AVX512)
     check(module, x, target=AVX512, rule="schedule_contraction")
 
 
