@@ -214,7 +214,8 @@ def _settle(place: Path, stage: Path, names: Container[str]) -> None:
     """Give a name without bundle its former one back, and remove the stage."""
     former = stage / "former"
     if _is_own_folder(former) and not os.path.lexists(place):
-        os.rename(former, place)
+        with _unless_faster():
+            os.rename(former, place)
     _clear(stage / "new", names)
     _clear(former, names)
     (stage / JOURNAL).unlink(missing_ok=True)
@@ -249,7 +250,7 @@ def _is_own_folder(path: Path) -> bool:
 def _take(place: Path, stage: Path, overwrite: bool) -> None:
     """Give the name to "new" in `stage`; what has it now becomes "new" there, or "former"."""
     for _ in range(TRIES):
-        try:
+        with _unless_faster():
             _refuse_taken(place, overwrite)
             if os.path.lexists(place):
                 if exchange(stage / "new", place):
@@ -258,16 +259,19 @@ def _take(place: Path, stage: Path, overwrite: bool) -> None:
                 os.rename(place, stage / "former")
             os.rename(stage / "new", place)
             return
-        except OSError as error:
-            if error.errno not in _FASTER:
-                raise
     raise StorageError(
         "other processes keep writing this bundle", where=str(place), hint="wait for them to end"
     )
 
 
-_FASTER = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.ENOENT)
-"""Another process took or left the name between two steps."""
+@contextmanager
+def _unless_faster() -> Iterator[None]:
+    """End the block early where another process took or left the name between two steps."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.ENOENT):
+            raise
 
 
 def _sync(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -298,6 +299,26 @@ def test_a_failed_second_rename_gives_the_name_back(
     with pytest.raises(StorageError, match="Input/output error"):
         new.save(out, overwrite=True)
     assert seed(out) == 1
+    assert names(out.parent) == ["out"]
+
+
+def test_a_name_that_another_process_took_is_not_given_back(
+    out: Path, new: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place_module, "exchange", lambda first, second: False)
+    rename = os.rename
+
+    def late(source: Path, to: Path) -> None:
+        if source.name == "new":
+            raise OSError(5, "Input/output error")
+        if source.name == "former":
+            shutil.copytree(new.path, to)
+        rename(source, to)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(StorageError, match="Input/output error"):
+        new.save(out, overwrite=True)
+    assert seed(out) == 2
     assert names(out.parent) == ["out"]
 
 
